@@ -1,0 +1,189 @@
+"""The token map: what every token of a sequence is.
+
+A plain dict of builtins, because ComfyUI's native nodes copy it by reference, walk it for tensors
+and save it with ``weights_only=True``. ``new_map`` is the one function that writes it, ``read_map``
+the one that reads it::
+
+    {"version": 1, "n": N,
+     "role":  [str] * N,    # one of ROLES
+     "image": [int] * N,    # image number from 0 on image tokens and their markers, else -1
+     "frame": [int] * N,    # from 0; 0 where the role is not image (as for the next three)
+     "tile":  [int] * N,    # from 0; -1 = thumbnail
+     "row":   [int] * N,    # from 0, on the grid after the VLM's merge
+     "col":   [int] * N,
+     "grids": [{"image": 0, "frames": 1, "rows": 4, "cols": 6}, ...]}
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+ROLES = (
+    "system",
+    "template",
+    "vision_marker",
+    "image",
+    "text",
+    "thinking",
+    "generated",
+    "pad",
+    "unknown",
+)
+_NUMBERS = {"image": -1, "frame": 0, "tile": 0, "row": 0, "col": 0}  # column: of a plain token
+_GRID_KEYS = ("image", "frames", "rows", "cols")
+
+
+def new_map(
+    roles: Iterable[str],
+    images: Iterable[int] | None = None,
+    frames: Iterable[int] | None = None,
+    tiles: Iterable[int] | None = None,
+    rows: Iterable[int] | None = None,
+    cols: Iterable[int] | None = None,
+    grids: Iterable[dict] = (),
+) -> dict:
+    """Write a token map.
+
+    Args:
+        roles: one of ``ROLES`` per token.
+        images: image number per token from 0, -1 for tokens of no image. Default: all -1.
+        frames, tiles, rows, cols: place of an image token, from 0; tile -1 = thumbnail. Default 0.
+        grids: per image number ``{"image", "frames", "rows", "cols"}``, after the VLM's merge.
+
+    Returns:
+        The map, of builtins only (numpy and tensor numbers are converted).
+
+    Raises:
+        ValueError: an unknown role, columns of different lengths, or a grid without its four
+            numbers.
+    """
+    given = {"image": images, "frame": frames, "tile": tiles, "row": rows, "col": cols}
+    role = [str(r) for r in roles]
+    out = {"version": VERSION, "n": len(role), "role": role}
+    for key, plain in _NUMBERS.items():
+        column = given[key]
+        out[key] = [plain] * len(role) if column is None else [int(v) for v in column]
+    out["grids"] = [{k: int(v) for k, v in grid.items()} for grid in grids]
+    wrong = _what_is_wrong(out)
+    if wrong:
+        raise ValueError(f"This token map cannot be written: {wrong}.")
+    return out
+
+
+def read_map(token_map: object, n: int) -> dict | None:
+    """Read the token map that came with a tensor of ``n`` tokens.
+
+    The map rides in a conditioning's options, which native nodes copy also when they change the
+    tensor, so it is compared with the tensor here.
+
+    Args:
+        token_map: whatever lay in ``options["vlm_tokens"]``; None where there was nothing.
+        n: the tensor's number of tokens.
+
+    Returns:
+        The map (the same object where nothing had to change). A map shorter than the tensor comes
+        back extended with role ``unknown``; None for no map, a map longer than the tensor, or a
+        dict that is not a valid map. The last three cases but "no map" log a warning.
+    """
+    if token_map is None:
+        return None
+    wrong = _what_is_wrong(token_map)
+    if wrong:
+        log.warning(
+            "VLM Conditioning ignores the token map of a conditioning: %s. Take the conditioning "
+            "from VLM Encode and a gate again to get a token map.",
+            wrong,
+        )
+        return None
+    have = token_map["n"]
+    if have > n:
+        log.warning(
+            "The token map covers %d tokens, the conditioning has %d: a node between shortened it, "
+            "so the map is dropped. Token Filter shortens a conditioning and keeps the map.",
+            have,
+            n,
+        )
+        return None
+    if have < n:
+        log.warning(
+            "The token map covers %d tokens, the conditioning has %d: the rest is unknown. "
+            "Conditioning (Concat) does this; Alpha Blend (concat) joins the token maps.",
+            have,
+            n,
+        )
+        return join(token_map, new_map(["unknown"] * (n - have)))
+    return token_map
+
+
+def take(token_map: dict | None, indices: Sequence[int]) -> dict | None:
+    """The map of the kept tokens, in the order of ``indices`` (from 0).
+
+    Image numbers stay as they are; grids stay for the images that still have a token. None stays
+    None.
+    """
+    if token_map is None:
+        return None
+    indices = [int(i) for i in indices]
+    out = {"version": VERSION, "n": len(indices)}
+    for key in ("role", *_NUMBERS):
+        column = token_map[key]
+        out[key] = [column[i] for i in indices]
+    left = set(out["image"])
+    out["grids"] = [dict(grid) for grid in token_map["grids"] if grid["image"] in left]
+    return out
+
+
+def join(a: dict, b: dict) -> dict:
+    """The map of a's tokens followed by b's; b's image numbers are shifted past a's."""
+    shift = 1 + max([-1, *a["image"], *(grid["image"] for grid in a["grids"])])
+    out = {"version": VERSION, "n": a["n"] + b["n"]}
+    for key in ("role", *_NUMBERS):
+        out[key] = [*a[key], *b[key]]
+    out["image"][a["n"] :] = [i + shift if i >= 0 else i for i in b["image"]]
+    moved = [{**grid, "image": grid["image"] + shift} for grid in b["grids"]]
+    out["grids"] = [*(dict(grid) for grid in a["grids"]), *moved]
+    return out
+
+
+def count_roles(token_map: dict) -> dict[str, int]:
+    """How many tokens each role has, roles without tokens left out, in the order of ``ROLES``."""
+    role = token_map["role"]
+    return {name: role.count(name) for name in ROLES if name in role}
+
+
+def _what_is_wrong(token_map: object) -> str | None:
+    """Words for what makes ``token_map`` invalid; None if it is valid."""
+    if not isinstance(token_map, dict):
+        return f"it is a {type(token_map).__name__}, expected a dict"
+    if token_map.get("version") != VERSION:
+        return f"its version is {token_map.get('version')!r}, this pack reads version {VERSION}"
+    n = token_map.get("n")
+    if type(n) is not int or n < 0:
+        return f"its n is {n!r}, expected the number of tokens"
+    for key in ("role", *_NUMBERS):
+        column = token_map.get(key)
+        if not isinstance(column, list) or len(column) != n:
+            length = len(column) if isinstance(column, list) else "no"
+            return f"its column {key!r} has {length} entries for {n} tokens"
+        kind = str if key == "role" else int
+        if not set(map(type, column)) <= {kind}:
+            return f"its column {key!r} holds something else than {kind.__name__}"
+    unknown = sorted(set(token_map["role"]) - set(ROLES))
+    if unknown:
+        return f"role {unknown[0]!r} is unknown; the roles are {', '.join(ROLES)}"
+    return _what_is_wrong_with_grids(token_map)
+
+
+def _what_is_wrong_with_grids(token_map: dict) -> str | None:
+    grids = token_map.get("grids")
+    if not isinstance(grids, list):
+        return "it has no list of grids"
+    for grid in grids:
+        if not isinstance(grid, dict) or any(type(grid.get(key)) is not int for key in _GRID_KEYS):
+            return f"a grid is {grid!r}, expected the numbers {', '.join(_GRID_KEYS)}"
+    pairs = zip(token_map["role"], token_map["image"], strict=True)
+    if any(role == "image" and image < 0 for role, image in pairs):
+        return "a token has role 'image' and no image number"
+    return None
