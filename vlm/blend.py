@@ -1,0 +1,186 @@
+"""Blend: mix a picture's tokens into the text's.
+
+Sources: the Qwen3-VL × Z-Image research (interpolate, truncate, AdaIN, schedules), Qwen2VL-Flux
+(concat: image tokens, then text tokens).
+"""
+
+from collections.abc import Callable
+
+import torch
+
+from .spread import STD_FLOOR, center, std_of_all
+from .token_map import join, new_map, take
+from .tokens import Tokens
+
+_CURVES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "constant": torch.ones_like,
+    "linear": lambda t: t,
+    "ease_in": torch.square,
+    "ease_out": lambda t: 1 - (1 - t).square(),
+}
+SCHEDULES = tuple(_CURVES)
+METHODS = ("interpolate", "truncate", "concat", "adain_per_dim", "adain_per_token", "adain_global")
+
+
+def blend(
+    vl: Tokens,
+    text: Tokens,
+    alpha: float = 0.3,
+    method: str = "interpolate",
+    schedule: str = "constant",
+    cut: bool = False,
+) -> Tokens:
+    """Blend a picture's tokens with the text's.
+
+    - ``interpolate``: vl resampled linearly to the text's length, then alpha·vl + (1 - alpha)·text.
+    - ``truncate``: both cut to the shorter length, then the same mix.
+    - ``adain_per_dim``, ``adain_per_token``, ``adain_global``: both cut to the shorter length; the
+      text's mean and std (over tokens, over dimensions, over all values) are moved to vl's, and
+      that is mixed with the text by alpha.
+    - ``concat``: vl's tokens, then the text's, both as they are: alpha and schedule scale nothing
+      here, but alpha 0 leaves the picture out. The maps are joined and the text's image numbers
+      shifted past vl's.
+
+    ``alpha`` 0 returns ``text`` itself. As in the published code, ``truncate`` at a constant alpha
+    of 1 returns vl uncut, so the length jumps at both ends; with ``cut`` it is the shorter length
+    throughout.
+
+    Args:
+        vl: ``[B, N, D]``, the picture's side.
+        text: ``[B, M, D]``; one of the two batches may be 1. Options, dtype and device follow it.
+        alpha: share of vl, 0..1. Over 0.5 the picture overrides the words; recommended 0.3.
+        method: see above.
+        schedule: alpha per token of the result, see ``schedule_alphas``.
+        cut: truncate and adain_*: the shorter length also at alpha 0 and 1.
+
+    Returns:
+        ``[B, K, D]`` in the text's dtype, computed in float32; K = M for interpolate, N + M for
+        concat, else min(N, M). With the text's map, except concat (joined) and what is vl itself.
+
+    Raises:
+        ValueError: an unknown method or schedule, alpha outside 0..1, batches or widths that
+            differ.
+    """
+    _check(vl, text, alpha, method, schedule)
+    cuts = method not in ("interpolate", "concat")
+    if alpha == 0:
+        return first_tokens(text, min(vl.n, text.n)) if cut and cuts else text
+    if method == "concat":
+        return _concat(vl, text)
+    if method == "truncate" and alpha == 1 and schedule == "constant" and not cut:
+        return Tokens(_like(vl.states, text.states), vl.token_map)
+    if cuts:
+        n = min(vl.n, text.n)
+        vl, text = first_tokens(vl, n), first_tokens(text, n)
+    a, b = text.states.float(), vl.states.to(text.states.device).float()
+    if method == "interpolate":
+        b = resample(b, text.n)
+    elif method != "truncate":
+        b = _adain(a, b, method)
+    if schedule == "constant":
+        return text.with_states(torch.lerp(a, b, alpha))
+    alphas = schedule_alphas(alpha, text.n, schedule).to(a.device)
+    return text.with_states(torch.lerp(a, b, alphas[:, None]))
+
+
+def schedule_alphas(alpha: float, n: int, schedule: str) -> torch.Tensor:
+    """Alpha per token: ``[n]`` float32.
+
+    With t = i / (n - 1), i from 0: constant alpha, linear alpha·t, ease_in alpha·t², ease_out
+    alpha·(1 - (1 - t)²). A single token has t = 0.
+    """
+    t = torch.arange(n, dtype=torch.float32) / max(n - 1, 1)
+    return alpha * _CURVES[schedule](t)
+
+
+def resample(x: torch.Tensor, n: int) -> torch.Tensor:
+    """Resample tokens linearly to another length, half-pixel centres (``align_corners=False``).
+
+    Args:
+        x: ``[B, N, D]`` floating point; returned itself where N is n.
+        n: number of tokens of the result.
+
+    Returns:
+        ``[B, n, D]``.
+    """
+    have = x.shape[1]
+    if have == n:
+        return x
+    # Gathers the 2 n rows that are read instead of transposing all of x, as interpolate would need.
+    at = ((torch.arange(n, dtype=torch.float64) + 0.5) * (have / n) - 0.5).clamp_(0, have - 1)
+    low = at.floor()
+    high = (low + 1).clamp_(max=have - 1)
+    share = (at - low).to(x.device, x.dtype)
+    below, above = (x.index_select(1, i.long().to(x.device)) for i in (low, high))
+    return torch.lerp(below, above, share[:, None])
+
+
+def first_tokens(t: Tokens, n: int) -> Tokens:
+    """The first n tokens with their map; ``t`` itself if it has no more."""
+    if t.n <= n:
+        return t
+    return Tokens(t.states[:, :n].clone(), take(t.token_map, range(n)))
+
+
+def check_pair(a: Tokens, b: Tokens, names: str, doing: str) -> None:
+    """Refuse two inputs whose widths differ or whose batches do not broadcast.
+
+    Raises:
+        ValueError: names both numbers.
+    """
+    if a.width != b.width:
+        raise ValueError(
+            f"{doing} got {names} of different widths, {a.width} and {b.width}. Take both from "
+            f"encoders of one width and with the same number of layers in Hidden Layer Select, or "
+            f"bring one to the other's width with Connector Apply."
+        )
+    if a.batch != b.batch and 1 not in (a.batch, b.batch):
+        raise ValueError(
+            f"{doing} got {names} of different batch sizes, {a.batch} and {b.batch}. "
+            f"Make them equal, or one of them 1."
+        )
+
+
+def _check(vl: Tokens, text: Tokens, alpha: float, method: str, schedule: str) -> None:
+    if method not in METHODS:
+        raise ValueError(
+            f"Alpha Blend does not know method {method!r}. It has: {', '.join(METHODS)}."
+        )
+    if schedule not in SCHEDULES:
+        raise ValueError(
+            f"Alpha Blend does not know schedule {schedule!r}. It has: {', '.join(SCHEDULES)}."
+        )
+    if not 0 <= alpha <= 1:
+        raise ValueError(
+            f"alpha of Alpha Blend is the picture's share and goes from 0 to 1, this is {alpha}."
+        )
+    check_pair(vl, text, "a picture and a text", "Alpha Blend")
+
+
+def _like(x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    return x.to(other.device, other.dtype)
+
+
+def _concat(vl: Tokens, text: Tokens) -> Tokens:
+    """vl's tokens, then the text's; if only one side has a map, the other's roles are unknown."""
+    batch = max(vl.batch, text.batch)
+    sides = (_like(vl.states, text.states), text.states)
+    states = torch.cat([side.expand(batch, -1, -1) for side in sides], dim=1)
+    if vl.token_map is None and text.token_map is None:
+        return Tokens(states)
+    return Tokens(states, join(*(t.token_map or new_map(["unknown"] * t.n) for t in (vl, text))))
+
+
+def _adain(text: torch.Tensor, vl: torch.Tensor, method: str) -> torch.Tensor:
+    """The text with vl's mean and std (N - 1, floor 1e-6); both [B, n, D] float32."""
+    if method == "adain_per_dim":
+        centered, _, std = center(text, f"Method {method}", "choose method interpolate")
+        _, mean, wanted = center(vl, f"Method {method}", "choose method interpolate")
+    elif method == "adain_per_token":
+        std, mean = torch.std_mean(text, dim=2, keepdim=True)
+        centered = text - mean
+        wanted, mean = torch.std_mean(vl, dim=2, keepdim=True)
+    else:
+        centered, std = text - text.mean(dim=(1, 2), keepdim=True), std_of_all(text)
+        mean, wanted = vl.mean(dim=(1, 2), keepdim=True), std_of_all(vl)
+    return centered * (wanted / std.clamp_min(STD_FLOOR)) + mean
