@@ -1,0 +1,291 @@
+"""Our preprocessing against the families' own Hugging Face processors, and bad pictures."""
+
+import importlib.util
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vlm.images import QWEN2, QWEN3, PixelRules, fit, patches, read_rules, to_patches, to_pictures
+
+QWEN2_FILE = {
+    "min_pixels": 3136,
+    "max_pixels": 12845056,
+    "patch_size": 14,
+    "temporal_patch_size": 2,
+    "merge_size": 2,
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+    "image_processor_type": "Qwen2VLImageProcessor",
+}
+QWEN3_FILE = {
+    "size": {"longest_edge": 16777216, "shortest_edge": 65536},
+    "patch_size": 16,
+    "temporal_patch_size": 2,
+    "merge_size": 2,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
+    "image_processor_type": "Qwen2VLImageProcessorFast",
+}
+FILES = {"qwen2_vl": QWEN2_FILE, "qwen3_vl": QWEN3_FILE}
+SIZES = [(1, 1), (3, 3), (1, 199), (200, 1), (27, 29), (28, 28), (70, 98), (96, 64), (333, 517),
+         (640, 480), (3, 500), (1200, 90), (1023, 1025)]  # fmt: skip
+
+
+def noise(height, width, seed=0, mode="RGB", strength=60):
+    """A picture with edges, gradients and noise."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width]
+    base = np.stack([x * 200 // width, y * 200 // height, (x // 9 + y // 7) % 2 * 99], -1) + 28
+    grain = rng.integers(-strength, strength, base.shape)
+    values = np.clip(base + grain, 0, 255).astype(np.uint8)
+    return Image.fromarray(values).convert(mode)
+
+
+def processor(file):
+    """The family's PIL-based processor of the installed transformers."""
+    settings = {
+        key: file[key]
+        for key in ("patch_size", "temporal_patch_size", "merge_size", "image_mean", "image_std")
+    }
+    rules = read_rules(file)
+    bounds = {"min_pixels": rules.min_pixels, "max_pixels": rules.max_pixels}
+    try:
+        from transformers.models.qwen2_vl import image_processing_pil_qwen2_vl as module
+    except ImportError:  # transformers 4
+        from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
+
+        return Qwen2VLImageProcessor(**settings, **bounds)
+    return module.Qwen2VLImageProcessorPil(**settings, **bounds)
+
+
+def run_processor(hugging_face, picture, least, most, **options):
+    size = {"shortest_edge": least, "longest_edge": most}
+    out = hugging_face(images=[picture], size=size, return_tensors="pt", **options)
+    return out["pixel_values"], tuple(out["image_grid_thw"][0].tolist())
+
+
+def assert_equal(file, picture, least=None, most=None):
+    rules = read_rules(file)
+    ours = patches(picture, rules, least, most)
+    pixels, grid = run_processor(
+        processor(file),
+        picture,
+        least or rules.min_pixels,
+        most or rules.max_pixels,
+        input_data_format="channels_last",  # a picture 3 pixels high is ambiguous to it
+    )
+    assert ours.grid == grid
+    assert ours.pixels.dtype == torch.float32
+    assert torch.equal(ours.pixels, pixels)
+    assert (ours.frames, ours.rows, ours.cols) == (1, grid[1] // 2, grid[2] // 2)
+
+
+@pytest.mark.parametrize("file", FILES.values(), ids=FILES)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_equal_to_hugging_face(file, size):
+    assert_equal(file, noise(*size))
+
+
+@pytest.mark.parametrize("file", FILES.values(), ids=FILES)
+@pytest.mark.parametrize("bounds", [(4 * 28 * 28, 16 * 28 * 28), (1, 50176), (602112, 602112)])
+@pytest.mark.parametrize("size", [(20, 30), (300, 411), (9, 1500)], ids=str)
+def test_equal_to_hugging_face_with_a_budget(file, bounds, size):
+    assert_equal(file, noise(*size), *bounds)
+
+
+@pytest.mark.parametrize("file", FILES.values(), ids=FILES)
+@pytest.mark.parametrize("mode", ["L", "P", "1", "LA", "RGBA", "CMYK", "YCbCr", "HSV"])
+def test_equal_to_hugging_face_for_other_modes(file, mode):
+    picture = noise(90, 120, mode="RGB").convert("L") if mode == "LA" else noise(90, 120)
+    assert_equal(file, picture.convert(mode))
+
+
+def test_random_sizes_and_budgets_fit_as_hugging_face():
+    import sys
+
+    smart_resize = sys.modules[type(processor(QWEN2_FILE)).__module__].smart_resize
+    rng = np.random.default_rng(1)
+    for _ in range(3000):
+        height, width = (int(v) for v in np.exp(rng.uniform(0, 9, 2)).astype(int) + 1)
+        rules = (QWEN2, QWEN3)[int(rng.integers(2))]
+        least = int(np.exp(rng.uniform(0, 13)))
+        most = int(least * np.exp(rng.uniform(0, 6)))
+        if max(height, width) / min(height, width) > 200:
+            continue
+        theirs = smart_resize(height, width, rules.patch * rules.merge, least, most)
+        if min(theirs) > 0:  # theirs may round a side to nothing when the minimum is tiny
+            assert fit(height, width, rules, least, most) == theirs
+
+
+needs_torchvision = pytest.mark.skipif(
+    importlib.util.find_spec("torchvision") is None,
+    reason="the torchvision-based processor needs torchvision, which is not installed",
+)
+
+
+@needs_torchvision
+@pytest.mark.parametrize("file", FILES.values(), ids=FILES)
+@pytest.mark.parametrize("size", [(28, 28), (70, 98), (333, 517), (640, 480)], ids=str)
+def test_close_to_the_torchvision_processor(file, size):
+    """Torchvision rounds weights and passes differently: 2 of 255 levels at the very most.
+
+    That is for pictures; in saturated pixel noise, where it clips overshoot at another moment,
+    single values differ by up to 12 levels.
+    """
+    import transformers
+
+    old = transformers.__version__ < "5"
+    name = "Qwen2VLImageProcessorFast" if old else "Qwen2VLImageProcessor"
+    settings = {k: v for k, v in file.items() if k != "image_processor_type"}
+    theirs = getattr(transformers, name)(**settings)
+    picture, rules = noise(*size, strength=8), read_rules(file)
+    ours = patches(picture, rules)
+    pixels, grid = run_processor(theirs, picture, rules.min_pixels, rules.max_pixels)
+    assert ours.grid == grid
+    levels = (ours.pixels - pixels).abs() * min(rules.std) * 255
+    assert levels.max() <= 2.01 and levels.mean() < 0.3
+    assert (levels > 1.1).float().mean() < 1e-3
+
+
+def test_patches_are_where_the_token_map_says():
+    """Token (row, col) of the merged grid holds that square of the picture."""
+    rules = PixelRules(2, 2, 2, (0.0,) * 3, (1.0,) * 3, 1, 10**6)
+    values = np.zeros((8, 12, 3), dtype=np.uint8)
+    values[4:8, 8:12] = 255  # second row, third column of 4 x 4 pixel tokens
+    cut = to_patches([values] * 2, rules)
+    assert cut.grid == (1, 4, 6) and (cut.rows, cut.cols) == (2, 3)
+    tokens = cut.pixels.reshape(2, 3, -1)
+    lit = tokens.mean(-1)
+    assert lit[1, 2] == 1 and lit.sum() == 1
+
+
+# --- what may be handed over
+
+
+def test_tensor_and_pil_are_the_same_picture():
+    picture = noise(50, 40)
+    tensor = torch.from_numpy(np.array(picture)).float() / 255
+    for given in (tensor, tensor[None], [tensor], tensor.double(), [tensor[None]]):
+        (back,) = to_pictures(given)
+        assert back.mode == "RGB" and np.array_equal(np.array(back), np.array(picture))
+    assert torch.equal(patches(tensor, QWEN2).pixels, patches(picture, QWEN2).pixels)
+
+
+def test_values_are_clipped_and_rounded():
+    tensor = torch.tensor([-3.0, 0.0, 0.5, 1.0, 7.0, 100.4 / 255]).reshape(1, 6, 1)
+    (picture,) = to_pictures(tensor)
+    assert np.array(picture)[0, :, 0].tolist() == [0, 0, 128, 255, 255, 100]
+
+
+def test_a_batch_is_several_pictures_in_order():
+    batch = torch.stack([torch.full((4, 5, 3), i / 255) for i in range(3)])
+    found = to_pictures([batch, noise(6, 7), batch[0], torch.zeros(9, 8)])
+    assert [p.size for p in found] == [(5, 4)] * 3 + [(7, 6), (5, 4), (8, 9)]
+    assert [p.getpixel((0, 0))[0] for p in found[:3]] == [0, 1, 2]
+    assert to_pictures(None) == [] and to_pictures([]) == []
+
+
+def test_alpha_is_dropped_and_grey_is_repeated():
+    rgba = noise(5, 6, mode="RGBA")
+    rgba.putalpha(30)
+    assert np.array_equal(np.array(to_pictures(rgba)[0]), np.array(rgba)[..., :3])
+    tensor = torch.rand(5, 6, 4)
+    assert to_pictures(tensor)[0].tobytes() == to_pictures(tensor[..., :3])[0].tobytes()
+    grey = torch.rand(5, 6)
+    one = to_pictures(grey)[0].tobytes()
+    assert one == to_pictures(grey[..., None])[0].tobytes()
+    assert one == to_pictures(grey[..., None].expand(5, 6, 3))[0].tobytes()
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I"])
+def test_sixteen_bit_grey(mode):
+    values = np.array([[0, 257, 32768, 65535]], dtype=np.uint16)
+    picture = Image.fromarray(values.astype(np.int32) if mode == "I" else values)
+    assert picture.mode == mode
+    assert np.array(to_pictures(picture)[0])[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (torch.full((4, 4, 3), math.nan), "NaN or Inf"),
+        (torch.full((1, 4, 4, 3), math.inf), "NaN or Inf"),
+        (torch.zeros(4, 4, 3, dtype=torch.uint8), "uint8.*0..1.*divide"),
+        (torch.zeros(0, 4, 4, 3), "empty"),
+        (torch.zeros(4, 0, 3), "empty"),
+        (torch.zeros(3, 8, 8), "channels last"),
+        (torch.zeros(4, 4, 2), "channels last"),
+        (torch.zeros(5), "not a picture"),
+        (torch.zeros(1, 1, 4, 4, 3), "not a picture"),
+    ],
+)
+def test_what_is_no_picture(bad, words):
+    with pytest.raises(ValueError, match=words):
+        to_pictures([bad])
+
+
+def test_other_types():
+    with pytest.raises(TypeError, match="type str.*PIL picture"):
+        to_pictures("picture.png")
+
+
+# --- sizes and budgets
+
+
+def test_too_long_a_picture():
+    with pytest.raises(ValueError, match=r"8000x10 pixels, 800 times as wide as high.*at most 200"):
+        patches(Image.new("RGB", (8000, 10)), QWEN2)
+    with pytest.raises(ValueError, match=r"10x8000 pixels, 800 times as high as wide.*Crop or pad"):
+        fit(8000, 10, QWEN3)
+    assert min(fit(10, 2000, QWEN3)) >= 32
+
+
+@pytest.mark.parametrize("rules", [QWEN2, QWEN3])
+def test_one_pixel(rules):
+    cut = patches(torch.ones(1, 1, 1, 3), rules)
+    assert cut.pixels.shape[0] == math.prod(cut.grid) > 0
+    assert torch.isfinite(cut.pixels).all()
+    assert fit(1, 1, rules, min_pixels=0) == (rules.patch * 2,) * 2
+
+
+def test_one_bound_given_moves_the_other():
+    assert fit(1000, 1000, QWEN3, max_pixels=224 * 224) == (224, 224)
+    height, width = fit(100, 100, QWEN2, min_pixels=2_000_000)
+    assert height * width >= 2_000_000 > QWEN2.max_pixels
+
+
+@pytest.mark.parametrize("bounds", [(1000, 999), (-1, 5), (0, 0)])
+def test_impossible_budgets(bounds):
+    with pytest.raises(ValueError, match="pixel budget"):
+        fit(10, 10, QWEN2, *bounds)
+
+
+# --- files
+
+
+def test_rules_of_both_layouts():
+    old, new = read_rules(QWEN2_FILE), read_rules(QWEN3_FILE)
+    assert (old.patch, old.min_pixels, old.max_pixels) == (14, 3136, 12845056)
+    assert (new.patch, new.min_pixels, new.max_pixels) == (16, 65536, 16777216)
+    assert new.mean == (0.5, 0.5, 0.5) and old.std == QWEN2.std
+
+
+def test_rules_as_transformers_saves_them():
+    nested = {"image_processor": QWEN3_FILE, "video_processor": {"patch_size": 99}}
+    assert read_rules(nested) == read_rules(QWEN3_FILE)
+    nulls = {**QWEN3_FILE, "min_pixels": None, "max_pixels": None, "crop_size": None}
+    assert read_rules(nulls) == read_rules(QWEN3_FILE)
+
+
+def test_rules_without_a_file():
+    assert read_rules({}) == QWEN2
+    assert read_rules({}, {"patch_size": 16, "spatial_merge_size": 2}) == QWEN3
+    assert read_rules({"image_mean": [0.1] * 3}).mean == (0.1,) * 3
+
+
+def test_rules_that_contradict_the_model():
+    with pytest.raises(ValueError, match="patch_size is 14.*16 in config.json"):
+        read_rules(QWEN2_FILE, {"patch_size": 16})

@@ -1,0 +1,162 @@
+"""Pictures and videos of a prompt, at the size the model sees them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .images import Patches, PixelRules, fit, read_rules, resize, to_patches, to_pictures
+from .video import VideoRules, prepare_video, read_video_rules
+
+
+@dataclass(frozen=True)
+class VisualRules:
+    """How a model wants its pictures and videos.
+
+    Attributes:
+        image: For pictures.
+        video: For videos.
+    """
+
+    image: PixelRules
+    video: VideoRules
+
+
+@dataclass(frozen=True, eq=False)
+class Visual:
+    """A picture or a video, resized; its patches are made only when the vision tower runs.
+
+    Attributes:
+        pixels: uint8 [H, W, 3] each: one for a picture, more for a video.
+        rules: How they become patches.
+        frames: Grid steps in time.
+        rows: Grid rows after the merge.
+        cols: Grid columns after the merge.
+        is_video: A video, even of a single frame.
+        seconds: Time of each grid step of a video, in seconds.
+        seconds_per_grid: Seconds from one grid step to the next.
+        time_step: Temporal positions from one grid step to the next.
+    """
+
+    pixels: tuple[np.ndarray, ...]
+    rules: PixelRules
+    frames: int
+    rows: int
+    cols: int
+    is_video: bool = False
+    seconds: tuple[float, ...] = ()
+    seconds_per_grid: float = 1.0
+    time_step: float = 1.0
+
+    @property
+    def num_patches(self) -> int:
+        """P, patches before the merge."""
+        return self.frames * self.rows * self.cols * self.rules.merge**2
+
+    def patches(self) -> Patches:
+        """Patches [P, C * T * p * p] for the vision tower."""
+        return to_patches(self.pixels * (1 if self.is_video else self.rules.temporal), self.rules)
+
+    def digest(self) -> bytes:
+        """Of what the vision tower sees and where it stands in time."""
+        facts = (self.is_video, self.frames, self.rows, self.cols, self.seconds, self.time_step)
+        digest = hashlib.sha256(repr(facts).encode())
+        for frame in self.pixels:
+            digest.update(frame.tobytes())
+        return digest.digest()
+
+
+def see_images(
+    images: Any, rules: VisualRules, min_pixels: int | None, max_pixels: int | None
+) -> list[Visual]:
+    """Resizes the pictures of a prompt.
+
+    Args:
+        images: Whatever `images.to_pictures` takes.
+        rules: Of the model.
+        min_pixels: Fewest pixels; None = the model's.
+        max_pixels: Most pixels; None = the model's.
+
+    Returns:
+        One per picture, in order.
+
+    Raises:
+        ValueError: A picture that cannot be read, or more than 200 times as long as wide.
+        TypeError: Something that is not a picture.
+    """
+    step = rules.image.patch * rules.image.merge
+    seen = []
+    for picture in to_pictures(images):
+        height, width = fit(picture.height, picture.width, rules.image, min_pixels, max_pixels)
+        pixels = (resize(picture, height, width),)
+        seen.append(Visual(pixels, rules.image, 1, height // step, width // step))
+    return seen
+
+
+def see_video(
+    video: Any,
+    fps: float,
+    rules: VisualRules,
+    sample_fps: float | None,
+    min_pixels: int | None,
+    max_pixels: int | None,
+) -> Visual:
+    """Samples and resizes the frames of a video.
+
+    Args:
+        video: Frames, as `images.to_pictures` takes them.
+        fps: Frames per second of `video`.
+        rules: Of the model.
+        sample_fps: Frames per second that the model sees; None = the model's.
+        min_pixels: Fewest pixels; None = the model's.
+        max_pixels: Most pixels; None = the model's.
+
+    Raises:
+        ValueError: No frame, frames of different sizes, a rate that is not positive.
+        TypeError: Something that is not a picture.
+    """
+    step = rules.video.pixel.patch * rules.video.pixel.merge
+    frames = prepare_video(video, fps, rules.video, sample_fps, min_pixels, max_pixels)
+    height, width = frames.pixels[0].shape[:2]
+    return Visual(
+        frames.pixels,
+        rules.video.pixel,
+        len(frames.seconds),
+        height // step,
+        width // step,
+        is_video=True,
+        seconds=frames.seconds,
+        seconds_per_grid=frames.seconds_per_grid,
+    )
+
+
+def read_visual_rules(folder: Path, config: dict) -> VisualRules:
+    """Reads a model folder's preprocessor files.
+
+    Args:
+        folder: In Hugging Face layout. A missing file means the family's published values.
+        config: Its config.json.
+
+    Raises:
+        ValueError: A file that is not JSON, or contradicts config.json.
+    """
+    both = _read_json(folder / "processor_config.json")
+    image = both.get("image_processor") or _read_json(folder / "preprocessor_config.json")
+    video = both.get("video_processor") or _read_json(folder / "video_preprocessor_config.json")
+    vision = config.get("vision_config") or {}
+    family = config.get("model_type", "")
+    return VisualRules(read_rules(image, vision), read_video_rules(video, image, vision, family))
+
+
+def _read_json(file: Path) -> dict:
+    if not file.is_file():
+        return {}
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is not valid JSON ({error}). Download it again.") from error
