@@ -1,0 +1,27 @@
+"""The VLM families the pack can run: one file each, listed here."""
+
+from . import qwen2_5_vl, qwen2_vl, qwen3_vl
+from .family import Family
+
+FAMILIES: dict[str, Family] = {
+    module.FAMILY.model_type: module.FAMILY for module in (qwen2_vl, qwen2_5_vl, qwen3_vl)
+}
+
+
+def family_of(model_type: str | None, where: str) -> Family:
+    """Finds the family of a `model_type`.
+
+    Args:
+        model_type: As config.json says it.
+        where: What holds that config.json, for the message.
+
+    Raises:
+        ValueError: A family that the pack does not run.
+    """
+    if model_type in FAMILIES:
+        return FAMILIES[model_type]
+    known = ", ".join(f"{family.title} ({name})" for name, family in FAMILIES.items())
+    raise ValueError(
+        f"{where} holds a model of the type {model_type!r}, which this pack cannot run. "
+        f"It runs {known}. Choose a folder with one of these."
+    )

@@ -1,0 +1,50 @@
+"""What one VLM family does its own way, as data plus two small functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of VLMs that share an architecture, a tokenizer layout and a processor.
+
+    Attributes:
+        title: The name people know, for messages.
+        model_type: `model_type` in config.json.
+        architecture: Class in transformers that loads the checkpoint.
+        vision_start: Token before a picture's tokens.
+        vision_end: Token after them.
+        image_token: Token that a picture's features replace.
+        video_token: Token that a video's features replace.
+        timed_frames: True where each group of video frames is a block of its own after a line of
+            text with its time; False where a video is one block.
+        video_time_step: Seconds per grid step and the vision config to the step of the temporal
+            position between two frames of one block.
+        unpack_vision: What `get_image_features` returned to features [n, D] and one [n, D] per
+            DeepStack level.
+    """
+
+    title: str
+    model_type: str
+    architecture: str
+    unpack_vision: Callable[[Any], tuple[torch.Tensor, list[torch.Tensor]]]
+    video_time_step: Callable[[float, Any], float] = lambda seconds, vision: 1.0
+    timed_frames: bool = False
+    vision_start: str = "<|vision_start|>"
+    vision_end: str = "<|vision_end|>"
+    image_token: str = "<|image_pad|>"
+    video_token: str = "<|video_pad|>"
+
+
+def features_only(output: Any) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Reads the vision output of a family without DeepStack.
+
+    transformers 4.57 returns a tuple of one tensor a picture; 5.x an object that holds it.
+    """
+    features = getattr(output, "pooler_output", output)
+    return torch.cat(tuple(features)), []

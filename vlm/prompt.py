@@ -1,0 +1,262 @@
+"""From text, pictures and a template to token ids, with the role and place of every token."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from .families import Family
+from .positions import VisionBlock
+from .targets import Target
+from .templates import Piece, Template, split_special
+from .token_map import new_map
+from .tokenizer import SYSTEM_SLOT, TEXT_SLOT, Tokenizer
+from .visuals import Visual
+
+TURN = "<|im_start|>"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt, ready to run.
+
+    Attributes:
+        ids: Token ids, padding included.
+        token_map: Role and place of every token, plain data.
+        blocks: The vision blocks, in order.
+        visuals: Pictures and video, in order of their number.
+        real: Tokens before the padding.
+        prefix: Tokens before the first typed one: what a changed text leaves as it was.
+        dropped: Leading tokens that the target never sees.
+    """
+
+    ids: tuple[int, ...]
+    token_map: dict
+    blocks: tuple[VisionBlock, ...]
+    visuals: tuple[Visual, ...]
+    real: int
+    prefix: int
+    dropped: int
+
+    @cached_property
+    def prefix_key(self) -> str:
+        """Digest of the prefix: its token ids and the pixels they stand for."""
+        digest = hashlib.sha256(repr(self.ids[: self.prefix]).encode())
+        for visual in self.visuals:
+            digest.update(visual.digest())
+        return digest.hexdigest()
+
+
+class _Tokens:
+    """Collects tokens; runs of ordinary text are split together, as one string."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self.tokenizer = tokenizer
+        self.ids: list[int] = []
+        self.roles: list[str] = []
+        self.places: list[tuple[int, int, int, int]] = []  # image, frame, row, column
+        self.turns: list[tuple[int, str]] = []  # first token and role of each turn
+        self._open: list[Piece] = []
+
+    def text(self, piece: Piece) -> None:
+        self._open.append(piece)
+
+    def token(self, token: str, role: str, place: tuple[int, int, int, int] = (-1, 0, 0, 0)):
+        self.close()
+        self._add(self.tokenizer.id_of(token), role, place)
+
+    def close(self) -> None:
+        """Splits the text collected since the last special token.
+
+        A token that joins template and typed characters counts as typed: what follows it depends
+        on the text.
+        """
+        pieces, self._open = self._open, []
+        role_of = [piece.role for piece in pieces for _ in piece.text]
+        ids, spans = self.tokenizer.split("".join(piece.text for piece in pieces))
+        for token_id, (start, end) in zip(ids, spans, strict=True):
+            roles = role_of[start : max(end, start + 1)]
+            self._add(token_id, "text" if "text" in roles else roles[-1])
+
+    def _add(self, token_id, role, place=(-1, 0, 0, 0)) -> None:
+        self.ids.append(token_id)
+        self.roles.append(role)
+        self.places.append(place)
+
+
+def render(
+    template: Template,
+    tokenizer: Tokenizer,
+    text: str,
+    *,
+    system: str | None,
+    edit: str | None,
+    visuals: Sequence[Visual],
+    family: Family,
+) -> list[Piece]:
+    """Lays a prompt out.
+
+    Args:
+        template: The preset.
+        tokenizer: The model's.
+        text: Typed text.
+        system: Typed system text; None = the template's own, "" = none.
+        edit: Typed editing text of X2I's templates.
+        visuals: Pictures, then at most one video.
+        family: Its vision tokens.
+
+    Returns:
+        Pieces; every picture is still one image token, every video one video token.
+    """
+    images = sum(not visual.is_video for visual in visuals)
+    video = any(visual.is_video for visual in visuals)
+    if system is None:
+        system_piece = Piece(template.system_for(len(visuals)), "system")
+    else:
+        system_piece = Piece(_valid(system), "system")
+    if template.body is None:
+        layout = tokenizer.chat(bool(system_piece.text), images, video, template.number_pictures)
+    else:
+        slots = [family.image_token] * images + [family.video_token] * video
+        pictures = "".join(
+            template.picture.format(
+                vision=family.vision_start + token + family.vision_end, number=number
+            )
+            for number, token in enumerate(slots, start=1)
+        )
+        layout = template.body.replace("{pictures}", pictures).replace("{text}", TEXT_SLOT)
+        if system_piece.text:
+            layout = f"<|im_start|>system\n{SYSTEM_SLOT}<|im_end|>\n" + layout
+    text = _valid(text)
+    typed = [Piece(text, "text")]
+    if template.wording is not None:
+        before, quoted, after = template.wording(text, _valid(edit or ""), images, video)
+        typed = [Piece(before, "template"), Piece(quoted, "text"), Piece(after, "template")]
+    fill = {SYSTEM_SLOT: [system_piece], TEXT_SLOT: typed}
+    pieces: list[Piece] = []
+    for part in re.split(f"({re.escape(SYSTEM_SLOT)}|{re.escape(TEXT_SLOT)})", layout):
+        pieces += fill.get(part) or split_special(part, "template", tokenizer.specials)
+    return pieces
+
+
+def _valid(text: str) -> str:
+    """Typed text as valid Unicode: half a surrogate pair, as JSON allows, becomes U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def build_prompt(
+    pieces: Sequence[Piece],
+    tokenizer: Tokenizer,
+    family: Family,
+    visuals: Sequence[Visual],
+    target: Target,
+) -> Prompt:
+    """Turns pieces into ids, opens up pictures to their tokens, and pads for the target.
+
+    Raises:
+        ValueError: The template has fewer or more places for pictures than there are pictures.
+    """
+    out = _Tokens(tokenizer)
+    blocks: list[VisionBlock] = []
+    waiting = list(enumerate(visuals))
+    number = -1
+    for index, piece in enumerate(pieces):
+        if not piece.special:
+            out.text(piece)
+        elif piece.text in (family.image_token, family.video_token):
+            if not waiting:
+                raise ValueError("The template has more places for pictures than there are.")
+            number, visual = waiting.pop(0)
+            blocks += _open_visual(out, family, number, visual)
+        elif piece.text == family.vision_start and _starts_video(pieces, index, family):
+            continue  # each group of frames brings its own marker
+        elif piece.text == family.vision_start:
+            out.token(piece.text, "vision_marker", (number + 1, 0, 0, 0))
+        elif piece.text == family.vision_end:
+            if not (family.timed_frames and visuals[number].is_video):
+                out.token(piece.text, "vision_marker", (number, 0, 0, 0))
+        else:
+            out.token(piece.text, "template")
+            if piece.text == TURN:
+                header = pieces[index + 1].text if index + 1 < len(pieces) else ""
+                out.turns.append((len(out.ids) - 1, header.split("\n")[0]))
+    out.close()
+    if waiting:
+        raise ValueError("The template has no place for these pictures. Choose another template.")
+    return _finish(out, blocks, visuals, target)
+
+
+def _starts_video(pieces: Sequence[Piece], index: int, family: Family) -> bool:
+    follows = pieces[index + 1].text if index + 1 < len(pieces) else ""
+    return family.timed_frames and follows == family.video_token
+
+
+def _open_visual(
+    out: _Tokens, family: Family, number: int, visual: Visual
+) -> list[VisionBlock]:
+    """Adds the tokens of one picture or video; the blocks they form."""
+    out.close()
+    token = family.video_token if visual.is_video else family.image_token
+    timed = family.timed_frames and visual.is_video
+    blocks = []
+    if not timed:
+        step = visual.time_step
+        blocks.append(VisionBlock(len(out.ids), visual.frames, visual.rows, visual.cols, step))
+    for frame in range(visual.frames):
+        if timed:
+            out.text(Piece(f"<{visual.seconds[frame]:.1f} seconds>", "template"))
+            out.token(family.vision_start, "vision_marker", (number, frame, 0, 0))
+            blocks.append(VisionBlock(len(out.ids), 1, visual.rows, visual.cols))
+        for row in range(visual.rows):
+            for col in range(visual.cols):
+                out.token(token, "image", (number, frame, row, col))
+        if timed:
+            out.token(family.vision_end, "vision_marker", (number, frame, 0, 0))
+    return blocks
+
+
+def _finish(
+    out: _Tokens, blocks: list[VisionBlock], visuals: Sequence[Visual], target: Target
+) -> Prompt:
+    real = len(out.ids)
+    if not real:
+        raise ValueError("There is nothing to encode: no text and no picture.")
+    prefix = _prefix(out.roles)
+    dropped = _dropped(out, target)
+    while len(out.ids) < target.pad_to:
+        out.token(target.pad_token, "pad")
+    image, frame, row, col = (list(column) for column in zip(*out.places, strict=True))
+    grids = [
+        {"image": number, "frames": visual.frames, "rows": visual.rows, "cols": visual.cols}
+        for number, visual in enumerate(visuals)
+    ]
+    token_map = new_map(out.roles, image, frame, [0] * len(out.ids), row, col, grids)
+    return Prompt(
+        tuple(out.ids), token_map, tuple(blocks), tuple(visuals), real, prefix, dropped
+    )
+
+
+def _prefix(roles: list[str]) -> int:
+    """Tokens before the first typed one (an empty text starts behind the last picture)."""
+    if "text" in roles:
+        return roles.index("text")
+    vision = [i for i, role in enumerate(roles) if role in ("image", "vision_marker")]
+    return min(vision[-1] + 1, len(roles) - 1) if vision else 0
+
+
+def _dropped(out: _Tokens, target: Target) -> int:
+    """Leading tokens the target never sees, found by the turns, whatever their texts say."""
+    user = next((index for index, role in out.turns if role == "user"), None)
+    if not target.drop or user is None:
+        return 0
+    if target.drop == "system":
+        return user
+    header, _ = out.tokenizer.split("user\n")
+    end = user + 1
+    # A newline that the typed text shares is typed, and stays.
+    while end <= user + len(header) and out.roles[end] == "template":
+        end += 1
+    return end

@@ -1,0 +1,204 @@
+"""How a prompt is laid out around its text and pictures: presets as data, rendered to pieces.
+
+A rendered template is a list of pieces. Text that a person typed is a piece of its own from the
+start, so nothing in it can ever be read as a special token of the template.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+IM_USER = "<|im_start|>user\n"
+IM_END = "<|im_end|>\n<|im_start|>assistant\n"
+NO_THINKING = "<think>\n\n</think>\n\n"
+
+DESCRIBE = (
+    "Describe the image by detailing the color, shape, size, texture, quantity, text, "
+    "spatial relationships of the objects and background:"
+)
+DESCRIBE_AND_EDIT = (
+    "Describe the key features of the input image (color, shape, size, texture, objects, "
+    "background), then explain how the user's text instruction should alter or modify the image. "
+    "Generate a new image that meets the user's requirements while maintaining consistency with "
+    "the original input where appropriate."
+)
+INTERNVL_SYSTEM = (
+    "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的"
+    "多模态大语言模型。"
+)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of a prompt that keeps one role.
+
+    Attributes:
+        text: The characters.
+        role: Role of their tokens (`DESIGN` of the token map: system, template, text, ...).
+        special: True where `text` is one special token, never where a person typed it.
+    """
+
+    text: str
+    role: str
+    special: bool = False
+
+
+@dataclass(frozen=True)
+class Template:
+    """A layout.
+
+    Attributes:
+        name: What the `template` widget shows.
+        source: Where the layout was published.
+        body: The user's turn and what follows, with `{pictures}` and `{text}`; None = the chat
+            template that the model's own tokenizer carries.
+        system: The system turn's text; "" = no system turn (with `body` None: the tokenizer's own).
+        system_with_pictures: The same when there are pictures; None = as `system`.
+        picture: What stands for each picture: `{vision}` and, where used, `{number}` from 1.
+        wording: Wraps the typed text and the editing text into what the model is asked, as
+            (text before the typed text, typed text as written there, text after); None = as typed.
+        number_pictures: The chat template writes "Picture 1: " before each picture.
+        max_pixels: Pixel budget of a picture that goes with the template; None = the target's.
+        sample_fps: Video frames per second that the template was made for; None = the family's.
+    """
+
+    name: str
+    source: str
+    body: str | None = None
+    system: str = ""
+    system_with_pictures: str | None = None
+    picture: str = "{vision}"
+    wording: Callable[[str, str | None, int, bool], tuple[str, str, str]] | None = None
+    number_pictures: bool = False
+    max_pixels: int | None = None
+    sample_fps: float | None = None
+
+    def system_for(self, pictures: int) -> str:
+        """The default system text for a prompt with that many pictures."""
+        if pictures and self.system_with_pictures is not None:
+            return self.system_with_pictures
+        return self.system
+
+
+def _as_dict(items: dict[str, str | None], text: str) -> tuple[str, str, str]:
+    """Python's `str()` of a dict, cut around the typed text, which is the item with None."""
+    before, after, seen = [], [], False
+    for key, value in items.items():
+        if value is None:
+            before.append(f"{key!r}: ")
+            seen = True
+        elif seen:
+            after.append(f", {key!r}: {value!r}")
+    return "{" + "".join(before), repr(text), "".join(after) + "}"
+
+
+def x2i_node(text: str, edit: str | None, pictures: int, video: bool) -> tuple[str, str, str]:
+    """X2I's released ComfyUI node: editing text "" unless given, "yes" with pictures or video."""
+    image = "yes" if pictures or video else "no"
+    keys = {"Text input": None, "Instruction editing description": edit or "", "image input": image}
+    return _as_dict(keys, text)
+
+
+def x2i_train(text: str, edit: str | None, pictures: int, video: bool) -> tuple[str, str, str]:
+    """X2I's training script: editing text and pictures are "no" unless given."""
+    image = "yes" if pictures or video else "no"
+    keys = {
+        "Text input": None,
+        "Instruction editing description": edit or "no",
+        "image input": image,
+    }
+    return _as_dict(keys, text)
+
+
+def x2i_paper(text: str, edit: str | None, pictures: int, video: bool) -> tuple[str, str, str]:
+    """X2I, section 13: five keys."""
+    keys = {
+        "text prompt": None,
+        "editing prompt": edit or "",
+        "image prompt": "yes" if pictures else "no",
+        "video prompt": "yes" if video else "no",
+        "audio prompt": "no",
+    }
+    return _as_dict(keys, text)
+
+
+def x2i_internvl(text: str, edit: str | None, pictures: int, video: bool) -> tuple[str, str, str]:
+    """X2I's InternVL script: two keys."""
+    return _as_dict({"Text input": None, "Instruction editing description": edit or "no"}, text)
+
+
+_USER = IM_USER + "{pictures}{text}" + IM_END
+
+TEMPLATES: dict[str, Template] = {
+    template.name: template
+    for template in (
+        Template("chat", "the tokenizer's own chat template"),
+        Template("raw", "no turns: pictures, then the text as it is", body="{pictures}{text}"),
+        Template("z-image", "ComfyUI comfy/text_encoders/z_image.py", body=_USER),
+        Template(
+            "flux2-klein",
+            "ComfyUI comfy/text_encoders/flux.py (KleinTokenizer)",
+            body=_USER + NO_THINKING,
+        ),
+        Template("krea2", "ComfyUI comfy/text_encoders/krea2.py", body=_USER, system=DESCRIBE),
+        Template(
+            "qwen-image",
+            "ComfyUI comfy/text_encoders/qwen_image.py",
+            body=_USER,
+            system=DESCRIBE,
+            system_with_pictures=DESCRIBE_AND_EDIT,
+        ),
+        Template(
+            "qwen-image-2.1",
+            "Qwen-Image 2.1's pipeline",
+            body=_USER,
+            system="Comprehend and analyze the provided prompt.",
+            picture="<image{number}>{vision}",
+        ),
+        Template(
+            "x2i",
+            "X2I's released ComfyUI node",
+            wording=x2i_node,
+            number_pictures=True,
+            max_pixels=224 * 224,
+            sample_fps=1.0,
+        ),
+        Template("x2i-train", "X2I's training script", wording=x2i_train, sample_fps=1.0),
+        Template("x2i-paper", "X2I paper, section 13", wording=x2i_paper, sample_fps=1.0),
+        Template(
+            "x2i-internvl",
+            "X2I's InternVL script",
+            system=INTERNVL_SYSTEM,
+            wording=x2i_internvl,
+            max_pixels=128 * 128,
+        ),
+    )
+}
+
+
+def find_template(name: str) -> Template:
+    """The preset of that name.
+
+    Raises:
+        ValueError: There is none; the message lists those there are.
+    """
+    if name not in TEMPLATES:
+        raise ValueError(f"There is no template {name!r}. Choose one of: {', '.join(TEMPLATES)}.")
+    return TEMPLATES[name]
+
+
+def split_special(text: str, role: str, specials: frozenset[str]) -> list[Piece]:
+    """Cuts a template's own text at its special tokens.
+
+    Args:
+        text: Template text, never anything typed.
+        role: Role of what is not special.
+        specials: The tokenizer's added tokens.
+    """
+    if not specials:
+        return [Piece(text, role)] if text else []
+    longest_first = sorted(specials, key=len, reverse=True)
+    parts = re.split("(" + "|".join(re.escape(token) for token in longest_first) + ")", text)
+    return [Piece(part, role, part in specials) for part in parts if part]

@@ -1,0 +1,116 @@
+"""A model's tokenizer, so that typed text never becomes a special token."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+TEXT_SLOT = "\ue000text\ue001"
+SYSTEM_SLOT = "\ue000system\ue001"
+
+
+class Tokenizer:
+    """Byte-level BPE of a model folder, its special tokens and its chat template.
+
+    Attributes:
+        specials: Every added token; only template text is searched for them.
+    """
+
+    def __init__(self, folder: str | Path):
+        """Reads tokenizer.json (or vocab.json and merges.txt) and the chat template.
+
+        Args:
+            folder: A folder in Hugging Face layout.
+
+        Raises:
+            FileNotFoundError: No tokenizer in the folder.
+            ValueError: A tokenizer that cannot be read.
+        """
+        from transformers import AddedToken, AutoTokenizer
+
+        folder = Path(folder)
+        if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+            raise FileNotFoundError(
+                f"{folder} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt "
+                "is there. Copy the tokenizer files of the model into the folder."
+            )
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"The tokenizer in {folder} cannot be read ({error}). "
+                "Download its tokenizer files again."
+            ) from error
+        self._backend = self._tokenizer.backend_tokenizer
+        self.specials = frozenset(self._tokenizer.get_added_vocab())
+        # All added tokens become special and special ones are left unparsed: from here on the
+        # backend reads any text as ordinary text, and special tokens enter by id only.
+        self._backend.add_special_tokens(
+            [AddedToken(token, special=True, normalized=False) for token in sorted(self.specials)]
+        )
+        self._backend.encode_special_tokens = True
+
+    def id_of(self, token: str) -> int:
+        """Id of one special token.
+
+        Raises:
+            ValueError: The tokenizer has no such token.
+        """
+        found = self._backend.token_to_id(token)
+        if found is None:
+            raise ValueError(
+                f"The tokenizer has no token {token}. "
+                "The tokenizer files do not belong to this model; download them again."
+            )
+        return found
+
+    def split(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids of ordinary text, and the characters [start, end) that each one covers."""
+        if not text:
+            return [], []
+        encoding = self._backend.encode(text, add_special_tokens=False)
+        return encoding.ids, encoding.offsets
+
+    def text_of(self, ids: list[int]) -> str:
+        """Text of ids, special tokens included."""
+        return self._backend.decode(ids, skip_special_tokens=False)
+
+    def chat(self, system: bool, images: int, video: bool, number_images: bool = False) -> str:
+        """The chat template around slots for the system text and the typed text.
+
+        Args:
+            system: Whether there is a system text; without one the template has its own way.
+            images: Pictures before the text.
+            video: A video after the pictures.
+            number_images: Write "Picture 1: " before each picture.
+
+        Raises:
+            ValueError: The model has no chat template, or one that leaves the text out.
+        """
+        from jinja2 import TemplateError
+
+        content = [{"type": "image"} for _ in range(images)]
+        content += [{"type": "video"}] if video else []
+        messages = [{"role": "user", "content": [*content, {"type": "text", "text": TEXT_SLOT}]}]
+        if system:
+            turn = {"role": "system", "content": [{"type": "text", "text": SYSTEM_SLOT}]}
+            messages.insert(0, turn)
+        if not self._tokenizer.chat_template:
+            raise ValueError(
+                "This model's tokenizer has no chat template. Choose another template on "
+                "VLM Encode, or add chat_template.jinja to the model's folder."
+            )
+        try:
+            rendered = self._tokenizer.apply_chat_template(
+                messages,
+                tokenize=False,
+                add_generation_prompt=True,
+                add_vision_id=number_images,
+            )
+        except TemplateError as error:
+            raise ValueError(f"The model's chat template cannot be used ({error}).") from error
+        if TEXT_SLOT not in rendered or (system and SYSTEM_SLOT not in rendered):
+            raise ValueError(
+                "The model's chat template leaves the text out. Choose another template on "
+                "VLM Encode."
+            )
+        return rendered
