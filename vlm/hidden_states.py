@@ -1,0 +1,240 @@
+"""The hidden states of one encoded prompt: every layer passed is held, deeper ones are run."""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import torch
+
+from .prompt import Prompt
+from .targets import Target
+from .token_map import take as take_map
+
+if TYPE_CHECKING:
+    from .model import VLM
+
+MEGABYTE = 1024 * 1024
+
+
+class HiddenStates:
+    """The residual stream of a VLM's language model for one prompt, fetched per layer.
+
+    Layer k is the stream that enters decoder layer k + 1: 0 the embeddings, then each decoder
+    layer's output with the vision features that DeepStack adds; L - 1 comes after the last
+    decoder layer. Negative indices count from the end.
+
+    Attributes:
+        prompt: What was encoded.
+        target: The diffusion model it was encoded for.
+        num_layers: L, one more than the model has decoder layers.
+        width: D.
+        dtype: The model's dtype, which the states keep.
+        reused_tokens: Tokens that the last run took from the prefix cache.
+    """
+
+    def __init__(self, model: VLM, prompt: Prompt, target: Target, keep_mb: float):
+        """Made by `VLM.encode`; nothing has run yet.
+
+        Args:
+            model: Held weakly: hidden states do not keep weights alive.
+            prompt: Ids, token map and pictures.
+            target: What `auto` means downstream.
+            keep_mb: Bound in MB (2**20 bytes) under which every layer passed is kept.
+        """
+        self._model = weakref.ref(model)
+        self._norm = model.backbone.final_norm()
+        # A layer is the prefix's part (shared with the prefix cache) and the rest's.
+        self._held: dict[int, tuple[torch.Tensor, ...]] = {}
+        self._keep_bytes = int(keep_mb * MEGABYTE)
+        self._asked: set[int] = set()  # layers that stay, whatever the bound
+        self._kept: tuple[int, ...] | None = None  # tokens a filter left; None = all
+        self.prompt = prompt
+        self.target = target
+        self.num_layers = model.backbone.num_decoder_layers + 1
+        self.width = model.backbone.width
+        self.dtype = model.backbone.dtype
+        self.reused_tokens = 0
+
+    @property
+    def token_map(self) -> dict:
+        """Role and place of each of the N tokens, plain data."""
+        whole = self.prompt.token_map
+        return whole if self._kept is None else take_map(whole, self._kept)
+
+    @property
+    def n(self) -> int:
+        """N, the tokens it stands for."""
+        return len(self.prompt.ids) if self._kept is None else len(self._kept)
+
+    @property
+    def has_images(self) -> bool:
+        """Whether the model saw pictures, also where a filter left none of their tokens."""
+        return bool(self.prompt.visuals)
+
+    @property
+    def dropped(self) -> int:
+        """Leading tokens that the target never sees; gates leave them out."""
+        if self._kept is None:
+            return self.prompt.dropped
+        return sum(index < self.prompt.dropped for index in self._kept)
+
+    def take(self, indices: Sequence[int]) -> HiddenStates:
+        """The same hidden states with some of their tokens, in that order.
+
+        Nothing is copied or run: both share the layers held.
+
+        Args:
+            indices: Of this object's tokens, origin 0.
+        """
+        fewer = copy.copy(self)
+        kept = range(len(self.prompt.ids)) if self._kept is None else self._kept
+        fewer._kept = tuple(kept[index] for index in indices)
+        return fewer
+
+    @property
+    def depth(self) -> int:
+        """The deepest layer held; -1 before anything ran."""
+        return max(self._held, default=-1)
+
+    @property
+    def held(self) -> tuple[int, ...]:
+        """Indices of the layers held, ascending."""
+        return tuple(sorted(self._held))
+
+    @property
+    def patcher(self) -> Any:
+        """The model's patcher, by which ComfyUI's caches know what holds a model; or None."""
+        model = self._model()
+        return None if model is None else model.patcher
+
+    def layer(self, k: int, final_norm: bool = True) -> torch.Tensor:
+        """One layer's states, run if nothing that deep was run before.
+
+        Args:
+            k: Layer index in -L..L-1.
+            final_norm: Whether the last layer comes with the model's final norm.
+
+        Returns:
+            [1, N, D] in the model's dtype.
+
+        Raises:
+            ValueError: No such layer; NaN or Inf in the states; the model is gone.
+        """
+        return self.layers([k], final_norm)[:, 0]
+
+    def layers(self, ks: Sequence[int], final_norm: bool = True) -> torch.Tensor:
+        """Several layers' states, with a single run for those not held.
+
+        Args:
+            ks: Layer indices in -L..L-1, in the order wanted.
+            final_norm: Whether the last layer comes with the model's final norm.
+
+        Returns:
+            [1, len(ks), N, D] in the model's dtype.
+
+        Raises:
+            ValueError: No such layer; NaN or Inf in the states; the model is gone.
+        """
+        if not ks:
+            raise ValueError("No layer was asked for. Name at least one, such as -2.")
+        wanted = self.reach(*ks)
+        stacked = torch.stack([torch.cat(self._held[k], dim=1) for k in wanted], dim=1)
+        if self._kept is not None:
+            index = torch.tensor(self._kept, device=stacked.device)
+            stacked = stacked.index_select(2, index)
+        last = self.num_layers - 1
+        if final_norm and last in wanted:
+            norm = self._norm.to(stacked.device)
+            for place in (i for i, k in enumerate(wanted) if k == last):
+                stacked[:, place] = norm(stacked[:, place])
+        return stacked
+
+    def reach(self, *ks: int) -> list[int]:
+        """Runs as deep as these layers need; computes nothing for those held.
+
+        Args:
+            ks: Layer indices in -L..L-1.
+
+        Returns:
+            The same indices, origin 0.
+
+        Raises:
+            ValueError: No such layer; NaN or Inf in the states; the model is gone.
+        """
+        wanted = [self._index(k) for k in ks]
+        self._asked.update(wanted)
+        missing = sorted({k for k in wanted if k not in self._held})
+        if missing:
+            self._running_model(missing[-1]).run(self, missing)
+        return wanted
+
+    def nearest(self, k: int) -> int | None:
+        """The deepest held layer that is not deeper than k, where a run can start."""
+        return max((held for held in self._held if held <= k), default=None)
+
+    def state(self, k: int) -> tuple[torch.Tensor, ...]:
+        """The parts of a held layer, each [1, n, D], in the order of the tokens."""
+        return self._held[k]
+
+    def hold(self, k: int, parts: tuple[torch.Tensor, ...]) -> None:
+        """Keeps a layer just passed; over the bound only those asked for and the deepest stay.
+
+        Args:
+            k: Its index.
+            parts: Its states [1, n, D] in the order of the tokens.
+        """
+        self._held[k] = parts
+        layer_bytes = sum(part.nbytes for part in parts)
+        if len(self._held) * layer_bytes > self._keep_bytes:
+            deepest = self.depth
+            for other in [o for o in self._held if o not in self._asked and o != deepest]:
+                del self._held[other]
+
+    def drop_nonfinite(self) -> int:
+        """Lets go of the layers with NaN or Inf; the first of them (-1: none is held)."""
+        bad = [k for k in self.held if not all(_finite(part) for part in self._held[k])]
+        for k in bad:
+            del self._held[k]
+        return bad[0] if bad else -1
+
+    def _index(self, k: int) -> int:
+        if not -self.num_layers <= k < self.num_layers:
+            raise ValueError(
+                f"Layer {k} does not exist: this model has the layers 0 to {self.num_layers - 1} "
+                f"(or -{self.num_layers} to -1), where 0 are the embeddings."
+            )
+        return k % self.num_layers
+
+    def _running_model(self, layer: int) -> VLM:
+        model = self._model()
+        if model is None:
+            why = f"VLM Encode ran to layer {max(self.depth, 0)}"
+            if layer <= self.depth:
+                why = f"keep_mb ({self._keep_bytes // MEGABYTE} MB) was too small to keep it"
+            raise ValueError(
+                f"Layer {layer} was asked for, {why}, and the model that could run it has been "
+                f"unloaded. Set `depth` on VLM Encode to {layer}, and queue again."
+            )
+        return model
+
+    def _refuse(self) -> NoReturn:
+        raise TypeError(
+            "These are hidden states, not CONDITIONING; put Hidden Layer Select, LAP Pool or "
+            "Connector Apply before the sampler."
+        )
+
+    def __iter__(self) -> Iterator[Any]:
+        self._refuse()
+
+    def __getitem__(self, key: Any) -> Any:
+        self._refuse()
+
+    def __len__(self) -> int:
+        self._refuse()
+
+
+def _finite(states: torch.Tensor) -> bool:
+    return bool(torch.isfinite(states).all())

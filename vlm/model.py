@@ -1,0 +1,163 @@
+"""A loaded VLM: prompts in, hidden states out, with everything before the text reused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from .backbone import Backbone
+from .families import Family
+from .hidden_states import HiddenStates
+from .host import Host
+from .prefix_cache import PrefixCache
+from .prompt import build_prompt, render
+from .run import Run
+from .targets import Target, find_target
+from .templates import Template, find_template
+from .tokenizer import Tokenizer
+from .visuals import Visual, VisualRules, see_images, see_video
+
+
+class VLM:
+    """A vision-language model as an encoder.
+
+    Attributes:
+        name: What messages call it.
+        family: What its family does its own way.
+        backbone: The weights, layer by layer.
+        host: Who moves the weights and shows progress.
+        prefix_cache: What is known of the beginnings of prompts.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        family: Family,
+        tokenizer: Tokenizer,
+        rules: VisualRules,
+        backbone: Backbone,
+        host: Host | None = None,
+        prefix_cache_mb: float = 1024,
+    ):
+        """Puts the parts together; `vlm.load` reads them from a folder.
+
+        Args:
+            name: What messages call it.
+            family: Its family.
+            tokenizer: Its tokenizer.
+            rules: Its preprocessing.
+            backbone: Its weights.
+            host: Who moves the weights and shows progress; None = they stay where they are.
+            prefix_cache_mb: Bound of the prefix cache, MB (2**20 bytes).
+        """
+        self.name = name
+        self.family = family
+        self.tokenizer = tokenizer
+        self.rules = rules
+        self.backbone = backbone
+        self.host = host or Host()
+        self.prefix_cache = PrefixCache(prefix_cache_mb)
+        self.host.attach(backbone)
+
+    @property
+    def patcher(self) -> Any:
+        """What ComfyUI's caches recognise a model by; None outside ComfyUI."""
+        return self.host.patcher
+
+    @property
+    def num_layers(self) -> int:
+        """L: decoder layers and the embeddings."""
+        return self.backbone.num_decoder_layers + 1
+
+    def encode(
+        self,
+        text: str | Sequence[str],
+        images: Any = None,
+        *,
+        target: str = "chat",
+        template: str | None = None,
+        system: str | None = None,
+        edit: str | None = None,
+        video: Any = None,
+        fps: float = 24.0,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        depth: int | None = None,
+        keep_mb: float = 512,
+    ) -> HiddenStates | list[HiddenStates]:
+        """Prepares the hidden states of a prompt; layers run when they are asked for.
+
+        Args:
+            text: The prompt, or several, each of which gets the same pictures. Special tokens
+                in it stay ordinary text.
+            images: PIL images, float tensors [H, W, C] or [B, H, W, C] in 0..1, or a list of
+                these; they stand before the text in their order. A batch is several pictures.
+            target: The diffusion model that will read it (`vlm.targets`), or `chat`.
+            template: Layout (`vlm.templates`); None = the target's.
+            system: System prompt; None = the template's own, "" = none.
+            edit: Editing text of X2I's templates.
+            video: Frames, float [T, H, W, C] in 0..1 or PIL images; after the pictures.
+            fps: Frames per second of `video`.
+            min_pixels: Fewest pixels of a picture as the VLM sees it; None = the target's.
+            max_pixels: Most pixels, likewise.
+            depth: Layer index to run to at once, in -L..L-1; None = nothing runs yet.
+            keep_mb: Bound in MB (2**20 bytes) under which every layer passed is kept.
+
+        Returns:
+            Hidden states, or a list of them in the order of several texts.
+
+        Raises:
+            ValueError: An unknown target or template, a picture that cannot be read, nothing to
+                encode, a layer that does not exist.
+        """
+        goal = find_target(target)
+        layout = find_template(template or goal.template)
+        visuals = self._see(images, video, fps, (min_pixels, max_pixels), layout, goal)
+        states = []
+        for one in [text] if isinstance(text, str) else text:
+            pieces = render(
+                layout,
+                self.tokenizer,
+                one,
+                system=system,
+                edit=edit,
+                visuals=visuals,
+                family=self.family,
+            )
+            prompt = build_prompt(pieces, self.tokenizer, self.family, visuals, goal)
+            states.append(HiddenStates(self, prompt, goal, keep_mb))
+            if depth is not None:
+                states[-1].reach(depth)
+        return states[0] if isinstance(text, str) else states
+
+    def _see(
+        self,
+        images: Any,
+        video: Any,
+        fps: float,
+        pixels: tuple[int | None, int | None],
+        template: Template,
+        target: Target,
+    ) -> list[Visual]:
+        """Pictures, then the video, at the size the model sees them."""
+        least = pixels[0] or target.min_pixels
+        most = pixels[1] or template.max_pixels or target.max_pixels
+        visuals = see_images(images, self.rules, least, most)
+        if video is not None:
+            seen = see_video(video, fps, self.rules, template.sample_fps, least, pixels[1])
+            step = self.family.video_time_step(seen.seconds_per_grid, self.backbone.vision_config)
+            visuals.append(replace(seen, time_step=step))
+        return visuals
+
+    def run(self, states: HiddenStates, wanted: Sequence[int]) -> None:
+        """Runs `states` to the layers asked for; called by them when a layer is not held.
+
+        Args:
+            states: Of this model.
+            wanted: Missing layer indices, ascending, origin 0.
+        """
+        patches = max((visual.num_patches for visual in states.prompt.visuals), default=0)
+        self.host.before_run(self.backbone.run_bytes(len(states.prompt.ids), patches))
+        Run(self, states, wanted).go()
+

@@ -1,0 +1,209 @@
+"""One run through the decoder: from the deepest state known to the layer asked for, no further."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .backbone import LayerCache
+from .hidden_states import HiddenStates
+from .positions import mrope_positions
+from .prefix_cache import Prefix
+
+if TYPE_CHECKING:
+    from .model import VLM
+
+# Below this many tokens a prefix costs more to keep than to run again.
+SHORTEST_PREFIX = 8
+
+
+class Run:
+    """A run of one prompt.
+
+    `hidden` are the states of the tokens from `offset` on; the tokens before it are a prefix that
+    has already passed the layers that run. Where the prefix has not been, both go on as one.
+    """
+
+    def __init__(self, model: VLM, states: HiddenStates, wanted: Sequence[int]):
+        """Prepares a run.
+
+        Args:
+            model: Its weights must be on their device.
+            states: What to deepen.
+            wanted: The missing layers, ascending.
+        """
+        self.model = model
+        self.backbone = model.backbone
+        self.states = states
+        self.prompt = states.prompt
+        self.start = states.nearest(wanted[0])
+        self.end = wanted[-1]
+        self.device = model.backbone.device
+        self.positions = mrope_positions(len(self.prompt.ids), self.prompt.blocks)
+        roles = self.prompt.token_map["role"]
+        self.at_vision = [i for i, role in enumerate(roles) if role == "image"]
+        self.prefix = self._find_prefix()
+        self.offset = 0
+        self.done = 0
+        self.total = self.end - (self.start or 0) + len(self.prompt.visuals) * self._sees()
+        self._features: tuple[torch.Tensor, list[torch.Tensor]] | None = None
+        self._rotary: Any = None
+        self._mask: torch.Tensor | None = None
+
+    @torch.no_grad()
+    def go(self) -> None:
+        """Runs, keeping every layer passed, and puts the prefix into the model's cache."""
+        try:
+            hidden = self._first()
+            self.states.reused_tokens = self.offset
+            for layer in range(self.start or 0, self.end):
+                hidden = self._join(layer, hidden)
+                hidden = self._layer(layer, hidden)
+                self._hold(layer + 1, hidden)
+                self._step()
+        finally:  # an interrupted run leaves a shorter prefix, which is as good
+            if self.prefix is not None:
+                self.model.prefix_cache.put(self.prompt.prefix_key, self.prefix)
+        self._check_finite(hidden)
+
+    def _find_prefix(self) -> Prefix | None:
+        """The known prefix, or an empty one to fill, or none where neither helps."""
+        if self.prompt.prefix < SHORTEST_PREFIX or not self.model.prefix_cache.limit:
+            return None
+        known = self.model.prefix_cache.get(self.prompt.prefix_key)
+        if self.start is None:
+            return known or Prefix(self.prompt.prefix)
+        return known if known is not None and known.depth >= self.start else None
+
+    def _sees(self) -> bool:
+        """Whether vision features are needed: for the embeddings, or for DeepStack to come."""
+        known = self.prefix.depth if self.prefix is not None else 0
+        inside = not self.at_vision or self.at_vision[-1] < self.prompt.prefix
+        if self.start is None and not (known and inside):
+            return bool(self.at_vision)
+        return bool(self.at_vision) and max(self.start or 0, known if inside else 0) < min(
+            self.backbone.num_deepstack, self.end
+        )
+
+    def _first(self) -> torch.Tensor:
+        """The states that enter the first layer to run."""
+        if self.prefix is not None and self.prefix.depth:
+            self.offset = self.prompt.prefix
+        if self.start is not None:
+            whole = torch.cat(self.states.state(self.start), dim=1)
+            return whole[:, self.offset :].to(self.device)
+        ids = torch.tensor([self.prompt.ids[self.offset :]], device=self.device)
+        hidden = self.backbone.embed(ids)
+        places, features = self._vision_here(0)
+        if places:
+            hidden = hidden.clone()
+            hidden[:, places] = features.to(hidden.dtype)
+        if self.prefix is not None and not self.prefix.states:
+            self.prefix.states.append(self._kept(hidden[:, : self.prefix.length]))
+        self._hold(0, hidden)
+        return hidden
+
+    def _vision_here(self, level: int) -> tuple[list[int], torch.Tensor | None]:
+        """Features (level 0) or DeepStack features (level 1, ...) of the tokens that run."""
+        here = [i for i, place in enumerate(self.at_vision) if place >= self.offset]
+        if not here:
+            return [], None
+        features, deepstack = self._see()
+        chosen = features if level == 0 else deepstack[level - 1]
+        return [self.at_vision[i] - self.offset for i in here], chosen[here[0] :]
+
+    def _see(self) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Runs the vision tower on each picture, once a run."""
+        if self._features is None:
+            seen = []
+            for visual in self.prompt.visuals:
+                patches = visual.patches()
+                seen.append(self.backbone.see(patches.pixels, patches.grid))
+                self._step()
+            features = torch.cat([features for features, _ in seen])
+            levels = zip(*(deepstack for _, deepstack in seen), strict=True)
+            self._features = features, [torch.cat(level) for level in levels]
+        return self._features
+
+    def _join(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
+        """Puts the prefix back in front where it has not passed this layer; sets up attention."""
+        if self.offset and layer >= self.prefix.depth:
+            before = self.prefix.states[layer].to(hidden.device)
+            hidden = torch.cat([before, hidden], dim=1)
+            self.offset, self._rotary = 0, None
+        if self._rotary is None:
+            positions = self.positions[:, self.offset :].to(self.device)
+            self._rotary = self.backbone.rotary(hidden, positions)
+            self._mask = self._attention_mask(hidden.shape[1])
+        return hidden
+
+    def _attention_mask(self, running: int) -> torch.Tensor | None:
+        """Causal, and blind to padding; None where plain causal attention does the same."""
+        n, real = len(self.prompt.ids), self.prompt.real
+        if not self.offset and real == n:
+            return None
+        key = torch.arange(n, device=self.device)
+        query = torch.arange(n - running, n, device=self.device)
+        mask = (key[None, :] <= query[:, None]) & (key[None, :] < real)
+        return mask[None, None]
+
+    def _layer(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
+        """Decoder layer `layer` and what DeepStack adds after it."""
+        past = None
+        if self.offset:
+            past = tuple(tensor.to(self.device) for tensor in self.prefix.pairs[layer])
+        cache = LayerCache(past) if self.prefix is not None else None
+        hidden = self.backbone.run_layer(layer, hidden, self._rotary, self._mask, cache)
+        if layer < self.backbone.num_deepstack:
+            places, features = self._vision_here(layer + 1)
+            if places:
+                hidden = hidden.clone()
+                hidden[:, places] += features.to(hidden.dtype)
+        if self.prefix is not None and not self.offset:
+            self._extend_prefix(hidden, cache)
+        return hidden
+
+    def _extend_prefix(self, hidden: torch.Tensor, cache: LayerCache) -> None:
+        length, device = self.prefix.length, self.model.host.cache_device
+        pair = tuple(tensor[:, :, :length].to(device, copy=True) for tensor in cache.new)
+        self.prefix.states.append(self._kept(hidden[:, :length]))
+        self.prefix.pairs.append(pair)
+        if self.prefix.bytes > self.model.prefix_cache.limit:
+            # Too long to keep: the rest of the run does without.
+            self.model.prefix_cache.drop(self.prompt.prefix_key)
+            self.prefix = None
+
+    def _hold(self, layer: int, hidden: torch.Tensor) -> None:
+        """Keeps a layer; a prefix's part is shared with the prefix cache, not copied."""
+        if self.prefix is not None:
+            rest = hidden[:, self.prefix.length - self.offset :]
+            parts = (self.prefix.states[layer], self._kept(rest))
+        else:
+            parts = (self._kept(hidden),)
+        self.states.hold(layer, parts)
+
+    def _kept(self, part: torch.Tensor) -> torch.Tensor:
+        """A copy that does not hold on to the tensor it was cut from."""
+        return part.to(self.model.host.hold_device, copy=True)
+
+    def _step(self) -> None:
+        self.done += 1
+        self.model.host.step(self.done, self.total)
+
+    def _check_finite(self, hidden: torch.Tensor) -> None:
+        """Refuses NaN and Inf, which a residual stream never loses again once it has them."""
+        if bool(torch.isfinite(hidden).all()):
+            return
+        bad = self.states.drop_nonfinite()
+        self.model.prefix_cache.clear()
+        advice = "Choose bfloat16 or float32 as dtype on VLM Loader."
+        if self.states.dtype in (torch.bfloat16, torch.float32):
+            advice = "The model's files may be damaged; download them again."
+        dtype = str(self.states.dtype).removeprefix("torch.")
+        raise ValueError(
+            f"VLM Encode: the states of layer {bad} hold NaN or Inf in {dtype}. "
+            f"Finite numbers were expected. {advice}"
+        )
+
