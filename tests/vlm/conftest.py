@@ -1,0 +1,256 @@
+"""Shared by the tests of the library's core: tiny models, and Hugging Face's own as the oracle."""
+
+import json
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import vlm
+from vlm.host import Host
+from vlm.tiny import write_tiny
+
+# Models this small run slower on several threads than on one, by far on a busy machine.
+torch.set_num_threads(1)
+
+FAMILIES = ("qwen3_vl", "qwen2_vl", "qwen2_5_vl")
+PROCESSORS = {
+    "qwen3_vl": "Qwen3VLProcessor",
+    "qwen2_vl": "Qwen2VLProcessor",
+    "qwen2_5_vl": "Qwen2_5_VLProcessor",
+}
+
+
+class HuggingFace:
+    """A family's own model and processor, used the plain way."""
+
+    def __init__(self, family, folder):
+        import transformers
+
+        from vlm.families import FAMILIES as known
+
+        self.new = not transformers.__version__.startswith("4.")
+        self.transformers = transformers
+        self.family, self.folder = family, folder
+        architecture = getattr(transformers, known[family].architecture)
+        self.model = architecture.from_pretrained(str(folder), dtype=torch.float32).eval()
+        self.processor = self._processor()
+        self.tokenizer = self.processor.tokenizer
+
+    def _processor(self):
+        """AutoProcessor; assembled by hand where torchvision is missing, which it insists on."""
+        auto = self.transformers
+        bounds = {}
+        if not self.new:  # the PIL processor of transformers 4 does not read `size` from the file
+            file = json.loads((self.folder / "preprocessor_config.json").read_text())
+            size = file.get("size", {})
+            bounds["min_pixels"] = file.get("min_pixels", size.get("shortest_edge"))
+            bounds["max_pixels"] = file.get("max_pixels", size.get("longest_edge"))
+        pil = {"backend": "pil"} if self.new else {"use_fast": False}
+        images = auto.AutoImageProcessor.from_pretrained(str(self.folder), **pil, **bounds)
+        tokenizer = auto.AutoTokenizer.from_pretrained(str(self.folder))
+        skip = {"check_argument_for_proper_class": lambda self, name, value: None}
+        plain = getattr(auto, PROCESSORS[self.family])
+        cls = type(PROCESSORS[self.family], (plain,), skip)
+        return cls(images, tokenizer, None, chat_template=tokenizer.chat_template)
+
+    def inputs(self, text, images=(), system=None):
+        """What the family's processor makes of the messages, as tensors."""
+        content = [{"type": "image", "image": image} for image in images]
+        messages = [{"role": "user", "content": [*content, {"type": "text", "text": text}]}]
+        if system is not None:
+            turn = {"role": "system", "content": [{"type": "text", "text": system}]}
+            messages.insert(0, turn)
+        rendered = self.processor.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=False
+        )
+        pictures = {"images": list(images)} if images else {}
+        return dict(self.processor(text=[rendered], **pictures, return_tensors="pt"))
+
+    def types(self, ids):
+        """`mm_token_type_ids` of ids [1, N], where transformers wants them."""
+        if not self.new:
+            return {}
+        image, video = (self.tokenizer.convert_tokens_to_ids(t) for t in VISION_TOKENS)
+        return {"mm_token_type_ids": (ids == image).int() + 2 * (ids == video).int()}
+
+    def streams(self, **inputs):
+        """What enters each decoder layer, then the stream after the last, bare and normed."""
+        caught, hooks = [], []
+
+        def catch(module, args, kwargs):
+            caught.append((args[0] if args else kwargs["hidden_states"]).clone())
+
+        language = self.model.model.language_model
+        for module in (*language.layers, language.norm):
+            hooks.append(module.register_forward_pre_hook(catch, with_kwargs=True))
+        try:
+            with torch.no_grad():
+                normed = self.model.model(**inputs).last_hidden_state
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return caught, normed
+
+
+VISION_TOKENS = ("<|image_pad|>", "<|video_pad|>")
+
+
+class Watch:
+    """Counts what a model runs: decoder layers with their tokens, and pictures seen."""
+
+    def __init__(self, model):
+        self.ran, self.pictures, self.hooks = [], 0, []
+        for index, layer in enumerate(model.backbone.text.layers):
+            hook = layer.register_forward_pre_hook(self._layer(index), with_kwargs=True)
+            self.hooks.append(hook)
+        self.hooks.append(model.backbone.model.visual.register_forward_pre_hook(self._picture))
+
+    def _layer(self, index):
+        def count(module, args, kwargs):
+            hidden = args[0] if args else kwargs["hidden_states"]
+            self.ran.append((index, hidden.shape[1]))
+
+        return count
+
+    def _picture(self, module, args):
+        self.pictures += 1
+
+    @property
+    def layers(self):
+        """Decoder layers run, in order."""
+        return [index for index, _ in self.ran]
+
+    @property
+    def cost(self):
+        """Layers times tokens."""
+        return sum(tokens for _, tokens in self.ran)
+
+    def restart(self):
+        self.ran, self.pictures = [], 0
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory):
+    """Folder of a tiny model, written once: `tiny_folder(family, layers)`."""
+    made = {}
+
+    def get(family="qwen3_vl", layers=36):
+        if (family, layers) not in made:
+            out = tmp_path_factory.mktemp("tiny") / f"{family}-{layers}"
+            made[family, layers] = write_tiny(out, family, layers=layers)
+        return made[family, layers]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def _loaded(tiny_folder):
+    made = {}
+
+    def get(family, layers):
+        if (family, layers) not in made:
+            made[family, layers] = vlm.load(tiny_folder(family, layers), dtype="float32")
+        return made[family, layers]
+
+    return get
+
+
+@pytest.fixture
+def tiny(_loaded):
+    """A loaded tiny model in float32, shared but with empty caches: `tiny(family, layers)`."""
+
+    def get(family="qwen3_vl", layers=36):
+        model = _loaded(family, layers)
+        model.prefix_cache.clear()
+        model.prefix_cache.limit = 1024 * 2**20
+        model.host = Host()
+        return model
+
+    return get
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request):
+    """The name of each family in turn."""
+    return request.param
+
+
+@pytest.fixture
+def v(tiny, family):
+    """A tiny model of each family in turn: 36 decoder layers, float32, empty caches."""
+    return tiny(family)
+
+
+@pytest.fixture(scope="session")
+def _references(tiny_folder):
+    return {}, tiny_folder
+
+
+@pytest.fixture
+def hf(_references, family):
+    """Hugging Face's own model and processor of the same folder as `v`."""
+    made, tiny_folder = _references
+    if family not in made:
+        made[family] = HuggingFace(family, tiny_folder(family))
+    return made[family]
+
+
+@pytest.fixture
+def watch():
+    """`watch(model)` counts what the model runs from then on."""
+    watches = []
+
+    def start(model):
+        watches.append(Watch(model))
+        return watches[-1]
+
+    yield start
+    for one in watches:
+        for hook in one.hooks:
+            hook.remove()
+
+
+@pytest.fixture(scope="session")
+def picture():
+    """`picture(height, width, seed)`: an RGB picture with edges, gradients and noise."""
+
+    def draw(height, width, seed=0):
+        rng = np.random.default_rng(seed)
+        y, x = np.mgrid[0:height, 0:width]
+        base = np.stack([x * 255 // width, y * 255 // height, (x * (seed + 3) ^ y) % 256], -1)
+        noise = rng.integers(-60, 60, base.shape)
+        return Image.fromarray(np.clip(base + noise, 0, 255).astype(np.uint8))
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def err():
+    """`err(a, b)`: the largest absolute difference over the largest absolute value of b."""
+
+    def relative(a, b):
+        assert a.shape == b.shape
+        return ((a.double() - b.double()).abs().max() / b.double().abs().max()).item()
+
+    return relative
+
+
+@pytest.fixture(scope="session")
+def changed():
+    """`with changed(tensor, factor)`: a weight multiplied in place, and put back afterwards."""
+
+    @contextmanager
+    def scale(weight, factor):
+        before = weight.detach().clone()
+        with torch.no_grad():
+            weight.mul_(factor)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                weight.copy_(before)
+
+    return scale
