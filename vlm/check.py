@@ -1,0 +1,128 @@
+"""Does a conditioning fit a diffusion model? What does not, in plain words, and what fixes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from .entries import Entry
+from .targets import TARGETS, find_target
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a diffusion model reads.
+
+    Attributes:
+        title: The model's name, for messages.
+        width: Width D of its CONDITIONING; None = not known.
+        pooled: Width of the pooled vector, 0 = none.
+        least_tokens: Fewest tokens it was trained with, 0 = any number.
+    """
+
+    title: str
+    width: int | None = None
+    pooled: int = 0
+    least_tokens: int = 0
+
+    @classmethod
+    def of(cls, target: str) -> Needs:
+        """What a target of `vlm.targets` reads."""
+        row = find_target(target)
+        return cls(row.title, row.width, row.pooled, row.pad_to)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that does not fit.
+
+    Attributes:
+        stops: True where sampling fails or gives noise; False where it merely is not as trained.
+        text: What is wrong, what was expected, how to fix it.
+    """
+
+    stops: bool
+    text: str
+
+
+def check(entries: list[Entry], needs: Needs) -> list[Finding]:
+    """Compares a conditioning with what a model reads.
+
+    Args:
+        entries: Of the conditioning.
+        needs: Of the model.
+
+    Returns:
+        What does not fit, worst first; an empty list where all does.
+    """
+    findings = {}
+    for entry in entries:
+        for finding in (*_widths(entry, needs), *_values(entry), *_pooled(entry, needs)):
+            findings[finding.text] = finding
+        if needs.least_tokens and entry.tokens.n < needs.least_tokens:
+            text = (
+                f"This conditioning has {entry.tokens.n} tokens, {needs.title} was trained on at "
+                f"least {needs.least_tokens}. Choose the target {needs.title} on VLM Encode, which "
+                "pads the prompt, and keep `all` on Token Filter."
+            )
+            findings[text] = Finding(False, text)
+    return sorted(findings.values(), key=lambda finding: not finding.stops)
+
+
+def _widths(entry: Entry, needs: Needs) -> list[Finding]:
+    width = entry.tokens.width
+    if needs.width is None or width == needs.width:
+        return []
+    text = (
+        f"This conditioning is {width} wide, {needs.title} reads {needs.width}. "
+        f"{_width_fix(width, needs)}"
+    )
+    return [Finding(True, text)]
+
+
+def _width_fix(width: int, needs: Needs) -> str:
+    """How to come to the width a model reads."""
+    if needs.pooled:
+        return "Put Connector Apply with a connector made for it before the sampler."
+    fitting = [row.title for row in TARGETS.values() if row.width == width]
+    for row in TARGETS.values():
+        if row.width == needs.width and row.combine == "concat" and row.encoder_width == width:
+            return (
+                f"Choose the target {row.name} on VLM Encode and `auto` on Hidden Layer Select: it "
+                f"concatenates {len(row.layers)} layers."
+            )
+    fix = f"Load the VLM whose width fits {needs.title}, or put a connector in between."
+    if fitting:
+        fix += f" This width fits {' and '.join(fitting)}."
+    return fix
+
+
+def _values(entry: Entry) -> list[Finding]:
+    if bool(torch.isfinite(entry.tokens.states).all()):
+        return []
+    text = (
+        "This conditioning holds NaN or Inf, finite numbers were expected. Choose bfloat16 on "
+        "VLM Loader, or weaken what stands before it."
+    )
+    return [Finding(True, text)]
+
+
+def _pooled(entry: Entry, needs: Needs) -> list[Finding]:
+    if not needs.pooled:
+        return []
+    pooled = entry.options.get("pooled_output")
+    if pooled is None:
+        text = (
+            f"{needs.title} also reads a pooled vector of {needs.pooled}, this conditioning has "
+            "none, so zeros would be used. Wire a CLIP-L conditioning to `pooled_from` on "
+            "Connector Apply."
+        )
+        return [Finding(False, text)]
+    if pooled.shape[-1] >= needs.pooled:
+        return []
+    text = (
+        f"The pooled vector is {pooled.shape[-1]} wide, {needs.title} reads {needs.pooled}. Wire a "
+        "CLIP-L conditioning to `pooled_from` on Connector Apply."
+    )
+    return [Finding(True, text)]

@@ -1,0 +1,142 @@
+"""CONDITIONING as plain data: its entries, their token maps, their ranges of the schedule.
+
+ComfyUI's CONDITIONING is `[[tensor [B, N, D], options], ...]`. Several entries stand side by side
+where conditionings were combined or given ranges of time; a node works on each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from .token_map import read_map
+from .tokens import Tokens
+
+MAP = "vlm_tokens"
+START, END = "start_percent", "end_percent"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a CONDITIONING.
+
+    Attributes:
+        tokens: Its tensor with the token map, if that fits.
+        options: Everything else; never changed in place, since nodes share it.
+    """
+
+    tokens: Tokens
+    options: dict[str, Any]
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Start and end in the sampling schedule, 0..1."""
+        return self.options.get(START, 0.0), self.options.get(END, 1.0)
+
+    def within(self, start: float, end: float) -> Entry | None:
+        """The entry in that range of the schedule only; None where it has no part in it."""
+        start, end = max(start, self.span[0]), min(end, self.span[1])
+        if start >= end:
+            return None
+        if (start, end) == self.span:
+            return self
+        return replace(self, options={**self.options, START: start, END: end})
+
+
+def read_entries(conditioning: Any, socket: str) -> list[Entry]:
+    """Reads a CONDITIONING.
+
+    Args:
+        conditioning: What came over the wire.
+        socket: Name of the input, for messages.
+
+    Returns:
+        Its entries, at least one.
+
+    Raises:
+        TypeError: Not a CONDITIONING.
+        ValueError: An empty one, or an entry whose tensor is not [B, N, D].
+    """
+    if not isinstance(conditioning, list):
+        kind = type(conditioning).__name__
+        fix = "Connect CONDITIONING."
+        if kind == "HiddenStates":
+            kind = "hidden states"
+            fix = "Put Hidden Layer Select, LAP Pool or Connector Apply in between."
+        raise TypeError(f"{socket} needs CONDITIONING, this is {kind}. {fix}")
+    if not conditioning:
+        raise ValueError(f"{socket} is an empty CONDITIONING. Connect one with at least one entry.")
+    return [_read_entry(entry, socket) for entry in conditioning]
+
+
+def _read_entry(entry: Any, socket: str) -> Entry:
+    wrong = not isinstance(entry, (list, tuple)) or len(entry) != 2
+    if wrong or not isinstance(entry[0], torch.Tensor) or not isinstance(entry[1], dict):
+        raise TypeError(
+            f"{socket} needs CONDITIONING, a list of [tensor, options]; an entry of it is "
+            f"{type(entry).__name__}. Connect the output of a text encoder or of a gate."
+        )
+    states, options = entry
+    if states.ndim != 3:
+        raise ValueError(
+            f"{socket}: the tensor is {list(states.shape)}, expected [batch, tokens, width]. "
+            "Connect the output of a text encoder or of a gate."
+        )
+    token_map = read_map(options.get(MAP), states.shape[1])
+    rest = {key: value for key, value in options.items() if key != MAP}
+    return Entry(Tokens(states, token_map), rest)
+
+
+def write_entries(entries: list[Entry], device: torch.device | str = "cpu") -> list[list[Any]]:
+    """Writes a CONDITIONING: float32 on `device`, the token map among the options."""
+    return [_write_entry(entry, device) for entry in entries]
+
+
+def _write_entry(entry: Entry, device: torch.device | str) -> list[Any]:
+    options = dict(entry.options)
+    if entry.tokens.token_map is not None:
+        options[MAP] = entry.tokens.token_map
+    return [entry.tokens.states.to(device, torch.float32), options]
+
+
+def map_tokens(entries: list[Entry], change: Callable[[Tokens], Tokens]) -> list[Entry]:
+    """Every entry with `change` done to its tokens."""
+    return [replace(entry, tokens=change(entry.tokens)) for entry in entries]
+
+
+def pair(main: list[Entry], other: list[Entry]) -> list[tuple[Entry, Entry]]:
+    """Pairs the entries of two CONDITIONINGs for a node that joins them.
+
+    A single entry goes with all of the other side. Otherwise entries go together where their
+    ranges of the schedule overlap; the pair takes the overlap, and the options of `main`.
+
+    Args:
+        main: The side whose options stay (the text side).
+        other: The other side.
+
+    Returns:
+        Pairs in the order of `main`.
+
+    Raises:
+        ValueError: An entry of `main` overlaps with none of `other`.
+    """
+    if len(other) == 1:
+        return [(entry, other[0]) for entry in main]
+    if len(main) == 1 and all(entry.span == (0.0, 1.0) for entry in other):
+        return [(main[0], entry) for entry in other]
+    pairs = []
+    for entry in main:
+        cuts = [(entry.within(*candidate.span), candidate) for candidate in other]
+        overlapping = [(cut, candidate) for cut, candidate in cuts if cut is not None]
+        if not overlapping:
+            start, end = entry.span
+            raise ValueError(
+                f"An entry from {start:.0%} to {end:.0%} of the schedule has no counterpart: the "
+                "other conditioning has no entry in that range. Give both the same time ranges, "
+                "or connect one with a single entry."
+            )
+        pairs += overlapping
+    return pairs
