@@ -1,0 +1,131 @@
+"""Alpha Blend and Time Hand-over: a picture's tokens and the text's, mixed or one after another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..vlm.blend import METHODS, SCHEDULES, blend
+from ..vlm.entries import pair, read_entries, write_entries
+from ..vlm.handover import hand_over
+from .devices import conditioning_device
+from .shown import shown
+
+
+class AlphaBlend(io.ComfyNode):
+    """Mixes a picture's tokens into the text's."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Sockets and widgets."""
+        return io.Schema(
+            node_id="VLMCAlphaBlend",
+            display_name="Alpha Blend",
+            category="VLM Conditioning/tokens",
+            description="Mixes a VLM's tokens into the text's conditioning. Several entries "
+            "(Combine, time ranges) are paired where they overlap in time; options stay the "
+            "text's.",
+            search_aliases=["VLM", "mix conditioning", "interpolate", "AdaIN", "concatenate"],
+            inputs=[
+                io.Conditioning.Input(
+                    "text", tooltip="Text CONDITIONING of the target's own encoder."
+                ),
+                io.Conditioning.Input(
+                    "picture", tooltip="The VLM's tokens, filtered and normalised."
+                ),
+                io.Float.Input(
+                    "alpha",
+                    default=0.3,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Share of the picture's tokens, 0..1. 0 = the text alone, bit for bit "
+                    "(neutral); 0.3 is recommended; over 0.5 the picture overrides the words.",
+                ),
+                io.Combo.Input(
+                    "method",
+                    options=list(METHODS),
+                    default="interpolate",
+                    tooltip="interpolate = the picture's tokens resampled to the text's length "
+                    "(recommended); truncate = both cut to the shorter; concat = the picture's "
+                    "tokens, then the text's, whatever alpha is above 0; adain_* = only the "
+                    "picture's statistics.",
+                ),
+                io.Combo.Input(
+                    "schedule",
+                    options=list(SCHEDULES),
+                    default="constant",
+                    optional=True,
+                    advanced=True,
+                    tooltip="How alpha grows from the first token to the last. constant = the same "
+                    "for all (neutral).",
+                ),
+            ],
+            outputs=[io.Conditioning.Output(display_name="conditioning")],
+        )
+
+    @classmethod
+    def execute(
+        cls, text: Any, picture: Any, alpha: float, method: str, schedule: str = "constant"
+    ) -> io.NodeOutput:
+        """Blends each pair of entries."""
+        words = read_entries(text, "text on Alpha Blend")
+        pictures = read_entries(picture, "picture on Alpha Blend")
+        pairs = pair(words, pictures)
+        options = (alpha, method, schedule, True)
+        blended = [
+            replace(main, tokens=blend(other.tokens, main.tokens, *options))
+            for main, other in pairs
+        ]
+        first = pairs[0]
+        line = (
+            f"{method}, alpha {alpha:g}: {first[1].tokens.n} picture and {first[0].tokens.n} text "
+            f"tokens to {blended[0].tokens.n}"
+        )
+        if len(pairs) > 1:
+            line += f", {len(pairs)} entries"
+        return shown(line, write_entries(blended, conditioning_device()))
+
+
+class TimeHandover(io.ComfyNode):
+    """One conditioning for the start of the schedule, another for the rest."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Sockets and widgets."""
+        return io.Schema(
+            node_id="VLMCTimeHandover",
+            display_name="Time Hand-over",
+            category="VLM Conditioning/tokens",
+            description="The picture's tokens for the first part of sampling, the text for the "
+            "rest: layout and content of the picture, details of the words (UniFusion 5.2).",
+            search_aliases=["VLM", "timestep range", "prompt switching", "handover"],
+            inputs=[
+                io.Conditioning.Input("first", tooltip="For the first part: the picture's."),
+                io.Conditioning.Input("second", tooltip="For the rest: the text's."),
+                io.Float.Input(
+                    "percent",
+                    default=0.2,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Where the second takes over, as a share of the schedule, 0..1. "
+                    "0 = only the second, 1 = only the first. 0.1 to 0.2 are published.",
+                ),
+            ],
+            outputs=[io.Conditioning.Output(display_name="conditioning")],
+        )
+
+    @classmethod
+    def execute(cls, first: Any, second: Any, percent: float) -> io.NodeOutput:
+        """Gives both their ranges of the schedule."""
+        early = read_entries(first, "first on Time Hand-over")
+        late = read_entries(second, "second on Time Hand-over")
+        entries = hand_over(early, late, percent)
+        line = f"first until {percent:.0%} of the schedule, then second; {len(entries)} entries"
+        return shown(line, write_entries(entries, conditioning_device()))
+
+
+NODES = [AlphaBlend, TimeHandover]

@@ -1,0 +1,281 @@
+"""VLM Encode Image/Text and Hidden Layer Select: into hidden states, and out of them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..vlm.entries import Entry, write_entries
+from ..vlm.select import COMBINES, choose_layers, parse_layers, select_layers
+from ..vlm.targets import TARGETS
+from ..vlm.templates import TEMPLATES
+from ..vlm.token_map import count_roles
+from .devices import conditioning_device
+from .shown import shown
+from .sockets import HiddenStates, Model
+
+AUTO = "auto"
+MAX_PIXELS = 64 * 1024 * 1024
+# Deep enough for any model: only whether the text can be read is checked when it is queued.
+_ANY_DEPTH = 1000
+
+
+def _pixel_budget() -> list[io.Input]:
+    return [
+        io.Int.Input(
+            "min_pixels",
+            default=0,
+            min=0,
+            max=MAX_PIXELS,
+            step=1024,
+            optional=True,
+            advanced=True,
+            tooltip="Fewest pixels of a picture as the VLM sees it; smaller ones are enlarged. "
+            "0 = the target's own (neutral). Has nothing to do with the latent's size.",
+        ),
+        io.Int.Input(
+            "max_pixels",
+            default=0,
+            min=0,
+            max=MAX_PIXELS,
+            step=1024,
+            optional=True,
+            advanced=True,
+            tooltip="Most pixels of a picture as the VLM sees it; larger ones are shrunk. Each "
+            "32x32 pixels (Qwen2-VL and Qwen2.5-VL: 28x28) are one token. 0 = the target's own, "
+            "1 megapixel (neutral). Raise it for documents and screenshots.",
+        ),
+    ]
+
+
+class VLMEncode(io.ComfyNode):
+    """Runs text and pictures through a VLM."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Sockets and widgets."""
+        images = io.Autogrow.TemplatePrefix(
+            io.Image.Input("image", tooltip="A picture, or a batch: several pictures."),
+            prefix="image",
+            min=0,
+            max=50,
+        )
+        return io.Schema(
+            node_id="VLMCEncode",
+            display_name="VLM Encode Image/Text",
+            category="VLM Conditioning/encode",
+            description="What a VLM understands of a prompt and pictures, layer by layer. Hidden "
+            "Layer Select turns it into CONDITIONING.",
+            search_aliases=["VLM", "Qwen-VL encode", "image prompt", "picture to conditioning"],
+            inputs=[
+                Model.Input("model", tooltip="From VLM Loader."),
+                io.String.Input(
+                    "prompt",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    tooltip="The words. Special tokens typed here stay ordinary text.",
+                ),
+                io.Combo.Input(
+                    "target",
+                    options=list(TARGETS),
+                    default="z-image",
+                    tooltip="The diffusion model that will read the result. Sets template, pixel "
+                    "budget and layers; `auto` on later nodes means the target's.",
+                ),
+                io.Autogrow.Input("images", template=images, optional=True),
+                io.Image.Input(
+                    "video",
+                    optional=True,
+                    tooltip="Frames of one video, in order. Comes after the pictures.",
+                ),
+                io.Float.Input(
+                    "fps",
+                    default=24.0,
+                    min=0.1,
+                    max=1000.0,
+                    step=0.1,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Frames per second of `video`. The VLM looks at about 2 of them per "
+                    "second.",
+                ),
+                io.String.Input(
+                    "system",
+                    multiline=True,
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="System prompt. Empty = the template's own (neutral).",
+                ),
+                io.Combo.Input(
+                    "template",
+                    options=[AUTO, *TEMPLATES],
+                    default=AUTO,
+                    optional=True,
+                    advanced=True,
+                    tooltip="How prompt and pictures are laid out. auto = the target's (neutral); "
+                    "chat = the model's own chat template; raw = nothing around them.",
+                ),
+                io.String.Input(
+                    "editing_text",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Editing text of the X2I templates; other templates do not read it.",
+                ),
+                *_pixel_budget(),
+                io.String.Input(
+                    "depth",
+                    default=AUTO,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Layer to run to at once: a layer index such as -2 or 20. auto = as "
+                    "deep as the target reads (neutral). A gate that asks deeper runs the rest.",
+                ),
+            ],
+            outputs=[
+                HiddenStates.Output(
+                    display_name="hidden_states",
+                    tooltip="Every layer passed, with the role and place of every token.",
+                )
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, depth: str = AUTO, images: Any = None) -> bool | str:
+        """Whether `depth` can be read, when the workflow is queued."""
+        if depth is None or depth.strip() == AUTO or depth.strip().lstrip("+-").isdigit():
+            return True
+        return f"depth is {depth!r}; write auto or a layer index such as -2 or 20."
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        prompt: str,
+        target: str,
+        images: dict | None = None,
+        video: Any = None,
+        fps: float = 24.0,
+        system: str = "",
+        template: str = AUTO,
+        editing_text: str = "",
+        min_pixels: int = 0,
+        max_pixels: int = 0,
+        depth: str = AUTO,
+    ) -> io.NodeOutput:
+        """Encodes to the depth that the target needs."""
+        start = time.perf_counter()
+        states = model.encode(
+            prompt,
+            [image for image in (images or {}).values() if image is not None],
+            target=target,
+            template=None if template == AUTO else template,
+            system=system or None,
+            edit=editing_text or None,
+            video=video,
+            fps=fps,
+            min_pixels=min_pixels or None,
+            max_pixels=max_pixels or None,
+        )
+        deepest = (
+            states.target.depth(states.num_layers, states.has_images)
+            if depth.strip() == AUTO
+            else int(depth)
+        )
+        states.reach(deepest)
+        roles = count_roles(states.token_map)
+        reused = f", {states.reused_tokens} reused" if states.reused_tokens else ""
+        line = (
+            f"{states.token_map['n']} tokens ({roles.get('image', 0)} image, "
+            f"{roles.get('text', 0)} prompt{reused}), layers 0 to {states.depth} of "
+            f"{states.num_layers - 1}, {time.perf_counter() - start:.1f} s"
+        )
+        return shown(line, states)
+
+
+class HiddenLayerSelect(io.ComfyNode):
+    """The gate from hidden states to CONDITIONING."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Sockets and widgets."""
+        return io.Schema(
+            node_id="VLMCHiddenLayerSelect",
+            display_name="Hidden Layer Select",
+            category="VLM Conditioning/encode",
+            description="Turns layers of a VLM's hidden states into CONDITIONING. Changing the "
+            "layers does not run the VLM again, unless they are deeper than it went.",
+            search_aliases=["VLM", "layer", "hidden layer", "VLM conditioning"],
+            inputs=[
+                HiddenStates.Input("hidden_states", tooltip="From VLM Encode Image/Text."),
+                io.String.Input(
+                    "layers",
+                    default=AUTO,
+                    tooltip="auto = the target's (neutral; Z-Image: -2, with pictures -8). A layer "
+                    "(-8; 0 = embeddings, -1 = last), a list (9,18,27), a slice (2:36:3), all, or "
+                    "layers with weights (-2:0.7, -8:0.3).",
+                ),
+                io.Combo.Input(
+                    "combine",
+                    options=[AUTO, *COMBINES],
+                    default=AUTO,
+                    tooltip="How several layers become one: mean, weighted (sum of layer times "
+                    "weight), concat (one after another in width). auto = the target's (neutral).",
+                ),
+                io.Combo.Input(
+                    "final_norm",
+                    options=[AUTO, "on", "off"],
+                    default=AUTO,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Whether the last layer comes with the model's final norm; other "
+                    "layers have none. auto = the target's (neutral).",
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output(
+                    display_name="conditioning", tooltip="Goes straight into a sampler."
+                )
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, layers: str, combine: str = AUTO) -> bool | str:
+        """Whether `layers` can be read, when the workflow is queued."""
+        if combine is not None and combine not in (AUTO, *COMBINES):
+            return f"combine is {combine!r}; choose {', '.join((AUTO, *COMBINES))}."
+        if layers is None or layers.strip() == AUTO:
+            return True
+        try:
+            parse_layers(layers, _ANY_DEPTH, combine)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(
+        cls, hidden_states: Any, layers: str, combine: str = AUTO, final_norm: str = AUTO
+    ) -> io.NodeOutput:
+        """Selects; runs the layers that are deeper than what is held."""
+        start, held = time.perf_counter(), hidden_states.depth
+        options = (
+            layers.strip(),
+            None if combine == AUTO else combine,
+            None if final_norm == AUTO else final_norm == "on",
+        )
+        choice = choose_layers(hidden_states, *options)
+        tokens = select_layers(hidden_states, *options)
+        names = ", ".join(map(str, choice.indices[:12])) + ("…" if choice.indices[12:] else "")
+        ran = hidden_states.depth - held
+        how = f"{ran} layers run, {time.perf_counter() - start:.1f} s" if ran > 0 else "held"
+        line = (
+            f"layer {names} of {hidden_states.num_layers - 1} ({choice.combine}), "
+            f"{tokens.n} tokens, {tokens.width} wide, {how}"
+        )
+        return shown(line, write_entries([Entry(tokens, {})], conditioning_device()))
+
+
+NODES = [VLMEncode, HiddenLayerSelect]

@@ -1,0 +1,82 @@
+"""VLM Loader: from a model folder to a VLM under ComfyUI's memory management."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..vlm.load import DTYPES, load
+from . import folders
+from .devices import DEVICES, ComfyHost
+from .shown import shown
+from .sockets import Model
+
+GIGABYTE = 1024**3
+
+
+class VLMLoader(io.ComfyNode):
+    """Loads a VLM from a folder in Hugging Face layout."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Sockets and widgets."""
+        return io.Schema(
+            node_id="VLMCLoader",
+            display_name="VLM Loader",
+            category="VLM Conditioning/load",
+            description="Loads a vision-language model (Qwen2-VL, Qwen2.5-VL, Qwen3-VL) from a "
+            "folder in Hugging Face layout. ComfyUI moves its weights like any other model's.",
+            search_aliases=["VLM", "load VLM", "Qwen-VL", "Qwen3-VL", "vision language model"],
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=folders.model_names(),
+                    tooltip="Model folder (config.json, tokenizer, safetensors) found up to two "
+                    "levels deep in models/VLM, models/vlm, models/LLM or models/text_encoders, "
+                    "and in the folders of extra_model_paths.yaml.",
+                ),
+                io.Combo.Input(
+                    "dtype",
+                    options=["auto", *DTYPES],
+                    default="auto",
+                    tooltip="Precision of weights and hidden states. auto = as in the files "
+                    "(neutral). float16 can overflow in Qwen models; bfloat16 does not.",
+                ),
+                io.Combo.Input(
+                    "device",
+                    options=list(DEVICES),
+                    default="auto",
+                    tooltip="Where it runs. auto = where ComfyUI runs text encoders (neutral).",
+                ),
+                io.Int.Input(
+                    "prefix_cache_mb",
+                    default=1024,
+                    min=0,
+                    max=65536,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Memory in MB for pictures already seen: with the same pictures, a "
+                    "changed prompt then runs only its own tokens. 0 = keep nothing.",
+                ),
+            ],
+            outputs=[Model.Output(display_name="model", tooltip="The model, for VLM Encode.")],
+        )
+
+    @classmethod
+    def execute(
+        cls, model: str, dtype: str, device: str, prefix_cache_mb: int = 1024
+    ) -> io.NodeOutput:
+        """Loads it; the weights go to the device when something is encoded."""
+        folder = folders.model_folder(model)
+        loaded = load(
+            folder, dtype=dtype, host=ComfyHost(device), prefix_cache_mb=prefix_cache_mb
+        )
+        backbone = loaded.backbone
+        size = sum(weight.nbytes for weight in backbone.parameters()) / GIGABYTE
+        line = (
+            f"{loaded.family.title}, {backbone.num_decoder_layers} layers, "
+            f"{backbone.width} wide, {str(backbone.dtype).removeprefix('torch.')}, {size:.1f} GB"
+        )
+        return shown(line, loaded)
+
+
+NODES = [VLMLoader]

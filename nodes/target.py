@@ -1,0 +1,89 @@
+"""VLM Check Target: does this conditioning fit that model? Asked before the sampler runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..vlm.check import Needs, check
+from ..vlm.entries import read_entries
+from .shown import shown
+
+STOP, WARN = "stop", "warn"
+_TITLES = {
+    "flux": "FLUX.1",
+    "flux2": "FLUX.2",
+    "lumina2": "Lumina 2",
+    "qwen_image": "Qwen-Image",
+    "krea2": "Krea 2",
+}
+_KLEIN_TOKENS = 512
+
+
+def needs_of(model: Any) -> Needs | None:
+    """What a loaded MODEL reads, from its own layers; None where it has none that is known."""
+    config = model.model.model_config
+    kind = config.unet_config.get("image_model")
+    network = model.model.diffusion_model
+    title = "Z-Image" if type(config).__name__.startswith("ZImage") else _TITLES.get(kind)
+    if title is None:
+        return None
+    if kind == "krea2":
+        return Needs(title, network.txtlayers * network.txtdim)
+    if kind == "lumina2":
+        return Needs(title, network.cap_embedder[1].in_features)
+    if kind == "flux2":
+        return Needs(title, network.txt_in.in_features, least_tokens=_KLEIN_TOKENS)
+    pooled = getattr(getattr(network, "params", None), "vec_in_dim", None) or 0
+    return Needs(title, network.txt_in.in_features, pooled)
+
+
+class CheckTarget(io.ComfyNode):
+    """Compares a CONDITIONING with the model that will read it."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Sockets and widgets."""
+        return io.Schema(
+            node_id="VLMCCheckTarget",
+            display_name="VLM Check Target",
+            category="VLM Conditioning/encode",
+            description="Says in plain words whether a conditioning fits a model, and which node "
+            "fixes what does not. The conditioning goes on unchanged.",
+            search_aliases=["VLM", "check", "width", "mat1 and mat2", "shape mismatch"],
+            inputs=[
+                io.Conditioning.Input("conditioning", tooltip="What the sampler would get."),
+                io.Model.Input("model", tooltip="The diffusion model that would read it."),
+                io.Combo.Input(
+                    "on_misfit",
+                    options=[STOP, WARN],
+                    default=STOP,
+                    tooltip="stop = an error where sampling would fail or give noise; warn = only "
+                    "the line on this node.",
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output(display_name="conditioning", tooltip="As it came in.")
+            ],
+        )
+
+    @classmethod
+    def execute(cls, conditioning: Any, model: Any, on_misfit: str) -> io.NodeOutput:
+        """Checks every entry."""
+        entries = read_entries(conditioning, "conditioning on VLM Check Target")
+        needs = needs_of(model)
+        if needs is None:
+            kind = type(model.model.model_config).__name__
+            return shown(f"{kind} is not a model this node knows: nothing compared", conditioning)
+        findings = check(entries, needs)
+        stops = [finding.text for finding in findings if finding.stops]
+        if stops and on_misfit == STOP:
+            raise ValueError(" ".join(stops))
+        tokens = entries[0].tokens
+        line = " ".join(finding.text for finding in findings)
+        fits = f"fits {needs.title}: {tokens.n} tokens, {tokens.width} wide"
+        return shown(line or fits, conditioning)
+
+
+NODES = [CheckTarget]

@@ -1,0 +1,127 @@
+"""Token Filter: which tokens go on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..vlm.entries import map_tokens, read_entries, write_entries
+from ..vlm.filter import KEEP_PRESETS, filter_tokens, keep_roles
+from ..vlm.hidden_states import HiddenStates
+from ..vlm.token_map import count_roles
+from .devices import conditioning_device
+from .shown import shown
+from .sockets import tokens_template
+
+
+def _numbers(text: str) -> list[int] | None:
+    """Image numbers "0, 2"; None where the field is empty."""
+    parts = [part.strip() for part in (text or "").split(",") if part.strip()]
+    if not all(part.isdigit() for part in parts):
+        raise ValueError(f"images is {text!r}; write image numbers from 0, such as 0, 2.")
+    return [int(part) for part in parts] or None
+
+
+def _roles(text: str) -> list[str]:
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+class TokenFilter(io.ComfyNode):
+    """Keeps the tokens of some roles."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Sockets and widgets."""
+        template = tokens_template()
+        return io.Schema(
+            node_id="VLMCTokenFilter",
+            display_name="Token Filter",
+            category="VLM Conditioning/tokens",
+            description="Keeps some of the tokens: the text's, a picture's, or any roles. Takes "
+            "hidden states or CONDITIONING and gives back the same kind.",
+            search_aliases=["VLM", "text tokens only", "image tokens only", "filter tokens"],
+            inputs=[
+                io.MatchType.Input(
+                    "tokens",
+                    template=template,
+                    tooltip="Hidden states, or CONDITIONING that came from them.",
+                ),
+                io.Combo.Input(
+                    "keep",
+                    options=list(KEEP_PRESETS),
+                    default="text",
+                    tooltip="text = everything but pictures and their markers, which the research "
+                    "recommends; prompt = your own words only; image = the pictures' tokens; "
+                    "image+markers = with the tokens around them; generated = a rewritten prompt "
+                    "and the pictures; all = everything (neutral).",
+                ),
+                io.String.Input(
+                    "images",
+                    default="",
+                    optional=True,
+                    tooltip="Only these pictures, by number from 0: 0, 2. Empty = all (neutral).",
+                ),
+                io.Int.Input(
+                    "drop_first",
+                    default=0,
+                    min=0,
+                    max=100000,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Drops so many of the first tokens that were kept. 0 = none (neutral).",
+                ),
+                io.String.Input(
+                    "roles",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Roles to keep instead of the preset: system, template, text, "
+                    "vision_marker, image, thinking, generated, pad, unknown. Empty = the preset.",
+                ),
+            ],
+            outputs=[
+                io.MatchType.Output(
+                    template=template, display_name="tokens", tooltip="Of the kind that came in."
+                )
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, images: str = "", roles: str = "") -> bool | str:
+        """Whether numbers and roles can be read, when the workflow is queued."""
+        try:
+            _numbers(images)
+            if _roles(roles):
+                keep_roles(_roles(roles))
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(
+        cls, tokens: Any, keep: str, images: str = "", drop_first: int = 0, roles: str = ""
+    ) -> io.NodeOutput:
+        """Filters every entry."""
+        options = (_roles(roles) or keep, _numbers(images), drop_first)
+        if isinstance(tokens, HiddenStates):
+            kept = filter_tokens(tokens, *options)
+            before, after = tokens.token_map["n"], kept.token_map
+            return shown(f"{after['n']} of {before} tokens kept{_kinds(after)}", kept)
+        entries = read_entries(tokens, "tokens on Token Filter")
+        filtered = map_tokens(entries, lambda each: filter_tokens(each, *options))
+        after = filtered[0].tokens
+        line = f"{after.n} of {entries[0].tokens.n} tokens kept{_kinds(after.token_map)}"
+        if len(entries) > 1:
+            line += f", {len(entries)} entries"
+        return shown(line, write_entries(filtered, conditioning_device()))
+
+
+def _kinds(token_map: dict | None) -> str:
+    if token_map is None:
+        return ""
+    roles = count_roles(token_map)
+    return " (" + ", ".join(f"{count} {role}" for role, count in roles.items()) + ")"
+
+
+NODES = [TokenFilter]
