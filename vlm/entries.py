@@ -97,6 +97,9 @@ def write_entries(entries: list[Entry], device: torch.device | str = "cpu") -> l
 
 def _write_entry(entry: Entry, device: torch.device | str) -> list[Any]:
     options = dict(entry.options)
+    mask = options.get("attention_mask")
+    if isinstance(mask, torch.Tensor) and mask.shape[-1] != entry.tokens.n:
+        del options["attention_mask"]  # of tokens that are no longer these
     if entry.tokens.token_map is not None:
         options[MAP] = entry.tokens.token_map
     return [entry.tokens.states.to(device, torch.float32), options]

@@ -56,8 +56,10 @@ def load(
     if str(folder) == "tiny":
         from .tiny import write_tiny
 
-        with tempfile.TemporaryDirectory() as place:
-            path = write_tiny(Path(place) / "tiny", family, width or 64, layers or 36)
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
+            sizes = {"width": width, "layers": layers}
+            given = {key: size for key, size in sizes.items() if size is not None}
+            path = write_tiny(Path(place) / "tiny", family, **given)
             return _load("tiny", path, device, dtype, host, prefix_cache_mb)
     if width is not None or layers is not None:
         raise ValueError('width and layers belong to the built-in model: load("tiny", ...).')

@@ -95,7 +95,8 @@ class VLM:
                 these; they stand before the text in their order. A batch is several pictures.
             target: The diffusion model that will read it (`vlm.targets`), or `chat`.
             template: Layout (`vlm.templates`); None = the target's.
-            system: System prompt; None = the template's own, "" = none.
+            system: System prompt; None = the template's own, "" = none but what the model's own
+                chat template brings by itself.
             edit: Editing text of X2I's templates.
             video: Frames, float [T, H, W, C] in 0..1 or PIL images; after the pictures.
             fps: Frames per second of `video`.

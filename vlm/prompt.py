@@ -103,7 +103,8 @@ def render(
         template: The preset.
         tokenizer: The model's.
         text: Typed text.
-        system: Typed system text; None = the template's own, "" = none.
+        system: Typed system text; None = the template's own, "" = none but what the model's own
+            chat template brings by itself.
         edit: Typed editing text of X2I's templates.
         visuals: Pictures, then at most one video.
         family: Its vision tokens.
@@ -139,7 +140,20 @@ def render(
     pieces: list[Piece] = []
     for part in re.split(f"({re.escape(SYSTEM_SLOT)}|{re.escape(TEXT_SLOT)})", layout):
         pieces += fill.get(part) or split_special(part, "template", tokenizer.specials)
-    return pieces
+    return _name_system(pieces)
+
+
+def _name_system(pieces: list[Piece]) -> list[Piece]:
+    """Gives the system text that a chat template brings by itself its role."""
+    named: list[Piece] = []
+    header = "system\n"
+    for piece in pieces:
+        opens = bool(named) and named[-1] == Piece(TURN, "template", True)
+        if opens and piece.role == "template" and piece.text.startswith(header):
+            named.append(Piece(header, "template"))
+            piece = Piece(piece.text.removeprefix(header), "system")
+        named.append(piece)
+    return named
 
 
 def _valid(text: str) -> str:
@@ -208,13 +222,13 @@ def _open_visual(
     for frame in range(visual.frames):
         if timed:
             out.text(Piece(f"<{visual.seconds[frame]:.1f} seconds>", "template"))
-            out.token(family.vision_start, "vision_marker", (number, frame, 0, 0))
+            out.token(family.vision_start, "vision_marker", (number, 0, 0, 0))
             blocks.append(VisionBlock(len(out.ids), 1, visual.rows, visual.cols))
         for row in range(visual.rows):
             for col in range(visual.cols):
                 out.token(token, "image", (number, frame, row, col))
         if timed:
-            out.token(family.vision_end, "vision_marker", (number, frame, 0, 0))
+            out.token(family.vision_end, "vision_marker", (number, 0, 0, 0))
     return blocks
 
 

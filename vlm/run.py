@@ -64,7 +64,7 @@ class Run:
                 self._hold(layer + 1, hidden)
                 self._step()
         finally:  # an interrupted run leaves a shorter prefix, which is as good
-            if self.prefix is not None:
+            if self.prefix is not None and self.prefix.states:
                 self.model.prefix_cache.put(self.prompt.prefix_key, self.prefix)
         self._check_finite(hidden)
 
@@ -202,8 +202,10 @@ class Run:
         if self.states.dtype in (torch.bfloat16, torch.float32):
             advice = "The model's files may be damaged; download them again."
         dtype = str(self.states.dtype).removeprefix("torch.")
+        known = bad == 0 or bad - 1 in self.states.held
+        before = "" if known else " (or of one before it, which was not kept)"
         raise ValueError(
-            f"VLM Encode: the states of layer {bad} hold NaN or Inf in {dtype}. "
+            f"VLM Encode: the states of layer {bad}{before} hold NaN or Inf in {dtype}. "
             f"Finite numbers were expected. {advice}"
         )
 

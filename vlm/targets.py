@@ -20,7 +20,8 @@ class Target:
         final_norm: Whether the last layer comes with the model's final norm.
         width: Width of the CONDITIONING it reads; None = any.
         pooled: Width of the pooled vector it also reads, 0 = none.
-        drop: What of the sequence it never sees: "" or "prefix" (up to the user's own words).
+        drop: What of the sequence it never sees: "", "prefix" (everything up to the user's own
+            words) or "system" (the system turn).
         pad_to: Fewest tokens; shorter sequences are padded on the right with `pad_token`.
         pad_token: The token that pads.
         min_pixels: Fewest pixels of a picture as the VLM sees it; None = the family's.
@@ -137,6 +138,18 @@ TARGETS: dict[str, Target] = {
             drop="prefix",
             max_pixels=MEGAPIXEL,
             source="ComfyUI comfy/text_encoders/qwen_image.py",
+        ),
+        Target(
+            name="qwen-image-2.1",
+            title="Qwen-Image 2.1",
+            encoder="Qwen3-VL-8B",
+            template="qwen-image-2.1",
+            layers=(-1,),
+            final_norm=False,
+            width=4096,
+            drop="system",
+            max_pixels=MEGAPIXEL,
+            source="Qwen-Image 2.1's pipeline; not compared with a native encoder",
         ),
         Target(
             name="flux1",
