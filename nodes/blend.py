@@ -42,7 +42,8 @@ class AlphaBlend(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     tooltip="Share of the picture's tokens, 0..1. 0 = the text alone, bit for bit "
-                    "(neutral); 0.3 is recommended; over 0.5 the picture overrides the words.",
+                    "(neutral; truncate still cuts it); 0.3 is recommended; over 0.5 the picture "
+                    "overrides the words.",
                 ),
                 io.Combo.Input(
                     "method",

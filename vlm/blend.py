@@ -42,8 +42,8 @@ def blend(
       shifted past vl's.
 
     ``alpha`` 0 returns ``text`` itself. As in the published code, ``truncate`` at a constant alpha
-    of 1 returns vl uncut, so the length jumps at both ends; with ``cut`` it is the shorter length
-    throughout.
+    of 1 returns vl uncut, so the length jumps at both ends; with ``cut`` truncate has the shorter
+    length throughout.
 
     Args:
         vl: ``[B, N, D]``, the picture's side.
@@ -51,7 +51,7 @@ def blend(
         alpha: share of vl, 0..1. Over 0.5 the picture overrides the words; recommended 0.3.
         method: see above.
         schedule: alpha per token of the result, see ``schedule_alphas``.
-        cut: truncate and adain_*: the shorter length also at alpha 0 and 1.
+        cut: truncate: the shorter length also at alpha 0 and 1.
 
     Returns:
         ``[B, K, D]`` in the text's dtype, computed in float32; K = M for interpolate, N + M for
@@ -64,7 +64,8 @@ def blend(
     _check(vl, text, alpha, method, schedule)
     cuts = method not in ("interpolate", "concat")
     if alpha == 0:
-        return first_tokens(text, min(vl.n, text.n)) if cut and cuts else text
+        cut_at_once = cut and method == "truncate"
+        return first_tokens(text, min(vl.n, text.n)) if cut_at_once else text
     if method == "concat":
         return _concat(vl, text)
     if method == "truncate" and alpha == 1 and schedule == "constant" and not cut:
