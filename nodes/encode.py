@@ -8,13 +8,15 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..vlm.entries import Entry, write_entries
+from ..vlm.hidden_states import HiddenStates as HeldStates
+from ..vlm.model import VLM
 from ..vlm.select import COMBINES, choose_layers, parse_layers, select_layers
 from ..vlm.targets import TARGETS
 from ..vlm.templates import TEMPLATES
 from ..vlm.token_map import count_roles
 from .devices import conditioning_device
 from .shown import shown
-from .sockets import HiddenStates, Model
+from .sockets import HiddenStates, Model, need
 
 AUTO = "auto"
 MAX_PIXELS = 64 * 1024 * 1024
@@ -167,6 +169,7 @@ class VLMEncode(io.ComfyNode):
         depth: str = AUTO,
     ) -> io.NodeOutput:
         """Encodes to the depth that the target needs."""
+        need(model, VLM, "model on VLM Encode")
         start = time.perf_counter()
         states = model.encode(
             prompt,
@@ -260,6 +263,7 @@ class HiddenLayerSelect(io.ComfyNode):
         cls, hidden_states: Any, layers: str, combine: str = AUTO, final_norm: str = AUTO
     ) -> io.NodeOutput:
         """Selects; runs the layers that are deeper than what is held."""
+        need(hidden_states, HeldStates, "hidden_states on Hidden Layer Select")
         start, held = time.perf_counter(), hidden_states.depth
         options = (
             layers.strip(),

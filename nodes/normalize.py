@@ -9,12 +9,13 @@ from comfy_api.latest import io
 from ..vlm.entries import map_tokens, read_entries, write_entries
 from ..vlm.normalize import MODES, normalize, resolve_mode
 from ..vlm.outliers import OUTLIER_MODES, mask_outliers, outlier_dims
+from ..vlm.stats import Stats as Reference
 from ..vlm.stats import load_stats, measure_stats, save_stats
 from ..vlm.tokens import Tokens
 from . import folders
 from .devices import conditioning_device
 from .shown import shown
-from .sockets import Stats
+from .sockets import Stats, need
 
 OFF = "off"
 MEASURE = "measure the inputs"
@@ -83,7 +84,9 @@ class PerDimNormalize(io.ComfyNode):
     ) -> io.NodeOutput:
         """Normalises every entry, then masks outliers."""
         entries = read_entries(conditioning, "conditioning on Per-dim Normalize")
-        if stats is None and reference is not None:
+        if stats is not None:
+            need(stats, Reference, "stats on Per-dim Normalize")
+        elif reference is not None:
             stats = measure_stats(_tokens(reference, "reference on Per-dim Normalize"))
 
         def change(tokens: Tokens) -> Tokens:

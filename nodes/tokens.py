@@ -108,7 +108,8 @@ class TokenFilter(io.ComfyNode):
             kept = filter_tokens(tokens, *options)
             before, after = tokens.token_map["n"], kept.token_map
             return shown(f"{after['n']} of {before} tokens kept{_kinds(after)}", kept)
-        entries = read_entries(tokens, "tokens on Token Filter")
+        takes = "hidden states or CONDITIONING"
+        entries = read_entries(tokens, "tokens on Token Filter", takes)
         filtered = map_tokens(entries, lambda each: filter_tokens(each, *options))
         after = filtered[0].tokens
         line = f"{after.n} of {entries[0].tokens.n} tokens kept{_kinds(after.token_map)}"

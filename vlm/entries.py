@@ -46,12 +46,13 @@ class Entry:
         return replace(self, options={**self.options, START: start, END: end})
 
 
-def read_entries(conditioning: Any, socket: str) -> list[Entry]:
+def read_entries(conditioning: Any, socket: str, takes: str = "CONDITIONING") -> list[Entry]:
     """Reads a CONDITIONING.
 
     Args:
         conditioning: What came over the wire.
         socket: Name of the input, for messages.
+        takes: What it takes, for messages.
 
     Returns:
         Its entries, at least one.
@@ -62,11 +63,11 @@ def read_entries(conditioning: Any, socket: str) -> list[Entry]:
     """
     if not isinstance(conditioning, list):
         kind = type(conditioning).__name__
-        fix = "Connect CONDITIONING."
+        fix = f"Connect {takes}."
         if kind == "HiddenStates":
             kind = "hidden states"
             fix = "Put Hidden Layer Select, LAP Pool or Connector Apply in between."
-        raise TypeError(f"{socket} needs CONDITIONING, this is {kind}. {fix}")
+        raise TypeError(f"{socket} needs {takes}, this is {kind}. {fix}")
     if not conditioning:
         raise ValueError(f"{socket} is an empty CONDITIONING. Connect one with at least one entry.")
     return [_read_entry(entry, socket) for entry in conditioning]

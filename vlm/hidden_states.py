@@ -204,7 +204,8 @@ class HiddenStates:
         if not -self.num_layers <= k < self.num_layers:
             raise ValueError(
                 f"Layer {k} does not exist: this model has the layers 0 to {self.num_layers - 1} "
-                f"(or -{self.num_layers} to -1), where 0 are the embeddings."
+                f"(or -{self.num_layers} to -1), where 0 are the embeddings. Set `depth` on VLM "
+                "Encode or `layers` on Hidden Layer Select to one of these."
             )
         return k % self.num_layers
 
@@ -234,6 +235,11 @@ class HiddenStates:
 
     def __len__(self) -> int:
         self._refuse()
+
+    def __add__(self, other: Any) -> Any:
+        self._refuse()
+
+    __radd__ = __add__
 
 
 def _finite(states: torch.Tensor) -> bool:

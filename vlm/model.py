@@ -146,7 +146,8 @@ class VLM:
         most = pixels[1] or template.max_pixels or target.max_pixels
         visuals = see_images(images, self.rules, least, most)
         if video is not None:
-            seen = see_video(video, fps, self.rules, template.sample_fps, least, pixels[1])
+            most = pixels[1] or template.video_max_pixels
+            seen = see_video(video, fps, self.rules, template.sample_fps, pixels[0], most)
             step = self.family.video_time_step(seen.seconds_per_grid, self.backbone.vision_config)
             visuals.append(replace(seen, time_step=step))
         return visuals

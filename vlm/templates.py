@@ -60,7 +60,8 @@ class Template:
         wording: Wraps the typed text and the editing text into what the model is asked, as
             (text before the typed text, typed text as written there, text after); None = as typed.
         number_pictures: The chat template writes "Picture 1: " before each picture.
-        max_pixels: Pixel budget of a picture that goes with the template; None = the target's.
+        max_pixels: Most pixels of a picture that go with the template; None = the target's.
+        video_max_pixels: Most pixels of a video's frame; None = the family's.
         sample_fps: Video frames per second that the template was made for; None = the family's.
     """
 
@@ -73,6 +74,7 @@ class Template:
     wording: Callable[[str, str | None, int, bool], tuple[str, str, str]] | None = None
     number_pictures: bool = False
     max_pixels: int | None = None
+    video_max_pixels: int | None = None
     sample_fps: float | None = None
 
     def system_for(self, pictures: int) -> str:
@@ -163,6 +165,7 @@ TEMPLATES: dict[str, Template] = {
             wording=x2i_node,
             number_pictures=True,
             max_pixels=224 * 224,
+            video_max_pixels=128 * 128,
             sample_fps=1.0,
         ),
         Template("x2i-train", "X2I's training script", wording=x2i_train, sample_fps=1.0),
