@@ -114,6 +114,15 @@ def stats_file(name: str) -> Path:
     return files[name]
 
 
+def stats_fingerprint(name: str) -> tuple | None:
+    """Time and size of saved reference statistics; None where they are missing."""
+    file = _stats_files().get(name)
+    if file is None:
+        return None
+    status = file.stat()
+    return status.st_mtime_ns, status.st_size
+
+
 def new_stats_file(name: str) -> Path:
     """Where statistics are saved under a name that a person typed.
 

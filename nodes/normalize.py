@@ -232,7 +232,13 @@ class ReferenceStats(io.ComfyNode):
                 ),
             ],
             outputs=[Stats.Output(display_name="stats", tooltip="For Per-dim Normalize.")],
+            is_output_node=True,  # a workflow may do nothing but measure and save
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, source: str, **others: Any) -> tuple | None:
+        """Changes when the chosen file does, so that a newly saved one is read."""
+        return None if source == MEASURE else folders.stats_fingerprint(source)
 
     @classmethod
     def validate_inputs(cls, save_as: str = "", conditionings: Any = None) -> bool | str:

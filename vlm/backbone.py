@@ -59,6 +59,11 @@ class Backbone(torch.nn.Module):
         return self.text.norm.weight.dtype
 
     @property
+    def vocabulary(self) -> int:
+        """Token ids it has embeddings for."""
+        return self.text.embed_tokens.num_embeddings
+
+    @property
     def vision_config(self) -> Any:
         """The vision tower's part of config.json."""
         return self.model.config.vision_config

@@ -17,6 +17,7 @@ from .tokens import Tokens
 
 MAP = "vlm_tokens"
 START, END = "start_percent", "end_percent"
+SMALLEST_GAP = 1e-4  # of the schedule; Time Hand-over leaves a smaller one on purpose
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def pair(main: list[Entry], other: list[Entry]) -> list[tuple[Entry, Entry]]:
         Pairs in the order of `main`.
 
     Raises:
-        ValueError: An entry of `main` overlaps with none of `other`.
+        ValueError: A part of an entry of `main` overlaps with nothing of `other`.
     """
     if len(other) == 1:
         return [(entry, other[0]) for entry in main]
@@ -135,12 +136,24 @@ def pair(main: list[Entry], other: list[Entry]) -> list[tuple[Entry, Entry]]:
     for entry in main:
         cuts = [(entry.within(*candidate.span), candidate) for candidate in other]
         overlapping = [(cut, candidate) for cut, candidate in cuts if cut is not None]
-        if not overlapping:
-            start, end = entry.span
+        gap = _gap(entry.span, [cut.span for cut, _ in overlapping])
+        if gap is not None:
             raise ValueError(
-                f"An entry from {start:.0%} to {end:.0%} of the schedule has no counterpart: the "
-                "other conditioning has no entry in that range. Give both the same time ranges, "
-                "or connect one with a single entry."
+                f"From {gap[0]:.0%} to {gap[1]:.0%} of the schedule an entry has no counterpart: "
+                "the other conditioning has no entry in that range. Give both the same time "
+                "ranges, or connect one with a single entry."
             )
         pairs += overlapping
     return pairs
+
+
+def _gap(
+    span: tuple[float, float], covered: list[tuple[float, float]]
+) -> tuple[float, float] | None:
+    """The first part of `span` that nothing covers; None where all is covered."""
+    reached, end = span
+    for start, stop in sorted(covered):
+        if start > reached + SMALLEST_GAP:
+            return reached, start
+        reached = max(reached, stop)
+    return (reached, end) if end > reached + SMALLEST_GAP else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 
 from .backbone import Backbone
 from .families import Family, family_of
+from .folder import check_tokenizer, check_weights, read_config
 from .host import Host
 from .model import VLM
 from .tokenizer import Tokenizer
@@ -70,11 +70,17 @@ def load(
 def _load(name, path: Path, device, dtype, host, prefix_cache_mb) -> VLM:
     config = read_config(path)
     family = family_of(config.get("model_type"), f"{path}")
+    check_tokenizer(path)
     tokenizer = Tokenizer(path)
     rules = read_visual_rules(path, config)
     check_weights(path)
-    model = _load_weights(path, family, torch_dtype(dtype), torch.device(device))
+    model = _load_weights(path, family, torch_dtype(dtype), torch_device(device))
     backbone = Backbone(model, family)
+    if tokenizer.size > backbone.vocabulary:
+        raise ValueError(
+            f"The tokenizer in {path} has {tokenizer.size} tokens, the weights know "
+            f"{backbone.vocabulary}. They belong to different models; download the folder again."
+        )
     return VLM(name, family, tokenizer, rules, backbone, host, prefix_cache_mb)
 
 
@@ -91,76 +97,20 @@ def torch_dtype(dtype: str | torch.dtype) -> str | torch.dtype:
     raise ValueError(f"There is no dtype {dtype!r}. Choose auto, {', '.join(DTYPES)}.")
 
 
-def read_config(path: Path) -> dict:
-    """config.json of a model folder.
+def torch_device(device: str | torch.device) -> torch.device:
+    """A device that is there.
 
     Raises:
-        FileNotFoundError: No folder, or no config.json in it.
-        ValueError: It is not JSON.
+        ValueError: It is not, or the name means nothing.
     """
-    if not path.is_dir():
-        raise FileNotFoundError(
-            f"There is no folder {path}. Name a folder that holds a model in Hugging Face layout."
-        )
-    file = path / "config.json"
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"{path} has no config.json, so it is not a model folder in Hugging Face layout. "
-            "Download the whole repository of the model, not only its weights."
-        )
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is not valid JSON ({error}). Download it again.") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{file} does not hold a JSON object. Download it again.")
-    return config
-
-
-def weight_files(path: Path) -> list[Path]:
-    """The safetensors files of a model folder, as its index lists them.
-
-    Raises:
-        FileNotFoundError: There are none, or the index names one that is not there.
-        ValueError: A damaged index.
-    """
-    index = path / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-            names = sorted(set(listed.values()))
-        except (json.JSONDecodeError, KeyError, AttributeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{index} is damaged ({error}). Download it again.") from error
-    else:
-        names = ["model.safetensors"]
-    files = [path / name for name in names]
-    missing = [file.name for file in files if not file.is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"{path} lacks {', '.join(missing)}. Download the missing files of the model; weights "
-            "are read as safetensors only."
-        )
-    return files
-
-
-def check_weights(path: Path) -> None:
-    """Checks that every weight file is whole, before anything large is read.
-
-    Raises:
-        FileNotFoundError: A file is missing.
-        ValueError: A file is cut short or is not safetensors.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    for file in weight_files(path):
-        try:
-            with safe_open(file, framework="pt"):
-                pass
-        except (SafetensorError, OSError) as error:
-            raise ValueError(
-                f"{file} is not a whole safetensors file ({error}). The download was cut short; "
-                "download it again."
-            ) from error
+        found = torch.device(device)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f"There is no device {str(device)!r} here. Choose cpu, or cuda where torch finds a GPU."
+        ) from error
+    return found
 
 
 def _load_weights(
@@ -174,18 +124,37 @@ def _load_weights(
             f"transformers {transformers.__version__} has no {family.architecture}. "
             "Install transformers 4.57 or newer."
         )
-    model, info = architecture.from_pretrained(
-        str(path),
-        dtype=dtype,
-        attn_implementation="sdpa",
-        local_files_only=True,
-        output_loading_info=True,
-    )
-    missing = sorted(info["missing_keys"])
+    try:
+        model, info = architecture.from_pretrained(
+            str(path),
+            dtype=dtype,
+            attn_implementation="sdpa",
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # reported below, by name
+        )
+    except (OSError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"The weights in {path} do not fit its config.json: transformers says {error}. "
+            "Download the folder of the model again."
+        ) from error
+    _check_complete(path, family, info)
+    return model.model.eval().requires_grad_(False).to(device)
+
+
+def _check_complete(path: Path, family: Family, info: dict) -> None:
+    """Refuses a model of which anything was made up; the LM head is never run and may lack."""
+    missing = sorted(key for key in info["missing_keys"] if not key.startswith("lm_head"))
     if missing:
         raise ValueError(
             f"The weights in {path} lack {len(missing)} tensors of {family.title}, the first is "
             f"{missing[0]}. Download the files of the model again."
         )
-    # The LM head is never run: hidden states need the base model only.
-    return model.model.eval().requires_grad_(False).to(device)
+    mismatched = sorted(info["mismatched_keys"])
+    if mismatched:
+        # transformers 4.57 gives names, 5.x the two sizes as well.
+        first = mismatched[0] if isinstance(mismatched[0], str) else mismatched[0][0]
+        raise ValueError(
+            f"In {path} {len(mismatched)} tensors have another size than config.json says, the "
+            f"first is {first}. Files of different models were mixed; download the folder again."
+        )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .folder import read_json
+
 TEXT_SLOT = "\ue000text\ue001"
 SYSTEM_SLOT = "\ue000system\ue001"
 
@@ -22,24 +24,19 @@ class Tokenizer:
             folder: A folder in Hugging Face layout.
 
         Raises:
-            FileNotFoundError: No tokenizer in the folder.
-            ValueError: A tokenizer that cannot be read.
+            ValueError: A tokenizer that cannot be read (`folder.check_tokenizer` says more).
         """
         from transformers import AddedToken, AutoTokenizer
 
         folder = Path(folder)
-        if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
-            raise FileNotFoundError(
-                f"{folder} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt "
-                "is there. Copy the tokenizer files of the model into the folder."
-            )
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
             raise ValueError(
                 f"The tokenizer in {folder} cannot be read ({error}). "
                 "Download its tokenizer files again."
             ) from error
+        self._chat_template = self._tokenizer.chat_template or _chat_template_of(folder)
         self._backend = self._tokenizer.backend_tokenizer
         self.specials = frozenset(self._tokenizer.get_added_vocab())
         # All added tokens become special and special ones are left unparsed: from here on the
@@ -48,6 +45,11 @@ class Tokenizer:
             [AddedToken(token, special=True, normalized=False) for token in sorted(self.specials)]
         )
         self._backend.encode_special_tokens = True
+
+    @property
+    def size(self) -> int:
+        """One more than its largest token id."""
+        return max(self._backend.get_vocab(with_added_tokens=True).values()) + 1
 
     def id_of(self, token: str) -> int:
         """Id of one special token.
@@ -94,7 +96,7 @@ class Tokenizer:
         if system:
             turn = {"role": "system", "content": [{"type": "text", "text": SYSTEM_SLOT}]}
             messages.insert(0, turn)
-        if not self._tokenizer.chat_template:
+        if not self._chat_template:
             raise ValueError(
                 "This model's tokenizer has no chat template. Choose another template on "
                 "VLM Encode, or add chat_template.jinja to the model's folder."
@@ -102,6 +104,7 @@ class Tokenizer:
         try:
             rendered = self._tokenizer.apply_chat_template(
                 messages,
+                chat_template=self._chat_template,
                 tokenize=False,
                 add_generation_prompt=True,
                 add_vision_id=number_images,
@@ -114,3 +117,9 @@ class Tokenizer:
                 "VLM Encode."
             )
         return rendered
+
+
+def _chat_template_of(folder: Path) -> str | None:
+    """The template of chat_template.json, where processors keep it and tokenizers do not look."""
+    file = folder / "chat_template.json"
+    return read_json(file).get("chat_template") if file.is_file() else None

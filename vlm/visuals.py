@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .folder import read_json
 from .images import Patches, PixelRules, fit, read_rules, resize, to_patches, to_pictures
 from .video import VideoRules, prepare_video, read_video_rules
 
@@ -156,7 +156,4 @@ def read_visual_rules(folder: Path, config: dict) -> VisualRules:
 def _read_json(file: Path) -> dict:
     if not file.is_file():
         return {}
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is not valid JSON ({error}). Download it again.") from error
+    return read_json(file)

@@ -18,7 +18,7 @@ def family_of(model_type: str | None, where: str) -> Family:
     Raises:
         ValueError: A family that the pack does not run.
     """
-    if model_type in FAMILIES:
+    if isinstance(model_type, str) and model_type in FAMILIES:
         return FAMILIES[model_type]
     known = ", ".join(f"{family.title} ({name})" for name, family in FAMILIES.items())
     raise ValueError(
