@@ -47,11 +47,15 @@ class Backbone(torch.nn.Module):
         super().__init__()
         self.model = model
         self.family = family
-        self.text = model.language_model
         self.num_decoder_layers = len(self.text.layers)
         self.width = self.text.norm.weight.shape[0]
         self.num_deepstack = len(getattr(model.visual, "deepstack_visual_indexes", ()))
         self.device = next(model.parameters()).device
+
+    @property
+    def text(self) -> torch.nn.Module:
+        """The language model; no submodule of its own, or its weights would count twice."""
+        return self.model.language_model
 
     @property
     def dtype(self) -> torch.dtype:
