@@ -64,7 +64,11 @@ class AlphaBlend(io.ComfyNode):
                     "for all (neutral).",
                 ),
             ],
-            outputs=[io.Conditioning.Output(display_name="conditioning")],
+            outputs=[
+                io.Conditioning.Output(
+                    display_name="conditioning", tooltip="Goes straight into a sampler."
+                )
+            ],
         )
 
     @classmethod
@@ -116,7 +120,11 @@ class TimeHandover(io.ComfyNode):
                     "0 = only the second, 1 = only the first. 0.1 to 0.2 are published.",
                 ),
             ],
-            outputs=[io.Conditioning.Output(display_name="conditioning")],
+            outputs=[
+                io.Conditioning.Output(
+                    display_name="conditioning", tooltip="Both, each in its part of sampling."
+                )
+            ],
         )
 
     @classmethod

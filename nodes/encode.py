@@ -125,7 +125,8 @@ class VLMEncode(io.ComfyNode):
                     default="",
                     optional=True,
                     advanced=True,
-                    tooltip="Editing text of the X2I templates; other templates do not read it.",
+                    tooltip="Editing text of the X2I templates; other templates do not read it. "
+                    "Empty = none (neutral).",
                 ),
                 *_pixel_budget(),
                 io.String.Input(

@@ -65,7 +65,12 @@ class PerDimNormalize(io.ComfyNode):
                 ),
                 *_fine_settings(),
             ],
-            outputs=[io.Conditioning.Output(display_name="conditioning")],
+            outputs=[
+                io.Conditioning.Output(
+                    display_name="conditioning",
+                    tooltip="The same tokens, normalised. For Alpha Blend.",
+                )
+            ],
         )
 
     @classmethod
@@ -213,14 +218,16 @@ class ReferenceStats(io.ComfyNode):
                     default="",
                     optional=True,
                     advanced=True,
-                    tooltip="Written into the file: the model the text was encoded with.",
+                    tooltip="Written into the file: the model the text was encoded with. Empty = "
+                    "nothing (neutral).",
                 ),
                 io.String.Input(
                     "layer",
                     default="",
                     optional=True,
                     advanced=True,
-                    tooltip="Written into the file: the layer, such as -2.",
+                    tooltip="Written into the file: the layer, such as -2. Empty = nothing "
+                    "(neutral).",
                 ),
                 io.String.Input(
                     "prompts",
@@ -228,7 +235,8 @@ class ReferenceStats(io.ComfyNode):
                     multiline=True,
                     optional=True,
                     advanced=True,
-                    tooltip="Written into the file: the prompts, one a line.",
+                    tooltip="Written into the file: the prompts, one a line. Empty = nothing "
+                    "(neutral).",
                 ),
             ],
             outputs=[Stats.Output(display_name="stats", tooltip="For Per-dim Normalize.")],

@@ -56,7 +56,12 @@ class StyleDelta(io.ComfyNode):
                     tooltip="Scales the difference to the std of the text before adding it.",
                 ),
             ],
-            outputs=[io.Conditioning.Output(display_name="conditioning")],
+            outputs=[
+                io.Conditioning.Output(
+                    display_name="conditioning",
+                    tooltip="The text with the style. Goes into a sampler.",
+                )
+            ],
         )
 
     @classmethod

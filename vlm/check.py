@@ -60,11 +60,11 @@ def check(entries: list[Entry], needs: Needs) -> list[Finding]:
     for entry in entries:
         for finding in (*_widths(entry, needs), *_values(entry), *_pooled(entry, needs)):
             findings[finding.text] = finding
-        if needs.least_tokens and entry.tokens.n < needs.least_tokens:
+        if entry.tokens.n < needs.least_tokens:
             text = (
                 f"This conditioning has {entry.tokens.n} tokens, {needs.title} was trained on at "
-                f"least {needs.least_tokens}. Choose the target {needs.title} on VLM Encode, which "
-                "pads the prompt, and keep `all` on Token Filter."
+                f"least {needs.least_tokens}. Choose the target {_padding_target(needs)} on VLM "
+                "Encode, which pads the prompt, and keep `all` on Token Filter."
             )
             findings[text] = Finding(False, text)
     return sorted(findings.values(), key=lambda finding: not finding.stops)
@@ -96,6 +96,13 @@ def _width_fix(width: int, needs: Needs) -> str:
     if fitting:
         fix += f" This width fits {' and '.join(fitting)}."
     return fix
+
+
+def _padding_target(needs: Needs) -> str:
+    """Names of the targets that pad to what a model was trained on, as the widget shows them."""
+    rows = [row for row in TARGETS.values() if row.pad_to >= needs.least_tokens]
+    same = [row.name for row in rows if row.width == needs.width]
+    return " or ".join(same or [row.name for row in rows])
 
 
 def _values(entry: Entry) -> list[Finding]:

@@ -17,7 +17,7 @@ from .tokens import Tokens
 
 MAP = "vlm_tokens"
 START, END = "start_percent", "end_percent"
-SMALLEST_GAP = 1e-4  # of the schedule; Time Hand-over leaves a smaller one on purpose
+SMALLEST_GAP = 1e-4  # of the schedule; native nodes leave a smaller one between ranges
 
 
 @dataclass(frozen=True)

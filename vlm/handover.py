@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from .entries import Entry
 
-# ComfyUI's sampler lets both entries act on a step that falls exactly on a shared edge.
-GAP = 1e-5
-
 
 def hand_over(first: list[Entry], second: list[Entry], percent: float) -> list[Entry]:
     """Gives the schedule's start to one conditioning and the rest to another (UniFusion 5.2).
 
-    Ranges that entries already have are cut, not widened.
+    Ranges that entries already have are cut, not widened. Both share the edge: a step that falls
+    exactly on it reads both, where a gap, however small, could leave a step with neither.
 
     Args:
         first: Entries for the first part, the picture's tokens.
@@ -32,7 +30,7 @@ def hand_over(first: list[Entry], second: list[Entry], percent: float) -> list[E
     if percent == 1.0:
         return list(first)
     early = [entry.within(0.0, percent) for entry in first]
-    late = [entry.within(percent + GAP, 1.0) for entry in second]
+    late = [entry.within(percent, 1.0) for entry in second]
     kept = [entry for entry in early + late if entry is not None]
     if not kept:
         raise ValueError(

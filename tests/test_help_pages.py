@@ -1,0 +1,65 @@
+"""The help pages quote error messages; each quote must be one that the code can raise."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted((ROOT / "web" / "docs").glob("*.md"))
+SECTIONS = [
+    "When to use it",
+    "Inputs",
+    "Outputs",
+    "How it works",
+    "Recommended settings",
+    "Typical mistakes",
+    "Cost",
+]
+# Letters of a message's fixed part, so that none matches everything: filled in, and as it is.
+LEAST_FILLED, LEAST_PLAIN = 15, 30
+
+
+def messages() -> list[re.Pattern[str]]:
+    """The texts of the code as patterns: what is filled in matches anything."""
+    patterns = []
+    for file in [*(ROOT / "vlm").rglob("*.py"), *(ROOT / "nodes").rglob("*.py")]:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = [p.value if isinstance(p, ast.Constant) else None for p in node.values]
+                least = LEAST_FILLED
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                parts, least = [node.value], LEAST_PLAIN
+            else:
+                continue
+            if sum(len(part or "") for part in parts) >= least:
+                pattern = "".join(".+" if part is None else re.escape(part) for part in parts)
+                patterns.append(re.compile(pattern + ".*"))
+    return patterns
+
+
+def quotes(page: Path) -> list[str]:
+    lines = page.read_text(encoding="utf-8").splitlines()
+    return [line.removeprefix("> ") for line in lines if line.startswith("> ")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_quoted_errors_exist(page):
+    known = messages()
+    strange = [quote for quote in quotes(page) if not any(p.fullmatch(quote) for p in known)]
+    assert not strange
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_pages_are_built_alike(page):
+    text = page.read_text(encoding="utf-8")
+    assert re.findall(r"^## (.+)$", text, flags=re.MULTILINE) == SECTIONS
+    assert quotes(page), "no error is quoted"
+    assert "```" in text.split("##")[0], "no picture of where it sits"
+    assert 40 <= len(text.splitlines()) <= 90
+    picture = text.split("```")[1].splitlines()
+    assert max(map(len, picture)) <= 28, "wider than the help panel"
+    assert not re.search(r"\]\((?!https?:)", text), "a relative link leads nowhere in ComfyUI"
