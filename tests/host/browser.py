@@ -1,0 +1,206 @@
+"""A headless Chromium on the page that ComfyUI serves: opens workflows and queues them there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from comfy_host import ComfyHost
+from comfy_result import PromptRejected, Result
+
+HOW_TO = (
+    "the browser tests need Chromium and playwright: apt install chromium (or set CHROMIUM to "
+    "its path), pip install playwright"
+)
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--disable-dev-shm-usage",
+)  # fmt: skip
+# What the page logs by itself on a fresh server without a network.
+HARMLESS = (
+    "Failed to load resource",
+    "net::ERR_",
+    "user.css",
+    "WebGL",
+    "GPU stall",
+    "graph accessed before initialization",
+)
+OPEN = "() => window.app?.canvas?.graph && window.LiteGraph"
+
+
+class BrowserMissing(Exception):
+    """No Chromium or no playwright; the text says how to get them."""
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """A headless Chromium (playwright's Browser), closed at the end.
+
+    Raises:
+        BrowserMissing: there is no Chromium, or no playwright.
+    """
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError as error:
+        raise BrowserMissing(HOW_TO) from error
+    with sync_playwright() as playwright:
+        found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+        path = found or playwright.chromium.executable_path
+        if not path or not Path(path).exists():
+            raise BrowserMissing(HOW_TO)
+        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class ComfyPage:
+    """One tab with ComfyUI's page open.
+
+    Args:
+        browser: from `chromium()`.
+        host: a running server.
+        size: width and height of the window in pixels.
+        settings: more ComfyUI settings, such as {"Comfy.VueNodes.Enabled": True}.
+    """
+
+    def __init__(
+        self,
+        browser: Any,
+        host: ComfyHost,
+        size: tuple[int, int] = (1600, 1000),
+        settings: dict[str, Any] | None = None,
+    ):
+        self.host = host
+        self.messages: list[str] = []
+        self.failed_requests: list[str] = []
+        # Without this the first page shows its templates dialog, which blocks the mouse.
+        host.post("/api/settings", {"Comfy.TutorialCompleted": True} | (settings or {}))
+        self.page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+        self.page.route("**/*", self._stay_local)
+        self.page.on("console", self._on_console)
+        self.page.on("response", self._on_response)
+        self.page.on("pageerror", lambda error: self.messages.append(f"pageerror: {error}"))
+        self.page.goto(host.url, wait_until="domcontentloaded", timeout=120_000)
+        self.page.wait_for_function(OPEN, timeout=120_000)
+        # The graph of the last session is loaded a little after the page is up.
+        self.page.wait_for_load_state("networkidle", timeout=120_000)
+
+    def close(self) -> None:
+        """Closes the tab."""
+        self.page.close()
+
+    def _stay_local(self, route: Any) -> None:
+        if route.request.url.startswith((self.host.url, "data:", "blob:")):
+            route.continue_()
+        else:
+            route.abort()
+
+    def _on_response(self, response: Any) -> None:
+        if response.status >= 400:
+            self.failed_requests.append(f"{response.status} {response.url}")
+
+    def _on_console(self, message: Any) -> None:
+        if message.type == "error":
+            self.messages.append(message.text)
+
+    def errors(self, ignore: tuple[str, ...] = HARMLESS) -> list[str]:
+        """Console errors and uncaught exceptions so far, without those that are ignored."""
+        return [x for x in self.messages if not any(part in x for part in ignore)]
+
+    def evaluate(self, script: str, argument: Any = None) -> Any:
+        """Runs JavaScript in the page: an expression, or a function of one argument."""
+        return self.page.evaluate(script, argument)
+
+    def load(self, workflow: dict[str, Any] | Path | str) -> None:
+        """Opens a workflow: UI JSON, or the path of its file."""
+        if not isinstance(workflow, dict):
+            workflow = json.loads(Path(workflow).read_text(encoding="utf-8"))
+        self.page.evaluate("async w => { await app.loadGraphData(w) }", workflow)
+        self.page.wait_for_timeout(300)
+
+    def add_from_search(self, name: str) -> None:
+        """Adds a node or a blueprint the way people do: double click, type its name, Enter."""
+        width, height = (self.page.viewport_size[side] for side in ("width", "height"))
+        self.page.mouse.dblclick(width * 0.55, height * 0.7)
+        self.page.wait_for_timeout(700)
+        self.page.keyboard.type(name)
+        self.page.wait_for_timeout(1200)
+        self.page.keyboard.press("Enter")
+        self.page.wait_for_timeout(1200)
+        # The new node hangs on the pointer until a click puts it down.
+        self.page.mouse.click(width * 0.45, height * 0.5)
+        self.page.wait_for_timeout(500)
+
+    def missing_types(self) -> list[str]:
+        """Types of the graph's nodes, subgraphs included, that the page does not know."""
+        return self.page.evaluate(
+            """() => {
+                const missing = new Set()
+                const visit = graph => {
+                    for (const node of graph.nodes) {
+                        const inner = node.subgraph
+                        if (inner) visit(inner)
+                        else if (!(node.type in LiteGraph.registered_node_types))
+                            missing.add(node.type)
+                    }
+                }
+                visit(app.rootGraph)
+                return [...missing].sort()
+            }"""
+        )
+
+    def node_types(self) -> list[str]:
+        """Types of the root graph's nodes, sorted."""
+        return sorted(self.page.evaluate("() => app.rootGraph.nodes.map(n => n.type)"))
+
+    def workflow(self) -> dict[str, Any]:
+        """The graph as UI JSON, as the page would save it."""
+        return self.page.evaluate("() => app.rootGraph.serialize()")
+
+    def api_prompt(self) -> dict[str, Any]:
+        """The graph as API JSON, as the page would queue it."""
+        return self.page.evaluate("async () => (await app.graphToPrompt()).output")
+
+    def queue(self, timeout: float = 180) -> Result:
+        """Queues the graph from the page and waits until the server is done with it.
+
+        Raises:
+            PromptRejected, PromptFailed, PromptInterrupted: as ComfyHost.run.
+        """
+        with self.page.expect_response(
+            lambda r: r.url.endswith("/prompt") and r.request.method == "POST", timeout=60_000
+        ) as waiting:
+            self.page.evaluate("() => { app.queuePrompt(0) }")
+        answer = waiting.value
+        body = answer.json()
+        if answer.status != 200:
+            raise PromptRejected(answer.status, body)
+        return self.host.wait(body["prompt_id"], timeout)
+
+    def shown_text(self, node_id: int | str) -> str:
+        """The line of text that a node shows under its widgets, "" when there is none."""
+        return self.page.evaluate(
+            """id => {
+                const node = app.graph.getNodeById(id)
+                const widget = node?.widgets?.find(w => w.name === '$$node-text-preview')
+                return widget ? String(widget.value ?? '') : ''
+            }""",
+            node_id,
+        )
+
+    def screenshot(self, path: Path | str, fit: bool = True) -> Path:
+        """A picture of the window, .png or .jpg, with the whole graph in view."""
+        if fit:
+            self.page.evaluate("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+            self.page.wait_for_timeout(700)
+        self.page.screenshot(path=str(path))
+        return Path(path)

@@ -1,0 +1,141 @@
+"""Fixtures of the host tests: a real ComfyUI, tiny models, servers per cache mode."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Helpers lie beside the tests and are imported by their names.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from browser import BrowserMissing, ComfyPage, chromium  # noqa: E402
+from comfy_find import HOW_TO, Checkout, find_comfyui  # noqa: E402
+from comfy_host import PACK_FOLDER, ComfyHost, ServerFailed, pack_source  # noqa: E402
+from tiny_checkpoints import write_models, write_qwen3vl  # noqa: E402
+
+TINY_NATIVE = Path(__file__).parent / "tiny_native"
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Checkout:
+    """The ComfyUI to test with; without one every host test is skipped."""
+    try:
+        found = find_comfyui()
+    except FileNotFoundError as error:
+        pytest.fail(str(error), pytrace=False)
+    if found is None:
+        pytest.skip(HOW_TO)
+    return found
+
+
+@pytest.fixture(scope="session")
+def models(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models folder with the tiny checkpoints, shared by all servers of the session."""
+    from vlm.tiny import write_tiny
+
+    folder = write_models(checkout, tmp_path_factory.mktemp("comfy") / "models")
+    # Written before any server starts: the loader's list is remembered for a moment.
+    write_tiny(folder / "VLM" / "tiny", "qwen3_vl", 64, 36)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def oracle(models: Path) -> Any:
+    """The library itself, in this process, with the weights of the loader's `VLM/tiny`."""
+    import vlm
+
+    return vlm.load(models / "VLM" / "tiny", dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def qwen3vl(checkout: Checkout, models: Path) -> Path:
+    """A Qwen3-VL folder of width 64 with the text weights of TestTinyClip(width=64).
+
+    It lies in models/LLM/Qwen-VL/, one of the places where VLM folders are looked for.
+    """
+    return write_qwen3vl(checkout, models / "LLM" / "Qwen-VL" / "tiny-qwen3-vl-64")
+
+
+@pytest.fixture(scope="session")
+def start_comfy(
+    checkout: Checkout, models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., ComfyHost]]:
+    """`start_comfy("--cache-lru", "2")`: a running server with these arguments.
+
+    Servers are kept for the session, one per set of arguments; `fresh=True` starts another one
+    that the caller stops, with other packs or another models folder where they are given.
+    """
+    running: dict[tuple[str, ...], ComfyHost] = {}
+    everyone: list[ComfyHost] = []
+
+    def start(
+        *args: str,
+        fresh: bool = False,
+        packs: dict[str, Path] | None = None,
+        models_folder: Path | None = None,
+    ) -> ComfyHost:
+        if not fresh and args in running:
+            return running[args]
+        host = ComfyHost(
+            checkout,
+            tmp_path_factory.mktemp("server"),
+            args,
+            models=models_folder or models,
+            packs=default_packs() if packs is None else packs,
+        )
+        everyone.append(host)
+        try:
+            host.start()
+        except ServerFailed as error:
+            pytest.fail(str(error), pytrace=False)
+        if not fresh:
+            running[args] = host
+        return host
+
+    yield start
+    for host in everyone:
+        host.stop()
+
+
+@pytest.fixture(scope="session")
+def comfy(start_comfy: Callable[..., ComfyHost]) -> ComfyHost:
+    """The server with ComfyUI's default settings."""
+    return start_comfy()
+
+
+@pytest.fixture(scope="module")
+def browser(checkout: Checkout) -> Iterator[Any]:
+    """A headless Chromium; fails where it is missing, since then the page is untested.
+
+    Closed with each module: while it is open, asyncio.run does not work in this process.
+    """
+    try:
+        with chromium() as found:
+            yield found
+    except BrowserMissing as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture
+def open_page(browser: Any) -> Iterator[Callable[..., ComfyPage]]:
+    """`open_page(host, size=..., settings=...)`: a ComfyPage, closed after the test."""
+    pages: list[ComfyPage] = []
+
+    def start(host: ComfyHost, **options: Any) -> ComfyPage:
+        pages.append(ComfyPage(browser, host, **options))
+        return pages[-1]
+
+    yield start
+    for page in pages:
+        page.close()
+
+
+def default_packs() -> dict[str, Path]:
+    """This repository, once it is a pack, and the test-only pack."""
+    source = pack_source()
+    packs = {"tiny_native": TINY_NATIVE}
+    return packs if source is None else packs | {PACK_FOLDER: source}

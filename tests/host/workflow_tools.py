@@ -1,0 +1,158 @@
+"""The shipped workflows: where they are, how a test makes them small, pictures of their graphs."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from browser import ComfyPage
+from comfy_find import REPO, Checkout
+from comfy_host import ComfyHost
+from PIL import Image, ImageDraw
+
+WORKFLOWS = REPO / "workflows"
+API = WORKFLOWS / "api"
+NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+BLUEPRINT = REPO / "subgraphs" / "Z-Image Picture Style.json"
+
+# Where ComfyUI's bars do not reach, once the settings below took the floating ones away.
+LEFT, TOP = 70, 100
+BARE = {
+    "Comfy.Minimap.Visible": False,
+    "Comfy.Graph.CanvasInfo": False,
+    "Comfy.Graph.CanvasMenu": False,
+    "LiteGraph.Canvas.MinFontSizeForLOD": 0,
+}
+THUMBNAIL = (720, 480)
+Box = tuple[float, float, float, float]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A JSON file of the repository."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Writes JSON as ComfyUI's page saves it."""
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def example_picture(host: ComfyHost, checkout: Checkout, side: int = 768) -> str:
+    """Puts the picture that the workflows load into input/, where a fresh ComfyUI has it.
+
+    Args:
+        side: its width and height in pixels; 768 is that of the bundled one.
+    """
+    target = host.base / "input" / "example.png"
+    bundled = checkout.path / "input" / "example.png"
+    if bundled.exists():
+        shown = Image.open(bundled).convert("RGB")
+    else:
+        shown = Image.new("RGB", (768, 768), "#5e90ff")
+        ImageDraw.Draw(shown).ellipse((200, 200, 560, 700), fill="#ffa3d6")
+    shown.resize((side, side)).save(target)
+    return target.name
+
+
+def small(prompt: dict[str, Any], side: int = 64) -> dict[str, Any]:
+    """An API prompt with latents of `side` pixels, so that a CPU samples it in seconds."""
+    prompt = json.loads(json.dumps(prompt))
+    for node in prompt.values():
+        sized = "Latent" in node["class_type"] or "Scheduler" in node["class_type"]
+        for name in ("width", "height") if sized else ():
+            node["inputs"][name] = side
+    return prompt
+
+
+def make_small(page: ComfyPage, side: int = 64) -> None:
+    """The same in the page that shows a workflow: the sizes as a person would type them."""
+    page.evaluate(
+        """side => {
+            const sizes = ['width', 'height', 'value']
+            for (const node of app.rootGraph.nodes) {
+                if (!/Latent|Scheduler|PrimitiveInt/.test(node.type)) continue
+                for (const widget of node.widgets ?? [])
+                    if (sizes.includes(widget.name)) widget.value = side
+            }
+        }""",
+        side,
+    )
+
+
+# --- pictures of a graph --------------------------------------------------------------------------
+
+
+def essence(workflow: dict[str, Any]) -> Box:
+    """The part of a graph that says what is special about it, up to where sampling begins.
+
+    Returns:
+        Bounds (x, y, width, height) in graph units of the columns with inputs and our nodes.
+    """
+    special = [
+        group["bounding"]
+        for group in workflow["groups"]
+        if any(_special(node) and _within(node, group) for node in workflow["nodes"])
+    ]
+    left, _, width, _ = _bounds(special, margin=0)
+    columns = [group["bounding"] for group in workflow["groups"]]
+    return _bounds([box for box in columns if left <= box[0] < left + width], margin=24)
+
+
+def groups(workflow: dict[str, Any]) -> Box:
+    """Bounds of all groups: the graph without its note."""
+    return _bounds([group["bounding"] for group in workflow["groups"]], margin=24)
+
+
+def _special(node: dict[str, Any]) -> bool:
+    kind = node["type"]
+    return kind == "LoadImage" or (kind.startswith("VLMC") and kind != "VLMCCheckTarget")
+
+
+def _within(node: dict[str, Any], group: dict[str, Any]) -> bool:
+    left, top, width, height = group["bounding"]
+    x, y = node["pos"]
+    return left <= x < left + width and top <= y < top + height
+
+
+def _bounds(boxes: list[Box], margin: float) -> Box:
+    left, top = min(box[0] for box in boxes), min(box[1] for box in boxes)
+    right, bottom = (max(box[i] + box[i + 2] for box in boxes) for i in (0, 1))
+    return left - margin, top - margin, right - left + 2 * margin, bottom - top + 2 * margin
+
+
+def picture(page: ComfyPage, box: Box, width: int) -> Image.Image:
+    """A picture of a part of the graph, `width` pixels wide, without ComfyUI's bars.
+
+    The page must have been opened with the settings BARE.
+    """
+    scale = width / box[2]
+    height = round(box[3] * scale)
+    page.page.set_viewport_size({"width": LEFT + width + 20, "height": TOP + height + 20})
+    page.evaluate(
+        """([left, top, scale, x, y]) => {
+            const view = app.canvas.canvas.getBoundingClientRect()
+            app.canvas.deselectAll()
+            app.canvas.ds.scale = scale
+            app.canvas.ds.offset = [(left - view.left) / scale - x, (top - view.top) / scale - y]
+            app.canvas.setDirty(true, true)
+        }""",
+        [LEFT, TOP, scale, box[0], box[1]],
+    )
+    page.page.wait_for_timeout(1200)
+    clip = {"x": LEFT, "y": TOP, "width": width, "height": height}
+    return Image.open(io.BytesIO(page.page.screenshot(clip=clip))).convert("RGB")
+
+
+def thumbnail(page: ComfyPage, workflow: dict[str, Any], path: Path) -> None:
+    """Writes a workflow's .jpg: the part of its graph that is special, centred."""
+    box, (width, height) = essence(workflow), THUMBNAIL
+    scale = min(width / box[2], height / box[3])
+    # Drawn twice as large and shrunk: at the final size the canvas leaves out small writing.
+    shown = picture(page, box, 2 * round(box[2] * scale))
+    shown = shown.resize((shown.width // 2, shown.height // 2), Image.Resampling.LANCZOS)
+    framed = Image.new("RGB", THUMBNAIL, shown.getpixel((0, 0)))
+    framed.paste(shown, ((width - shown.width) // 2, (height - shown.height) // 2))
+    framed.save(path, quality=80, optimize=True)
