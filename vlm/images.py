@@ -17,7 +17,7 @@ from PIL import Image
 
 from .picture_inputs import to_pictures
 
-__all__ = ["Patches", "PixelRules", "fit", "patches", "read_rules", "to_patches", "to_pictures"]
+__all__ = ["Patches", "PixelRules", "fit", "read_rules", "resize", "to_patches", "to_pictures"]
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -275,28 +275,3 @@ def to_patches(frames: Sequence[np.ndarray], rules: PixelRules) -> Patches:
         )  # fmt: skip
     pixels = rearrange(out, "(g t) n c p q -> (g n) (c t p q)", t=rules.temporal)
     return Patches(torch.from_numpy(np.ascontiguousarray(pixels)), grid, m)
-
-
-def patches(
-    image: Image.Image,
-    rules: PixelRules,
-    min_pixels: int | None = None,
-    max_pixels: int | None = None,
-) -> Patches:
-    """Resizes, normalises and cuts one picture.
-
-    Args:
-        image: a PIL picture (see `to_pictures` for everything else).
-        rules: the family's rules.
-        min_pixels: smallest area after the resize, None = the model's.
-        max_pixels: largest area, None = the model's.
-
-    Returns:
-        Patches of grid (1, rows * merge, columns * merge).
-
-    Raises:
-        ValueError: see `fit`.
-    """
-    (picture,) = to_pictures(image)
-    height, width = fit(picture.height, picture.width, rules, min_pixels, max_pixels)
-    return to_patches([resize(picture, height, width)] * rules.temporal, rules)

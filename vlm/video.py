@@ -17,7 +17,6 @@ from PIL import Image
 from .images import (
     QWEN2,
     QWEN3,
-    Patches,
     PixelRules,
     budget,
     check_ratio,
@@ -25,7 +24,6 @@ from .images import (
     fit_area,
     resize,
     rules_from,
-    to_patches,
     to_pictures,
 )
 
@@ -71,15 +69,6 @@ class Frames:
     """
 
     pixels: tuple[np.ndarray, ...]
-    seconds: tuple[float, ...]
-    seconds_per_grid: float
-
-
-@dataclass(frozen=True, eq=False)
-class Video:
-    """A video as the vision tower takes it; `seconds` and `seconds_per_grid` as in `Frames`."""
-
-    patches: Patches
     seconds: tuple[float, ...]
     seconds_per_grid: float
 
@@ -267,28 +256,3 @@ def group_times(indices: Sequence[int], fps: float, group: int) -> tuple[float, 
     times = [index / fps for index in indices]
     times += times[-1:] * (-len(times) % group)
     return tuple((times[i] + times[i + group - 1]) / 2 for i in range(0, len(times), group))
-
-
-def video_patches(
-    frames: torch.Tensor | Sequence[Frame],
-    fps: float,
-    rules: VideoRules,
-    sample_fps: float | None = None,
-    min_pixels: int | None = None,
-    max_pixels: int | None = None,
-    total: bool = False,
-) -> Video:
-    """Samples, resizes, normalises and cuts a video.
-
-    Args:
-        frames, fps, rules, sample_fps, min_pixels, max_pixels, total: see `prepare_video`.
-
-    Returns:
-        Patches of grid (ceil(sampled frames / temporal), rows * merge, columns * merge), and the
-        time of each of its temporal patches. The last frame is repeated to fill the last one.
-
-    Raises:
-        ValueError: see `prepare_video`.
-    """
-    seen = prepare_video(frames, fps, rules, sample_fps, min_pixels, max_pixels, total)
-    return Video(to_patches(seen.pixels, rules.pixel), seen.seconds, seen.seconds_per_grid)

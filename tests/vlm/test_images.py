@@ -8,7 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
-from vlm.images import QWEN2, QWEN3, PixelRules, fit, patches, read_rules, to_patches, to_pictures
+from vlm.images import QWEN2, QWEN3, PixelRules, fit, read_rules, to_patches, to_pictures
+from vlm.visuals import VisualRules, see_images
+
+
+def patches(picture, rules, least=None, most=None):
+    """One picture the way the model sees it."""
+    (seen,) = see_images(picture, VisualRules(rules, None), least, most)
+    return seen.patches()
+
 
 QWEN2_FILE = {
     "min_pixels": 3136,

@@ -3,12 +3,14 @@
 import importlib.util
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from vlm.images import to_patches
 from vlm.video import (
     QWEN2_VIDEO,
     QWEN3_VIDEO,
@@ -17,8 +19,18 @@ from vlm.video import (
     prepare_video,
     read_video_rules,
     sample_frames,
-    video_patches,
 )
+
+
+def video_patches(frames, fps, rules):
+    """A video the way the model sees it: its frames as patches, and their times."""
+    seen = prepare_video(frames, fps, rules)
+    return SimpleNamespace(
+        patches=to_patches(seen.pixels, rules.pixel),
+        seconds=seen.seconds,
+        seconds_per_grid=seen.seconds_per_grid,
+    )
+
 
 needs_torchvision = pytest.mark.skipif(
     importlib.util.find_spec("torchvision") is None,
