@@ -87,8 +87,13 @@ class HiddenStates:
         Nothing is copied or run: both share the layers held.
 
         Args:
-            indices: Of this object's tokens, origin 0.
+            indices: Of this object's tokens, origin 0; at least one.
+
+        Raises:
+            ValueError: No token.
         """
+        if not len(indices):
+            raise ValueError("Hidden states of no token: keep at least one on Token Filter.")
         fewer = copy.copy(self)
         kept = range(len(self.prompt.ids)) if self._kept is None else self._kept
         fewer._kept = tuple(kept[index] for index in indices)

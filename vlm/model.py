@@ -111,12 +111,16 @@ class VLM:
         Raises:
             ValueError: An unknown target or template, a picture that cannot be read, nothing to
                 encode, a layer that does not exist.
+            TypeError: A prompt that is not text.
         """
         goal = find_target(target)
         layout = find_template(template or goal.template)
         visuals = self._see(images, video, fps, (min_pixels, max_pixels), layout, goal)
         states = []
-        for one in [text] if isinstance(text, str) else text:
+        for one in [text] if isinstance(text, str) else _several(text):
+            if not isinstance(one, str) or not isinstance(system, str | None):
+                kind = type(system if isinstance(one, str) else one).__name__
+                raise TypeError(f"The prompt and the system prompt are text, one is a {kind}.")
             pieces = render(
                 layout,
                 self.tokenizer,
@@ -163,3 +167,8 @@ class VLM:
         self.host.before_run(self.backbone.run_bytes(len(states.prompt.ids), patches))
         Run(self, states, wanted).go()
 
+
+def _several(texts: Any) -> list[Any]:
+    if isinstance(texts, Sequence):
+        return list(texts)
+    raise TypeError(f"The prompt is text, or a list of texts; this is a {type(texts).__name__}.")

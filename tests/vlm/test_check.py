@@ -1,0 +1,117 @@
+"""Whether a conditioning fits a model, in the words of section 7 of the design."""
+
+import pytest
+import torch
+
+import vlm
+from vlm.check import Finding, Needs, check
+from vlm.entries import Entry
+from vlm.tokens import Tokens
+
+
+def entries(width, n=4, value=0.0, **options):
+    return [Entry(Tokens(torch.full((1, n, width), value)), options)]
+
+
+def texts(findings):
+    return " ".join(finding.text for finding in findings)
+
+
+FITTING = {"z-image": 2560, "flux2-klein-4b": 7680, "flux2-klein-9b": 12288, "krea2": 30720,
+           "qwen-image": 3584, "qwen-image-2.1": 4096}  # fmt: skip
+
+
+@pytest.mark.parametrize("target", FITTING)
+def test_what_fits_has_no_findings(target):
+    assert check(entries(FITTING[target], 512), Needs.of(target)) == []
+
+
+def test_no_known_width_fits_any():
+    assert check(entries(17), Needs("some model")) == []
+    assert check(entries(17), Needs.of("chat")) == []
+
+
+def test_an_unknown_target():
+    with pytest.raises(ValueError, match="no target 'sd15'"):
+        Needs.of("sd15")
+
+
+def test_flux_needs_a_connector_and_a_pooled_vector():
+    found = check(entries(3584), Needs.of("flux1"))
+    assert found[0].stops
+    assert "This conditioning is 3584 wide, FLUX.1 reads 4096. Put Connector Apply" in found[0].text
+    assert [f.stops for f in found] == [True, False]
+    assert "pooled" in found[1].text
+    found = check(entries(4096, pooled_output=torch.zeros(1, 77)), Needs.of("flux1"))
+    assert [f.stops for f in found] == [True]
+    assert "77 wide, FLUX.1 reads 768" in found[0].text
+    for width in (768, 1280):
+        fits = entries(4096, pooled_output=torch.zeros(1, width))
+        assert check(fits, Needs.of("flux1")) == []
+
+
+@pytest.mark.parametrize(
+    ("width", "target", "layers"),
+    [(2560, "flux2-klein-4b", 3), (4096, "flux2-klein-9b", 3), (2560, "krea2", 12)],
+)
+def test_one_layer_where_several_are_read(width, target, layers):
+    (found,) = check(entries(width, 512), Needs.of(target))
+    assert found.stops
+    assert f"concatenates {layers} layers" in found.text
+    assert "VLM Encode" in found.text
+    assert "Hidden Layer Select" in found.text
+
+
+@pytest.mark.parametrize(("width", "target"), [(64, "z-image"), (1280, "z-image"), (64, "krea2"),
+                                               (1280, "flux2-klein-4b"), (1792, "qwen-image"),
+                                               (7680, "z-image")])  # fmt: skip
+def test_a_width_that_no_layers_make_is_not_said_to_be_concatenated(width, target):
+    (found,) = check(entries(width, 512), Needs.of(target))
+    assert "concatenates" not in found.text
+    assert f"{width} wide" in found.text
+    assert "Load the VLM" in found.text
+
+
+def test_a_width_that_fits_another_model_says_which():
+    (found,) = check(entries(7680), Needs.of("z-image"))
+    assert "FLUX.2 klein 4B" in found.text
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_nan_and_inf(value):
+    (found,) = check(entries(2560, value=value), Needs.of("z-image"))
+    assert found.stops
+    assert "NaN or Inf" in found.text
+    assert "bfloat16" in found.text
+
+
+def test_too_few_tokens_for_klein():
+    (found,) = check(entries(7680, 100), Needs.of("flux2-klein-4b"))
+    assert not found.stops
+    assert "100 tokens" in found.text
+    assert "512" in found.text
+    assert check(entries(7680, 600), Needs.of("flux2-klein-4b")) == []
+
+
+def test_findings_of_several_entries_come_once_and_the_worst_first():
+    both = entries(7680, 100) + entries(7680, 100) + entries(2560, 512) + entries(7680, 90)
+    found = check(both, Needs.of("flux2-klein-4b"))
+    assert [f.stops for f in found] == [True, False, False]
+    assert all(isinstance(f, Finding) for f in found)
+
+
+def test_every_finding_is_whole_sentences():
+    worst = entries(64, 3, value=float("nan"), pooled_output=torch.zeros(1, 5))
+    for target in vlm.TARGETS:
+        for finding in check(worst + entries(4096), Needs.of(target)):
+            assert finding.text[0].isupper()
+            assert finding.text.endswith(".")
+            assert ". " in finding.text
+
+
+@pytest.mark.parametrize("target", ["flux2-klein-4b", "krea2"])
+def test_a_whole_encoding_passes_its_own_check(tiny, target):
+    t = vlm.select_layers(tiny().encode("a house", target=target))
+    row = vlm.TARGETS[target]
+    needs = Needs(row.title, 64 * len(row.layers), row.pooled, row.pad_to)
+    assert check([Entry(t, {})], needs) == []

@@ -1,0 +1,306 @@
+"""The command line: what it writes equals the library's way, and what goes wrong takes one line."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import vlm
+from vlm import cli
+from vlm.cli import inputs, progress
+from vlm.conditioning_file import load_about, load_conditioning
+from vlm.demo_picture import SIZE, draw_picture
+from vlm.tiny import write_tiny
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A tiny model of 10 decoder layers, so that -8 exists and runs are short."""
+    return write_tiny(tmp_path_factory.mktemp("models") / "short", layers=10)
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return vlm.load(folder)
+
+
+@pytest.fixture
+def place(tmp_path):
+    draw_picture().crop((0, 0, 256, 128)).save(tmp_path / "wide.png")
+    draw_picture().crop((0, 0, 96, 160)).save(tmp_path / "tall.jpg")
+    return tmp_path
+
+
+def encode(folder, place, *words, code=0):
+    """Runs `encode` in this process; the states it wrote."""
+    out = place / "out.safetensors"
+    assert cli.main(["encode", "--model", str(folder), "--out", str(out), *words]) == code
+    return load_conditioning(out)[0].tokens if code == 0 else None
+
+
+def pictures(place, *names):
+    return [inputs.read_picture(str(place / name)) for name in names]
+
+
+def test_text_alone_is_the_targets_text_layer(folder, model, place, capsys):
+    tokens = encode(folder, place, "--text", "a red house")
+    expected = vlm.select_layers(model.encode("a red house", target="z-image"), -2)
+    assert torch.equal(tokens.states, expected.states)
+    assert tokens.token_map == expected.token_map
+    said = capsys.readouterr()
+    assert "9 of 0..10 (single)" in said.out
+    assert "Loading weights" not in said.err
+    assert load_about(place / "out.safetensors")["text"] == "a red house"
+
+
+def test_the_recommended_settings_equal_the_librarys_way(folder, model, place):
+    words = ("--image", str(place / "wide.png"), "--image", str(place / "tall.jpg"))
+    tokens = encode(
+        folder, place, *words, "--text", "a boat", "--normalize", "global", "--alpha", "0.3"
+    )
+    text = vlm.select_layers(model.encode("a boat", target="z-image"))
+    images = pictures(place, "wide.png", "tall.jpg")
+    states = model.encode("a boat", images=images, target="z-image")
+    kept = vlm.filter_tokens(vlm.select_layers(states, -8), keep="text")
+    kept = vlm.normalize(kept, vlm.measure_stats(text), mode="global")
+    expected = vlm.blend(kept, text, alpha=0.3)
+    assert torch.allclose(tokens.states, expected.states, rtol=0, atol=1e-5)
+    about = load_about(place / "out.safetensors")
+    assert about["images"] == ["wide.png", "tall.jpg"] and about["alpha"] == 0.3
+    assert about["model"] == "short"
+
+
+def test_alpha_0_is_the_text_bit_for_bit(folder, model, place):
+    words = ("--image", str(place / "wide.png"), "--text", "a boat", "--alpha", "0")
+    tokens = encode(folder, place, *words)
+    expected = vlm.select_layers(model.encode("a boat", target="z-image"))
+    assert torch.equal(tokens.states, expected.states)
+
+
+def test_reference_and_statistics(folder, model, place):
+    words = ("--image", str(place / "wide.png"), "--text", "a boat", "--keep", "image")
+    one = encode(folder, place, *words, "--normalize", "auto", "--reference", "an old harbour")
+    reference = vlm.select_layers(model.encode("an old harbour", target="z-image"))
+    stats = vlm.measure_stats(reference)
+    assert torch.allclose(one.states.mean(dim=1)[0], stats.mean, atol=0.5)
+    vlm.save_stats(stats, place / "stats.safetensors")
+    saved = ("--stats", str(place / "stats.safetensors"), "--normalize", "per_dim")
+    two = encode(folder, place, *words, *saved)
+    assert torch.allclose(one.states, two.states, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "layers", "combine"),
+    [
+        (("--layers", "-2:0.7, -8:0.3"), "-2:0.7, -8:0.3", None),
+        (("--layers", "-4"), "-4", None),
+        (("--layers", "-1", "--no-final-norm"), None, None),
+        (("--layers", "2,4,6", "--combine", "concat"), "2,4,6", "concat"),
+    ],
+)
+def test_layers(folder, model, place, words, layers, combine):
+    tokens = encode(folder, place, "--text", "a boat", *words)
+    states = model.encode("a boat", target="z-image")
+    expected = states.layer(-1, final_norm=False)
+    if layers is not None:
+        expected = vlm.select_layers(states, layers, combine).states
+    assert torch.equal(tokens.states, expected)
+
+
+def test_keep_and_what_a_target_never_sees(folder, model, place):
+    words = ("--image", str(place / "wide.png"), "--text", "a boat")
+    assert set(encode(folder, place, *words, "--keep", "image").token_map["role"]) == {"image"}
+    kept = encode(folder, place, *words, "--keep", "text, vision_marker").token_map["role"]
+    assert set(kept) == {"text", "vision_marker"}
+    dropped = encode(folder, place, "--text", "a boat", "--target", "qwen-image")
+    whole = model.encode("a boat", target="qwen-image")
+    assert dropped.n == whole.token_map["n"] - whole.dropped < whole.token_map["n"]
+
+
+def test_text_file_and_system(folder, place):
+    (place / "prompt.txt").write_bytes("\ufeffein Haus, 家\r\n".encode())
+    tokens = encode(folder, place, "--text-file", str(place / "prompt.txt"), "--system", "Paint.")
+    assert "system" in tokens.token_map["role"]
+    assert load_about(place / "out.safetensors")["text"] == "ein Haus, 家"
+
+
+def test_video_of_a_folder_and_of_a_gif(folder, place):
+    frames = [draw_picture().resize((128, 96)).rotate(8 * turn) for turn in range(11)]
+    (place / "frames").mkdir()
+    for number, frame in enumerate(frames):
+        frame.save(place / "frames" / f"f{number}.png")
+    (place / "frames" / "notes.txt").write_text("no picture")
+    read, fps = inputs.read_video(str(place / "frames"), None)
+    assert fps == 24 and len(read) == 11
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(read, frames, strict=True))
+    keep = ("--keep", "image", "--layers", "2", "--text", "a boat")
+    one = encode(folder, place, "--video", str(place / "frames"), "--fps", "4", *keep)
+    frames[0].save(
+        place / "moving.gif", save_all=True, append_images=frames[1:], duration=250, loop=0
+    )
+    read, fps = inputs.read_video(str(place / "moving.gif"), None)
+    assert fps == pytest.approx(4) and len(read) == 11 and read[3].mode == "RGB"
+    two = encode(folder, place, "--video", str(place / "moving.gif"), *keep)
+    assert one.token_map == two.token_map and max(one.token_map["frame"]) > 0
+
+
+def test_a_camera_held_sideways(place):
+    picture = draw_picture()
+    exif = picture.getexif()
+    exif[274] = 6  # turned by a quarter
+    picture.save(place / "camera.jpg", exif=exif)
+    assert inputs.read_picture(str(place / "camera.jpg")).size == (SIZE[1], SIZE[0])
+
+
+BAD = [
+    ((), "nothing to encode"),
+    (("--text", "a", "--image", "none.png"), "There is no picture none.png"),
+    (("--text", "a", "--image", "text.png"), "not a picture that can be read"),
+    (("--text", "a", "--image", "cut.png"), "not a picture that can be read"),
+    (("--text", "a", "--video", "film.mp4"), "movie file"),
+    (("--text", "a", "--video", "empty"), "holds no picture"),
+    (("--text", "a", "--video", "none"), "There is no video none"),
+    (("--text-file", "latin.txt"), "not text in UTF-8"),
+    (("--text", "a", "--keep", "picture"), "does not know role 'picture'"),
+    (("--text", "a", "--alpha", "1.5"), "--alpha is the picture's share"),
+    (("--text", "a", "--layers", "40"), "Layer 40 does not exist"),
+    (("--text", "a", "--layers", "two"), "no choice of layers"),
+    (("--text", "a", "--stats", "none.safetensors"), "no statistics file"),
+    (("--text", "a", "--stats", "text.png"), "not a safetensors file"),
+    (("--text", "a", "--keep", "image"), "leaves nothing"),
+    (("--text", "a", "--device", "toaster"), "no device 'toaster'"),
+    (("--text", "a", "--model", "none"), "There is no folder none"),
+    (("--text", "a", "--model", "empty"), "no config.json"),
+    (("--text", "a", "--out", "none/x.safetensors"), "--out does not exist"),
+    (("--text", "a", "--out", "x.png"), "ends in .safetensors"),
+]
+
+
+@pytest.mark.parametrize(("words", "says"), BAD, ids=[says for _, says in BAD])
+def test_errors_take_one_line_and_write_nothing(folder, place, monkeypatch, capsys, words, says):
+    monkeypatch.chdir(place)
+    Path("text.png").write_text("no picture")
+    Path("film.mp4").write_bytes(b"")
+    whole = Path("wide.png").read_bytes()
+    Path("cut.png").write_bytes(whole[: len(whole) // 2])
+    Path("latin.txt").write_bytes("Häuser".encode("latin-1"))
+    Path("empty").mkdir()
+    before = sorted(place.iterdir())
+    encode(folder, place, *words, code=2)
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1 and said.err.startswith("error: ")
+    assert says in said.err and not said.out
+    assert sorted(place.iterdir()) == before
+
+
+def test_options_that_argparse_refuses(folder, capsys):
+    for words in (["encode"], ["encode", "--alpha", "x"], ["no-command"], []):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(words)
+        assert stopped.value.code == 2
+    with pytest.raises(SystemExit):
+        cli.main(["encode", "--model", "m", "--out", "o", "--min-pixels", "0"])
+    assert "0 is not above 0" in capsys.readouterr().err
+
+
+def test_a_note_says_what_does_not_fit(folder, place, capsys):
+    encode(folder, place, "--text", "a boat")
+    assert "note: This conditioning is 64 wide, Z-Image reads 2560." in capsys.readouterr().out
+
+
+def test_interrupt(folder, place, monkeypatch, capsys):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.encode, "make", stop)
+    encode(folder, place, "--text", "a boat", code=130)
+    assert capsys.readouterr().err == "stopped\n"
+
+
+def test_demo(tmp_path, capsys):
+    assert cli.main(["demo", "--out", str(tmp_path / "new" / "demo")]) == 0
+    said = capsys.readouterr()
+    names = sorted(file.name for file in (tmp_path / "new" / "demo").iterdir())
+    assert names == [
+        "conditioning-image.safetensors",
+        "conditioning.safetensors",
+        "picture.png",
+        "report.png",
+    ]
+    for name, mode in (("conditioning", "global"), ("conditioning-image", "per_dim")):
+        file = tmp_path / "new" / "demo" / f"{name}.safetensors"
+        (entry,) = load_conditioning(file)
+        assert entry.tokens.width == 64 and torch.isfinite(entry.tokens.states).all()
+        assert load_about(file)["normalize"] == mode
+    with Image.open(tmp_path / "new" / "demo" / "report.png") as picture:
+        assert picture.width == 1600
+    assert "image 280" in said.out and "286 tokens reused" in said.out
+    assert "Loading weights" not in said.err and "Warning" not in said.err
+
+
+def test_the_picture_is_the_same_every_time():
+    assert draw_picture().size == SIZE
+    assert draw_picture().tobytes() == draw_picture().tobytes()
+
+
+def test_tiny(tmp_path, capsys):
+    place = tmp_path / "models" / "tiny"
+    words = ["--family", "qwen2_vl", "--width", "32", "--layers", "2"]
+    assert cli.main(["tiny", str(place), *words]) == 0
+    assert "32 wide, 2 decoder layers" in capsys.readouterr().out
+    model = vlm.load(place)
+    assert model.encode("a").layer(-1).shape[-1] == 32
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    assert cli.main(["tiny", str(tmp_path / "mine")]) == 2
+    assert "nothing was written" in capsys.readouterr().err
+
+
+def test_bars_only_for_what_lasts(folder, place, monkeypatch, capsys):
+    words = ("--text", "a boat", "--image", str(place / "wide.png"))
+    monkeypatch.setattr(progress, "DELAY", 600.0)
+    encode(folder, place, *words)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(progress, "DELAY", 0.0)
+    encode(folder, place, *words)
+    shown = capsys.readouterr().err
+    assert "Loading the model" in shown and "Encoding" in shown
+
+
+def test_a_bar_counts_the_steps_and_goes_away(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "DELAY", 0.1)
+    host = progress.ProgressHost()
+    host.step(1, 3)  # a step without a run draws nothing
+    host.before_run(0)
+    for done in range(1, 4):
+        time.sleep(0.15)
+        host.step(done, 3)
+    shown = capsys.readouterr().err
+    assert "1/3" in shown and "2/3" in shown and not shown.split("\r")[-1].strip()
+    host.before_run(0)  # a run that is stopped half way
+    time.sleep(0.15)
+    host.step(1, 3)
+    host.close()
+    host.close()
+    assert not capsys.readouterr().err.split("\r")[-1].strip()
+
+
+def test_as_a_process():
+    def run(*words):
+        command = [sys.executable, "-m", "vlm", *words]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+    shown = run("encode", "--help")
+    assert shown.returncode == 0 and not shown.stderr
+    for word in ("Examples:", "--normalize", "--alpha", "encodes the text alone", "z-image"):
+        assert word in shown.stdout
+    failed = run("encode", "--model", "no-such-folder", "--text", "a", "--out", "x.safetensors")
+    assert failed.returncode == 2 and not failed.stdout
+    assert failed.stderr.splitlines()[-1].startswith("error: There is no folder no-such-folder")
+    assert "Traceback" not in failed.stderr
