@@ -1,0 +1,83 @@
+"""The command line: `python -m vlm encode`, `demo` and `tiny`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import torch
+
+from . import demo, encode, tiny
+
+DESCRIPTION = """\
+What a vision-language model understands of pictures and words, as conditioning for diffusion
+models. Everything runs on this machine; nothing is downloaded.
+"""
+
+EPILOG = """\
+Start here:
+  python -m vlm demo --out demo           the whole way on a built-in model, in seconds
+  python -m vlm encode --help             every step of it, on your own pictures and model
+  python -m vlm tiny models/tiny          the built-in model as a folder, for tests and workflows
+"""
+
+# Layer choices start with a minus, which argparse would take for an option.
+_LAYERS = ("--layers", "--reference-layers")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        arguments: Words after `python -m vlm`; None = those of this process.
+
+    Returns:
+        Exit status: 0, 2 after an error that a person can mend, 130 when interrupted.
+    """
+    parser = make_parser()
+    options = parser.parse_args(_join_layers(sys.argv[1:] if arguments is None else arguments))
+    try:
+        options.run(options)
+    except torch.cuda.OutOfMemoryError:
+        return _fail(
+            "The model does not fit into the graphics card's memory. Lower --max-pixels, choose "
+            "--dtype bfloat16, or --device cpu."
+        )
+    except (ValueError, TypeError, OSError) as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped\n")
+        return 130
+    return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="python -m vlm",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module in (encode, demo, tiny):
+        module.add_parser(commands)
+    return parser
+
+
+def _join_layers(arguments: Sequence[str]) -> list[str]:
+    """`--layers -2:0.7,-8:0.3` as `--layers=-2:0.7,-8:0.3`."""
+    joined: list[str] = []
+    for word in arguments:
+        if joined and joined[-1] in _LAYERS and word[:1] == "-" and word[1:2].isdigit():
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def _fail(message: str) -> int:
+    """One line, whatever the message's own lines; the exit status."""
+    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    return 2

@@ -1,0 +1,236 @@
+"""The options of `python -m vlm encode`, in the order of the way they describe."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ..blend import METHODS, SCHEDULES
+from ..filter import KEEP_PRESETS
+from ..load import DTYPES
+from ..normalize import MODES
+from ..select import COMBINES
+from ..targets import TARGETS
+from ..templates import TEMPLATES
+
+DESCRIPTION = """\
+Encodes pictures and words with a VLM and writes a CONDITIONING as safetensors. On the way:
+
+  1. pictures, then the text, are laid out as the target's template says;
+  2. the language model runs as deep as the layers asked for, never its head;
+  3. layers are selected, tokens are filtered by what they are;
+  4. with --normalize, tokens are brought to the statistics of text, which is what the target's
+     own encoder gave it in training;
+  5. with --alpha, they are blended with the text's conditioning.
+
+Steps 4 and 5 need a reference: the same model encodes the text alone (--reference, else the
+prompt's own words) and the target's text layer is taken, as the Qwen3-VL x Z-Image research does.
+"""
+
+EPILOG = """\
+Examples:
+  a picture's style for Z-Image, with the research's recommended settings
+    python -m vlm encode --model models/Qwen3-VL-4B-Instruct --image style.jpg \\
+        --text "a red house by the sea" --target z-image \\
+        --layers auto --keep text --normalize global --alpha 0.3 --out house.safetensors
+
+  the image tokens themselves; they need their dimensions normalised one by one
+    ... --keep image --normalize per_dim --alpha 0.3
+
+  several layers in one
+    ... --layers 9,18,27 --combine concat        ... --layers -2:0.7,-8:0.3
+
+  a video; an animated GIF works too
+    ... --video frames/ --fps 12
+
+  no model at hand: the built-in one with random weights shows the way
+    python -m vlm encode --model tiny --text "a red house" --out test.safetensors
+"""
+
+
+def add_parser(commands: Any) -> argparse.ArgumentParser:
+    """Adds the command with its options."""
+    parser = commands.add_parser(
+        "encode",
+        help="pictures and words to a conditioning file",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _files(parser.add_argument_group("files and place"))
+    _prompt(parser.add_argument_group("1. the prompt"))
+    _tokens(parser.add_argument_group("2, 3. layers and tokens"))
+    last = parser.add_argument_group("4, 5. normalise and blend")
+    _normalize(last)
+    _blend(last)
+    return parser
+
+
+def _files(group: Any) -> None:
+    group.add_argument(
+        "--model",
+        required=True,
+        metavar="FOLDER",
+        help="a model folder in Hugging Face layout (Qwen2-VL, Qwen2.5-VL, Qwen3-VL), or: tiny",
+    )
+    group.add_argument(
+        "--out", required=True, metavar="FILE.safetensors", help="the file to write"
+    )
+    group.add_argument(
+        "--dtype",
+        choices=("auto", *DTYPES),
+        default="auto",
+        help="of the model; auto = as in its files (default)",
+    )
+    group.add_argument(
+        "--device", default="auto", help="cpu, cuda, cuda:1; auto = cuda if it is there (default)"
+    )
+
+
+def _prompt(group: Any) -> None:
+    words = group.add_mutually_exclusive_group()
+    words.add_argument("--text", metavar="TEXT", help="the prompt; special tokens stay plain text")
+    words.add_argument("--text-file", metavar="FILE", help="the prompt from a file in UTF-8")
+    group.add_argument(
+        "--image",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a picture before the text; repeat for several, in order",
+    )
+    group.add_argument(
+        "--video",
+        metavar="PLACE",
+        help="a folder of frames (in the order of their names) or an animated GIF or WebP; stands "
+        "after the pictures",
+    )
+    group.add_argument(
+        "--fps",
+        type=_positive(float),
+        help="frames per second of --video (default: as the animation says, 24 for a folder)",
+    )
+    group.add_argument(
+        "--target",
+        choices=TARGETS,
+        default="z-image",
+        help="the diffusion model that will read it; decides template, layers and pixel budget: "
+        f"{', '.join(TARGETS)} (default z-image)",
+        metavar="NAME",
+    )
+    group.add_argument(
+        "--template",
+        choices=TEMPLATES,
+        metavar="NAME",
+        help=f"layout instead of the target's: {', '.join(TEMPLATES)}",
+    )
+    group.add_argument("--system", metavar="TEXT", help="system prompt instead of the template's")
+    group.add_argument("--edit", metavar="TEXT", help="editing text of the x2i templates")
+    for bound, word in (("min", "fewest"), ("max", "most")):
+        group.add_argument(
+            f"--{bound}-pixels",
+            type=_positive(int),
+            metavar="N",
+            help=f"{word} pixels of a picture as the VLM sees it (default: the target's)",
+        )
+
+
+def _tokens(group: Any) -> None:
+    group.add_argument(
+        "--layers",
+        default="auto",
+        metavar="LAYERS",
+        help="auto = the target's (default); -8; 9,18,27; 2:36:3; all; or with weights "
+        "-2:0.7,-8:0.3. 0 = embeddings, -1 = after the last decoder layer",
+    )
+    group.add_argument(
+        "--combine",
+        choices=COMBINES,
+        help="how several layers become one (default: as the layers and the target ask for)",
+    )
+    group.add_argument(
+        "--no-final-norm", action="store_true", help="the last layer without the final norm"
+    )
+    group.add_argument(
+        "--keep",
+        default="text",
+        metavar="WHAT",
+        help=f"tokens that go on: {', '.join(KEEP_PRESETS)}, or roles such as system,text. text = "
+        "all but pictures and their markers (default)",
+    )
+
+
+def _normalize(group: Any) -> None:
+    group.add_argument(
+        "--normalize",
+        choices=("none", *MODES),
+        default="none",
+        metavar="MODE",
+        help=f"{', '.join(MODES)}; auto = per_dim as soon as there are image tokens, else global; "
+        "none (default)",
+    )
+    group.add_argument(
+        "--reference",
+        metavar="TEXT",
+        help="words of the text-only reference (default: the prompt's)",
+    )
+    group.add_argument(
+        "--reference-layers",
+        default="auto",
+        metavar="LAYERS",
+        help="layers of the reference; auto = the target's for text (default)",
+    )
+    group.add_argument(
+        "--stats",
+        metavar="FILE",
+        help="normalise against saved statistics (VLM Reference Statistics) instead",
+    )
+    group.add_argument(
+        "--clip-sigma",
+        type=float,
+        default=3.0,
+        metavar="S",
+        help="per_dim and hybrid: clip at so many std, 0 = no clip (default 3)",
+    )
+    group.add_argument(
+        "--weight",
+        type=float,
+        default=0.5,
+        metavar="W",
+        help="hybrid: share of per_dim, 0 to 1 (default 0.5)",
+    )
+
+
+def _blend(group: Any) -> None:
+    group.add_argument(
+        "--alpha",
+        type=float,
+        metavar="A",
+        help="the picture's share in the blend with the reference: 0 = the text alone, 1 = the "
+        "picture's side alone, 0.3 is recommended (default: no blend)",
+    )
+    group.add_argument(
+        "--blend",
+        choices=METHODS,
+        default="interpolate",
+        metavar="METHOD",
+        help=f"{', '.join(METHODS)} (default interpolate)",
+    )
+    group.add_argument(
+        "--schedule",
+        choices=SCHEDULES,
+        default="constant",
+        help="alpha along the tokens (default constant)",
+    )
+
+
+def _positive(kind: type) -> Any:
+    """A number above 0."""
+
+    def read(text: str) -> Any:
+        number = kind(text)
+        if not number > 0:
+            raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        return number
+
+    read.__name__ = kind.__name__
+    return read

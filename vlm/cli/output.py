@@ -1,0 +1,42 @@
+"""Lines and tables on the output stream."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from ..token_map import count_roles
+
+KB, MB = 2**10, 2**20
+
+
+def say(text: str = "") -> None:
+    """A line for the person."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def say_facts(facts: Sequence[tuple[str, str]]) -> None:
+    """Names and what is to say of them, in two columns."""
+    width = max(len(name) for name, _ in facts)
+    for name, text in facts:
+        say(f"{name.ljust(width)}  {text}")
+
+
+def say_table(rows: Sequence[Sequence[str]]) -> None:
+    """Rows of cells: the first column to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for first, *rest in rows:
+        cells = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
+        say("  ".join([first.ljust(widths[0]), *cells]).rstrip())
+
+
+def roles_of(token_map: dict) -> str:
+    """`318 tokens: template 10, image 280, text 28`."""
+    roles = ", ".join(f"{role} {count}" for role, count in count_roles(token_map).items())
+    return f"{token_map['n']} tokens: {roles}"
+
+
+def size_of(size: int) -> str:
+    """Bytes in words."""
+    return f"{size / MB:.1f} MB" if size >= MB else f"{size / KB:.1f} KB"

@@ -1,0 +1,78 @@
+"""Progress on the error stream, for what lasts over a second; silence for what does not."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..host import Host
+
+DELAY = 1.0  # seconds before anything is shown
+
+
+class ProgressHost(Host):
+    """Draws a bar for every run of the model that lasts over `DELAY`."""
+
+    def __init__(self) -> None:
+        """Nothing is drawn yet."""
+        self._bar: Any = None
+
+    def before_run(self, memory_bytes: int) -> None:
+        """Starts the clock of a run."""
+        from tqdm import tqdm
+
+        self.close()
+        self._bar = tqdm(desc="Encoding", unit="step", delay=DELAY, leave=False, file=sys.stderr)
+
+    def step(self, done: int, total: int) -> None:
+        """Moves the bar on; a full one goes away."""
+        if self._bar is None:
+            return
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+        if done >= total:
+            self.close()
+
+    def close(self) -> None:
+        """Takes the bar away, also one that an error left half full."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+@contextmanager
+def busy(what: str) -> Iterator[None]:
+    """Shows `what` and the seconds gone while something without steps lasts."""
+    done = threading.Event()
+    watch = threading.Thread(target=_watch, args=(what, done), daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watch.join()
+
+
+def _watch(what: str, done: threading.Event) -> None:
+    from tqdm import tqdm
+
+    pause = 0.5 if sys.stderr.isatty() else 10.0
+    look = {"bar_format": "{desc}  {elapsed}", "leave": False, "delay": DELAY}
+    with tqdm(desc=what, file=sys.stderr, **look) as bar:
+        if done.wait(DELAY):
+            return
+        bar.refresh()
+        while not done.wait(pause):
+            bar.refresh()
+        bar.clear()
+
+
+def quiet_transformers() -> None:
+    """Keeps transformers' own bars and hints out of the output."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
