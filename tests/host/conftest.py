@@ -61,6 +61,18 @@ def qwen3vl(checkout: Checkout, models: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def public_vlm(models: Path) -> Path:
+    """The VLM folder that the shipped workflows name: tiny, as wide as Z-Image reads it.
+
+    With 28 decoder layers it has the deepest layer that klein asks for, and what a picture in
+    front of Z-Image asks for (-8).
+    """
+    from vlm.tiny import write_tiny
+
+    return write_tiny(models / "VLM" / "Qwen3-VL-4B-Instruct", "qwen3_vl", width=2560, layers=28)
+
+
+@pytest.fixture(scope="session")
 def start_comfy(
     checkout: Checkout, models: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., ComfyHost]]:

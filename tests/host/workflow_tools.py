@@ -24,6 +24,8 @@ BARE = {
     "Comfy.Graph.CanvasInfo": False,
     "Comfy.Graph.CanvasMenu": False,
     "LiteGraph.Canvas.MinFontSizeForLOD": 0,
+    # Without a GPU the page's drawing would take the CPU away from the server.
+    "LiteGraph.Canvas.MaximumFps": 5,
 }
 THUMBNAIL = (720, 480)
 Box = tuple[float, float, float, float]
@@ -32,12 +34,6 @@ Box = tuple[float, float, float, float]
 def read(path: Path) -> dict[str, Any]:
     """A JSON file of the repository."""
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def write(path: Path, content: dict[str, Any]) -> None:
-    """Writes JSON as ComfyUI's page saves it."""
-    text = json.dumps(content, indent=2, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
 
 
 def example_picture(host: ComfyHost, checkout: Checkout, side: int = 768) -> str:
@@ -67,18 +63,18 @@ def small(prompt: dict[str, Any], side: int = 64) -> dict[str, Any]:
     return prompt
 
 
-def make_small(page: ComfyPage, side: int = 64) -> None:
-    """The same in the page that shows a workflow: the sizes as a person would type them."""
+def make_small(page: ComfyPage, side: int = 64, seed: int = 7) -> None:
+    """The same in the page that shows a workflow: sizes and seed as a person would type them."""
     page.evaluate(
-        """side => {
-            const sizes = ['width', 'height', 'value']
-            for (const node of app.rootGraph.nodes) {
-                if (!/Latent|Scheduler|PrimitiveInt/.test(node.type)) continue
-                for (const widget of node.widgets ?? [])
-                    if (sizes.includes(widget.name)) widget.value = side
-            }
+        """([side, seed]) => {
+            for (const node of app.rootGraph.nodes)
+                for (const widget of node.widgets ?? []) {
+                    const sized = /Latent|Scheduler|PrimitiveInt/.test(node.type)
+                    if (sized && /^(width|height|value)$/.test(widget.name)) widget.value = side
+                    if (/^(noise_)?seed$/.test(widget.name)) widget.value = seed
+                }
         }""",
-        side,
+        [side, seed],
     )
 
 

@@ -1,0 +1,192 @@
+"""The shipped workflows: what a person finds in the template browser, opens and queues."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from comfy_find import REPO
+from comfy_host import PACK_FOLDER
+from comfy_result import Result
+from PIL import Image
+from snapshot import assert_same_as_file, updating
+from workflow_tools import (
+    API,
+    BARE,
+    NAMES,
+    THUMBNAIL,
+    WORKFLOWS,
+    example_picture,
+    groups,
+    make_small,
+    picture,
+    read,
+    small,
+    thumbnail,
+)
+
+THUMBNAIL_BYTES = 80_000
+TITLE = 30
+FILES = {"unet_name": "diffusion_models", "clip_name": "text_encoders", "vae_name": "vae"}
+each_workflow = pytest.mark.parametrize("name", NAMES)
+
+
+@pytest.fixture(scope="module")
+def host(comfy, checkout, models, public_vlm):
+    """A server with the files that the workflows name."""
+    # Pictures of the graph show the bundled example; everything else is faster with a small one.
+    example_picture(comfy, checkout, 768 if updating() else 128)
+    yield comfy
+    shutil.rmtree(models / "vlm_stats", ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def page(browser, host):
+    from browser import ComfyPage
+
+    opened = ComfyPage(browser, host, settings=BARE)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def flow(request):
+    """A workflow's name. What one test of it loaded, ComfyUI still holds for the next one of it."""
+    return request.param
+
+
+def lines(result: Result) -> list[str]:
+    """What our nodes said."""
+    return [text for node in result.outputs for text in [result.text(node)] if text]
+
+
+# --- without a server -----------------------------------------------------------------------------
+
+
+def test_there_are_workflows_and_each_has_its_files():
+    assert len(NAMES) >= 4
+    assert sorted(path.stem for path in API.glob("*.json")) == NAMES
+    assert sorted(path.stem for path in WORKFLOWS.glob("*.jpg")) == NAMES
+
+
+@each_workflow
+def test_note_says_which_weights_go_where(name):
+    nodes = read(WORKFLOWS / f"{name}.json")["nodes"]
+    (note,) = [node for node in nodes if node["type"] == "MarkdownNote"]
+    text = note["widgets_values"][0]
+    for node in read(API / f"{name}.json").values():
+        for widget, folder in FILES.items():
+            if widget in node["inputs"]:
+                line = next(x for x in text.splitlines() if node["inputs"][widget] in x)
+                assert f"**{folder}/**" in line
+        if node["class_type"] == "VLMCLoader":
+            assert f"**{node['inputs']['model']}/**" in text
+    assert "Qwen/Qwen3-VL-4B-Instruct" in text and "Comfy-Org/" in text
+    assert "## To play with" in text
+
+
+@each_workflow
+def test_loaders_offer_their_download(name):
+    """ComfyUI's own dialog for missing models reads this."""
+    for node in read(WORKFLOWS / f"{name}.json")["nodes"]:
+        for widget, folder in FILES.items():
+            file = (node.get("widgets_values_named") or {}).get(widget)
+            if file:
+                (model,) = node["properties"]["models"]
+                assert (model["name"], model["directory"]) == (file, folder)
+                assert model["url"].endswith(f"/{folder}/{file}")
+
+
+@each_workflow
+def test_nodes_lie_side_by_side(name):
+    """No node covers another, also once it shows its line of text, which takes 50 units."""
+    workflow = read(WORKFLOWS / f"{name}.json")
+    boxes = []
+    for node in workflow["nodes"]:
+        (x, y), (width, height) = node["pos"], node["size"]
+        grown = height + (50 if node["type"].startswith("VLMC") else 0)
+        boxes.append((node["title"] if "title" in node else node["type"], x, y, width, grown))
+    for i, (one, x, y, width, height) in enumerate(boxes):
+        for other, left, top, wide, high in boxes[i + 1 :]:
+            apart = x + width <= left or left + wide <= x
+            apart |= y + height <= top - TITLE or top + high <= y - TITLE
+            assert apart, f"{one} and {other} overlap"
+
+
+@each_workflow
+def test_thumbnail_is_small(name):
+    path = WORKFLOWS / f"{name}.jpg"
+    assert path.stat().st_size <= THUMBNAIL_BYTES
+    with Image.open(path) as shown:
+        assert (shown.format, shown.size) == ("JPEG", THUMBNAIL)
+
+
+# --- with a server --------------------------------------------------------------------------------
+
+
+def test_template_browser_lists_them(host):
+    assert sorted(host.get("/api/workflow_templates")[PACK_FOLDER]) == NAMES
+    for name in NAMES:
+        base = f"/api/workflow_templates/{PACK_FOLDER}/{name}"
+        assert host.get(f"{base}.json") == read(WORKFLOWS / f"{name}.json")
+        assert host.request(f"{base}.jpg") == (WORKFLOWS / f"{name}.jpg").read_bytes()
+
+
+def test_every_node_of_the_pack_is_used(host):
+    used = {node["class_type"] for name in NAMES for node in read(API / f"{name}.json").values()}
+    assert not set(host.assert_pack_loaded()) - used
+
+
+def test_recommended_settings(host):
+    """The Qwen3-VL × Z-Image research: layer -8, text tokens only, global, alpha 0.3."""
+    prompt = small(read(API / "z-image-picture-style.json"))
+    # A node says something only when it runs, so nothing of this may be cached.
+    next(x for x in prompt.values() if "value" in x["inputs"])["inputs"]["value"] = "a dog"
+    said = "\n".join(lines(host.run(prompt)))
+    assert "layer 21 of 28" in said  # -8 of the small model's 29 layers
+    assert "global, std" in said
+    assert "interpolate, alpha 0.3" in said
+    kept = next(line for line in said.splitlines() if "tokens kept" in line)
+    assert "image" not in kept and "vision_marker" not in kept
+
+
+def test_runs_through_the_api(host, flow):
+    prompt = small(read(API / f"{flow}.json"))
+    result = host.run(prompt)
+    pictures = result.images()
+    assert len(pictures) == (4 if flow == "z-image-layer-comparison" else 1)
+    assert all(found.startswith(b"\x89PNG") for found in pictures)
+    assert len(set(pictures)) == len(pictures)
+    (check,) = [line for line in lines(result) if line.startswith("fits ")]
+    assert check.startswith("fits FLUX.2" if flow.startswith("flux2") else "fits Z-Image")
+
+
+def test_opens_and_queues_in_the_page(host, page, flow):
+    page.messages.clear()
+    workflow = read(WORKFLOWS / f"{flow}.json")
+    page.load(workflow)
+    page.page.wait_for_timeout(500)
+    assert page.missing_types() == []
+    assert page.node_types() == sorted(node["type"] for node in workflow["nodes"])
+    assert "MarkdownNote" in page.node_types()
+    # Through JSON, so that 1 and 1.0 are the same here and there.
+    exported = json.loads(json.dumps(page.api_prompt()))
+    assert_same_as_file(exported, API / f"{flow}.json")
+    if updating():
+        thumbnail(page, workflow, WORKFLOWS / f"{flow}.jpg")
+    make_small(page)
+    result = page.queue()
+    assert result.images() and all(x.startswith(b"\x89PNG") for x in result.images())
+    assert page.errors() == []
+
+
+def test_picture_of_the_readme(page):
+    shown = REPO / "docs" / "graph.png"
+    workflow = read(WORKFLOWS / "z-image-picture-style.json")
+    if updating():
+        page.load(workflow)
+        page.page.wait_for_timeout(1000)
+        picture(page, groups(workflow), 1600).save(shown, optimize=True)
+    with Image.open(shown) as found:
+        assert found.format == "PNG" and found.width == 1600

@@ -1,0 +1,271 @@
+"""workflows/api/sweep.py against a ComfyUI that this file plays; the real one is in tests/host."""
+
+from __future__ import annotations
+
+import http.server
+import importlib.util
+import json
+import subprocess
+import sys
+import threading
+import urllib.parse
+from pathlib import Path
+
+import pytest
+
+API = Path(__file__).parents[1] / "workflows" / "api"
+STYLE = API / "z-image-picture-style.json"
+PNG = b"\x89PNG fake"
+
+
+def _load():
+    spec = importlib.util.spec_from_file_location("sweep", API / "sweep.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+sweep = _load()
+
+
+class Comfy:
+    """What the script asks of a ComfyUI.
+
+    Attributes:
+        prompts: the workflows that were queued.
+        uploads: bodies of the uploads.
+        posts: other paths that something was posted to.
+        refusal: answer with HTTP 400 to the next workflow.
+        failure: event of a node that fails in every run.
+        pictures: how many pictures a run saves.
+    """
+
+    def __init__(self):
+        self.prompts, self.uploads, self.posts = [], [], []
+        self.refusal = self.failure = None
+        self.pictures = 1
+
+    def post(self, path, body):
+        if path == "/upload/image":
+            self.uploads.append(body)
+            return 200, {"name": "cat (1).png", "subfolder": "", "type": "input"}
+        if path != "/prompt":
+            self.posts.append(path)
+            return 200, {}
+        if self.refusal is not None:
+            return 400, self.refusal
+        self.prompts.append(json.loads(body)["prompt"])
+        return 200, {"prompt_id": str(len(self.prompts))}
+
+    def get(self, path):
+        if path.startswith("/view"):
+            name = urllib.parse.parse_qs(path.partition("?")[2])["filename"][0]
+            return PNG + name.encode()
+        number = path.rpartition("/")[2]
+        images = [
+            {"filename": f"{number}_{index}.png", "subfolder": "", "type": "output"}
+            for index in range(self.pictures)
+        ]
+        images.append({"filename": "preview.png", "subfolder": "", "type": "temp"})
+        messages = [] if self.failure is None else [["execution_error", self.failure]]
+        entry = {"status": {"messages": messages}, "outputs": {"9": {"images": images}}}
+        return json.dumps({number: entry}).encode()
+
+
+@pytest.fixture
+def comfy():
+    played = Comfy()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self._answer(200, played.get(self.path))
+
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            status, answer = played.post(self.path, body)
+            self._answer(status, json.dumps(answer).encode())
+
+        def _answer(self, status, body):
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            return
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=lambda: server.serve_forever(0.02), daemon=True).start()
+    played.address = f"127.0.0.1:{server.server_port}"
+    yield played
+    server.shutdown()
+    server.server_close()
+
+
+def run(comfy, out, *words):
+    return sweep.main([str(STYLE), "--server", comfy.address, "--out", str(out), *words])
+
+
+def of_class(prompt, kind):
+    return next(node["inputs"] for node in prompt.values() if node["class_type"] == kind)
+
+
+def test_every_combination_becomes_a_picture(comfy, tmp_path, capsys):
+    assert run(comfy, tmp_path, "--alpha", "0,0.3", "--layers", "-2,-8") == 0
+    queued = [
+        (
+            of_class(prompt, "VLMCHiddenLayerSelect")["layers"],
+            of_class(prompt, "VLMCAlphaBlend")["alpha"],
+        )
+        for prompt in comfy.prompts
+    ]
+    assert queued == [("-2", 0.0), ("-2", 0.3), ("-8", 0.0), ("-8", 0.3)]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert len(names) == 4
+    assert names[0].startswith("z-image-picture-style_layers-2_alpha0.0_")
+    assert all(path.read_bytes().startswith(PNG) for path in tmp_path.iterdir())
+    said = capsys.readouterr().out
+    assert "4/4  layers -8  alpha 0.3" in said and "4 of 4 made" in said
+
+
+def test_what_is_there_is_not_made_again(comfy, tmp_path, capsys):
+    assert run(comfy, tmp_path, "--alpha=0,0.3") == 0
+    next(tmp_path.glob("*alpha0.3*")).unlink()
+    assert run(comfy, tmp_path, "--alpha=0,0.3") == 0
+    assert len(comfy.prompts) == 3
+    assert "there already" in capsys.readouterr().out
+    # Other words are another picture, whatever its alpha.
+    assert run(comfy, tmp_path, "--alpha=0,0.3", "--prompt", "a dog") == 0
+    assert len(comfy.prompts) == 5
+
+
+def test_all_pictures_of_a_run_are_kept(comfy, tmp_path):
+    comfy.pictures = 3
+    assert run(comfy, tmp_path, "--alpha=0.3") == 0
+    assert [path.stem[-2:] for path in sorted(tmp_path.iterdir())][1:] == ["_2", "_3"]
+
+
+def test_words_picture_and_other_values(comfy, tmp_path):
+    picture = tmp_path / "cat.png"
+    picture.write_bytes(b"pixels")
+    words = ["--prompt", "a dog", "--image", str(picture)]
+    words += ["--set", "KSampler.steps=4", "--set", "KSampler.sampler_name=euler"]
+    assert run(comfy, tmp_path / "out", *words) == 0
+    (prompt,) = comfy.prompts
+    assert of_class(prompt, "PrimitiveStringMultiline")["value"] == "a dog"
+    assert of_class(prompt, "LoadImage")["image"] == "cat (1).png"
+    assert of_class(prompt, "KSampler")["steps"] == 4
+    assert of_class(prompt, "KSampler")["sampler_name"] == "euler"
+    assert b"pixels" in comfy.uploads[0] and b'filename="cat.png"' in comfy.uploads[0]
+
+
+def test_words_without_a_primitive_go_to_all_that_had_them():
+    prompt = {
+        "1": {"class_type": "VLMCEncode", "inputs": {"prompt": "a cat", "system": ""}},
+        "2": {"class_type": "CLIPTextEncode", "inputs": {"text": "a cat"}},
+        "3": {"class_type": "CLIPTextEncode", "inputs": {"text": "ugly"}},
+    }
+    sweep.set_words(prompt, "a dog")
+    assert [next(iter(node["inputs"].values())) for node in prompt.values()] == [
+        "a dog", "a dog", "ugly"
+    ]  # fmt: skip
+
+
+def test_lists():
+    assert sweep.parse_list("-2, -8,-2") == ["-2", "-8"]
+    assert sweep.parse_list("-2; -2:0.7, -8:0.3; 9,18,27") == ["-2", "-2:0.7, -8:0.3", "9,18,27"]
+    assert sweep.parse_list("") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--alpha", "a lot"], "write numbers, such as"),
+        (["--set", "KSampler"], "write CLASS.INPUT=VALUE"),
+        (["--set", "Sampler.steps=4"], "no Sampler to set steps on: it has CLIPLoader"),
+        (["--set", "KSampler.speed=4"], "no KSampler to set speed on"),
+        (["--set", "KSampler.model=4"], "or a wire feeds it"),
+        (["--image", "nowhere.png"], "nowhere.png cannot be read"),
+    ],
+)
+def test_wrong_words_are_said_in_words(comfy, tmp_path, capsys, words, part):
+    assert run(comfy, tmp_path, *words) == 1
+    said = capsys.readouterr().err
+    assert part in said and "Traceback" not in said
+    assert not comfy.prompts
+
+
+def test_a_refusal_names_node_and_widget(comfy, tmp_path, capsys):
+    detail = "'x' is no choice of layers."
+    twice = [
+        {"message": "Custom validation failed for node", "details": f"{name} - {detail}"}
+        for name in ("layers", "combine")
+    ]
+    comfy.refusal = {
+        "error": {"message": "Prompt outputs failed validation"},
+        "node_errors": {"8": {"errors": twice}},
+    }
+    assert run(comfy, tmp_path, "--layers", "x") == 1
+    said = capsys.readouterr().err
+    assert "Prompt outputs failed validation" in said
+    assert said.count(detail) == 1 and "Hidden Layer Select (node 8)" in said
+
+
+def test_a_node_that_fails_is_named(comfy, tmp_path, capsys):
+    comfy.failure = {"node_id": "8", "exception_message": "Layer -90 does not exist."}
+    assert run(comfy, tmp_path) == 1
+    assert "Hidden Layer Select (node 8): Layer -90 does not exist." in capsys.readouterr().err
+
+
+def test_a_workflow_without_save_image(comfy, tmp_path, capsys):
+    comfy.pictures = 0
+    assert run(comfy, tmp_path) == 1
+    assert "needs a Save Image node" in capsys.readouterr().err
+
+
+def test_cancel_takes_the_run_out_of_the_queue(comfy, tmp_path, capsys, monkeypatch):
+    def cancel(_seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep.time, "sleep", cancel)
+    monkeypatch.setattr(comfy, "get", lambda path: b"{}")
+    assert run(comfy, tmp_path) == 130
+    assert comfy.posts == ["/queue", "/interrupt"]
+    assert "Run the same command again" in capsys.readouterr().err
+
+
+def test_no_server(tmp_path, capsys):
+    assert sweep.main([str(STYLE), "--server", "127.0.0.1:1", "--out", str(tmp_path)]) == 1
+    assert "No ComfyUI answers at http://127.0.0.1:1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [('{"nodes": []}', "Export (API)"), ("[1]", "Export (API)"), ("{", "cannot be read as JSON")],
+)
+def test_files_that_are_no_api_workflow(tmp_path, capsys, content, part):
+    path = tmp_path / "flow.json"
+    path.write_text(content, encoding="utf-8")
+    assert sweep.main([str(path)]) == 1
+    assert part in capsys.readouterr().err
+    assert sweep.main([str(tmp_path / "none.json")]) == 1
+    assert "There is no workflow" in capsys.readouterr().err
+
+
+def test_runs_as_a_script_and_teaches(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(API / "sweep.py"), "--help"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
+    )
+    assert "--alpha" in done.stdout and "examples:" in done.stdout
+
+
+@pytest.mark.parametrize("path", sorted(API.glob("*.json")), ids=lambda path: path.stem)
+def test_every_workflow_can_be_swept(path):
+    prompt = sweep.load_prompt(path)
+    sweep.set_words(prompt, "a dog")
+    assert "a dog" in json.dumps(prompt)
+    sweep.set_values(prompt, ("LoadImage",), "image", "cat.png")
+    sweep.set_values(prompt, *sweep.PLACES["layers"], "-4")
