@@ -61,8 +61,14 @@ def build() -> tuple[Any, Any, Any]:
         processor = AutoImageProcessor.from_pretrained(str(folder))
     torch.manual_seed(0)
     whole = Qwen3VLForConditionalGeneration(config).eval().requires_grad_(False)
+    with torch.device("meta"):
+        twin = Qwen3VLForConditionalGeneration(config).eval().requires_grad_(False)
+    # Backbone changes its model's patch embedding; the usual way keeps transformers' own.
+    twin.load_state_dict(whole.state_dict(), assign=True)
+    twin.model.language_model.rotary_emb = whole.model.language_model.rotary_emb
+    twin.model.visual.rotary_pos_emb = whole.model.visual.rotary_pos_emb
     family = family_of("qwen3_vl", "the benchmark")
-    ours = VLM("random", family, tokenizer, rules, Backbone(whole.model, family))
+    ours = VLM("random", family, tokenizer, rules, Backbone(twin.model, family))
     return whole, processor, ours
 
 

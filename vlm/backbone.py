@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from .families import Family
+from .patch_embed import PatchEmbed
 
 
 class LayerCache:
@@ -43,8 +44,9 @@ class Backbone(torch.nn.Module):
     """
 
     def __init__(self, model: torch.nn.Module, family: Family):
-        """Wraps a base model, already in eval mode."""
+        """Wraps a base model, already in eval mode, and gives it our patch embedding."""
         super().__init__()
+        model.visual.patch_embed = PatchEmbed(model.visual.patch_embed)
         self.model = model
         self.family = family
         self.num_decoder_layers = len(self.text.layers)

@@ -36,16 +36,7 @@ def draw_layers(
         low, middle, high = source[1][kind].clamp_min(1e-6).T.tolist()
         axes.fill_between(source[0], low, high, color=colour, alpha=0.13, linewidth=0)
         axes.plot(source[0], middle, dashes, color=colour, linewidth=2, label=label)
-    axes.axvline(layer, color=GREY, linewidth=1.2, linestyle=":")
-    axes.annotate(
-        f"layer {layer}",
-        (layer, 0.0),
-        xycoords=("data", "axes fraction"),
-        xytext=(-5 if layer > norms[0][-1] / 2 else 5, 6),
-        textcoords="offset points",
-        ha="right" if layer > norms[0][-1] / 2 else "left",
-        color=GREY,
-    )
+    _mark_layer(axes, layer, right=layer > norms[0][-1] / 2)
     axes.set_yscale("log")
     _plain_numbers(axes.yaxis)
     axes.set_xlim(norms[0][0], max(norms[0][-1], norms[0][0] + 1))
@@ -53,6 +44,20 @@ def draw_layers(
     axes.set_xlabel("layer index (0 = embeddings)")
     axes.set_ylabel("norm: median, 10th to 90th percentile")
     _legend_above(axes)
+
+
+def _mark_layer(axes: Any, layer: int, right: bool) -> None:
+    """A dotted line at a layer, its name beside it where there is room."""
+    axes.axvline(layer, color=GREY, linewidth=1.2, linestyle=":")
+    axes.annotate(
+        f"layer {layer}",
+        (layer, 0.0),
+        xycoords=("data", "axes fraction"),
+        xytext=(-5 if right else 5, 6),
+        textcoords="offset points",
+        ha="right" if right else "left",
+        color=GREY,
+    )
 
 
 def draw_dimensions(

@@ -12,7 +12,9 @@ WEIGHTS = "Backbone"  # the class under which ComfyUI lists our model
 
 @pytest.fixture(scope="module")
 def classic(start_comfy):
-    return start_comfy("--cache-classic")
+    host = start_comfy("--cache-classic")
+    host.free()  # other modules left a model with pictures of theirs
+    return host
 
 
 def states_of(result) -> torch.Tensor:

@@ -149,8 +149,6 @@ def gate(
     states: HiddenStates, layers: str, combine: str | None, final_norm: bool | None
 ) -> Tokens:
     """The chosen layers of what the target sees, in float32 as every conditioning is."""
-    if states.dropped:
-        states = states.take(range(states.dropped, states.token_map["n"]))
     tokens = select_layers(states, layers, combine, final_norm)
     return Tokens(tokens.states.to("cpu", torch.float32), tokens.token_map)
 

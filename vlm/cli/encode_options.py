@@ -109,6 +109,10 @@ def _prompt(group: Any) -> None:
         type=_positive(float),
         help="frames per second of --video (default: as the animation says, 24 for a folder)",
     )
+    _layout(group)
+
+
+def _layout(group: Any) -> None:
     group.add_argument(
         "--target",
         choices=TARGETS,
