@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 from comfy_find import REPO
@@ -190,3 +192,29 @@ def test_picture_of_the_readme(page):
         picture(page, groups(workflow), 1600).save(shown, optimize=True)
     with Image.open(shown) as found:
         assert found.format == "PNG" and found.width == 1600
+
+
+def test_sweep_script_runs_the_vlm_once(host, tmp_path):
+    """Two values of alpha times two layers: one pass over the VLM, four pictures."""
+    cat = tmp_path / "sweep cat.png"
+    Image.new("RGB", (96, 64), "#cc8844").save(cat)
+    command = [
+        sys.executable, str(API / "sweep.py"), "z-image-picture-style.json", "--server", host.url,
+        "--alpha", "0.2,0.4", "--layers", "-2,-8", "--out", str(tmp_path / "out"),
+        "--prompt", "a red house on a hill", "--image", str(cat),
+        "--set", "EmptySD3LatentImage.width=64", "--set", "EmptySD3LatentImage.height=64",
+    ]  # fmt: skip
+    host.reset_module_calls()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "4 of 4 made" in done.stdout
+    made = [path.read_bytes() for path in sorted((tmp_path / "out").glob("*.png"))]
+    assert len(made) == len(set(made)) == 4
+    # Layer -2 of the small model's 29 is what enters the last of its 28 decoder layers.
+    assert host.module_calls("DecoderLayer") == 27
+    again = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert "0 of 4 made" in again.stdout
+    # Nothing else there to come back to: sampled again, but not encoded.
+    shutil.rmtree(tmp_path / "out")
+    subprocess.run([*command, "--set", "KSampler.seed=5"], check=True, timeout=300)
+    assert host.module_calls("DecoderLayer") == 27

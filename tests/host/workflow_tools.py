@@ -18,7 +18,7 @@ NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 BLUEPRINT = REPO / "subgraphs" / "Z-Image Picture Style.json"
 
 # Where ComfyUI's bars do not reach, once the settings below took the floating ones away.
-LEFT, TOP = 70, 100
+LEFT, TOP = 70, 170
 BARE = {
     "Comfy.Minimap.Visible": False,
     "Comfy.Graph.CanvasInfo": False,
