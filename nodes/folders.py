@@ -19,15 +19,29 @@ _listed: tuple[float, dict[str, Path]] = (0.0, {})
 
 def _roots(names: tuple[str, ...]) -> list[Path]:
     """Folders of these names under models/ and in extra_model_paths.yaml, each real path once."""
-    roots: dict[Path, Path] = {}
+    roots: dict[tuple[int, int], Path] = {}
     for name in names:
         places = [Path(folder_paths.models_dir) / name]
         if name in folder_paths.folder_names_and_paths:
             places += map(Path, folder_paths.get_folder_paths(name))
         for place in places:
             if place.is_dir():
-                roots.setdefault(place.resolve(), place)
+                status = place.stat()
+                roots.setdefault((status.st_dev, status.st_ino), _as_on_disk(place))
     return list(roots.values())
+
+
+def _as_on_disk(place: Path) -> Path:
+    """The folder with the case of its name on disk.
+
+    VLM and vlm are one folder on Windows and macOS, and saved workflows name it as it is.
+    """
+    same = [
+        found
+        for found in place.parent.iterdir()
+        if found.name.lower() == place.name.lower() and found.samefile(place)
+    ]
+    return min(same, key=lambda found: found.name != place.name, default=place)
 
 
 def _is_vlm(folder: Path) -> bool:
