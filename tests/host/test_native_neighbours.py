@@ -206,7 +206,7 @@ def test_hand_over_switches_where_the_percentage_says(comfy):
 
     native = {
         "early": ranged("layer", 0.0, 0.5),
-        "late": ranged("words", 0.50001, 1.0),
+        "late": ranged("words", 0.5, 1.0),
         "over": node(
             "ConditioningCombine", conditioning_1=["early", 0], conditioning_2=["late", 0]
         ),
