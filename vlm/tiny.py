@@ -12,6 +12,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from .families import FAMILIES as KNOWN
 from .tiny_tokenizer import make_tokenizer, make_tokenizer_config
 from .tiny_weights import draw, text_shapes, vision_shapes
 
@@ -28,46 +29,6 @@ FILES = (
 MARK = "vlm_tiny"  # key in the weight file's metadata: this folder may be overwritten
 VISION = 32  # width of the vision tower, 2 heads of 16
 _CLASS = {"qwen2_vl": "Qwen2VL", "qwen2_5_vl": "Qwen2_5_VL", "qwen3_vl": "Qwen3VL"}
-
-_SYSTEM = """\
-{%- if messages and messages[0].role != 'system' %}
-{{- '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' }}
-{%- endif %}
-"""
-_TURNS = """\
-{%- set seen = namespace(image=0, video=0) %}
-{%- for message in messages %}
-{{- '<|im_start|>' + message.role + '\\n' }}
-{%- if message.content is string %}
-{{- message.content }}
-{%- else %}
-{%- for part in message.content %}
-{%- if part.type == 'image' or 'image' in part or 'image_url' in part %}
-{%- set seen.image = seen.image + 1 %}
-{%- if add_vision_id %}{{- 'Picture ' ~ seen.image ~ ': ' }}{%- endif %}
-{{- '<|vision_start|><|image_pad|><|vision_end|>' }}
-{%- elif part.type == 'video' or 'video' in part %}
-{%- set seen.video = seen.video + 1 %}
-{%- if add_vision_id %}{{- 'Video ' ~ seen.video ~ ': ' }}{%- endif %}
-{{- '<|vision_start|><|video_pad|><|vision_end|>' }}
-{%- elif 'text' in part %}
-{{- part.text }}
-{%- endif %}
-{%- endfor %}
-{%- endif %}
-{{- '<|im_end|>\\n' }}
-{%- endfor %}
-{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}
-"""
-
-
-def chat_template(family: str) -> str:
-    """Jinja chat template that renders system, user and assistant turns as the family's own.
-
-    Qwen2-VL and Qwen2.5-VL open with "You are a helpful assistant." when there is no system turn,
-    Qwen3-VL with nothing.
-    """
-    return _TURNS if family == "qwen3_vl" else _SYSTEM + _TURNS
 
 
 def _text_config(family: str, width: int, layers: int, ids: dict[str, int]) -> dict:
@@ -237,7 +198,7 @@ def _check_folder(out: Path) -> None:
 
 def _contents(family: str, tokenizer: dict, config: dict) -> dict[str, dict]:
     """The JSON files of the folder by name."""
-    template, processor = chat_template(family), f"{_CLASS[family]}Processor"
+    template, processor = KNOWN[family].chat_template, f"{_CLASS[family]}Processor"
     image, video = _preprocessors(family)
     return {
         "config.json": config,

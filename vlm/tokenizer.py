@@ -17,11 +17,13 @@ class Tokenizer:
         specials: Every added token; only template text is searched for them.
     """
 
-    def __init__(self, folder: str | Path):
+    def __init__(self, folder: str | Path, chat_template: str | None = None):
         """Reads tokenizer.json (or vocab.json and merges.txt) and the chat template.
 
         Args:
             folder: A folder in Hugging Face layout.
+            chat_template: Used instead of the folder's, for a folder of another model; None = the
+                folder's.
 
         Raises:
             ValueError: A tokenizer that cannot be read (`folder.check_tokenizer` says more).
@@ -36,7 +38,9 @@ class Tokenizer:
                 f"The tokenizer in {folder} cannot be read ({error}). "
                 "Download its tokenizer files again."
             ) from error
-        self._chat_template = self._tokenizer.chat_template or _chat_template_of(folder)
+        self._chat_template = (
+            chat_template or self._tokenizer.chat_template or _chat_template_of(folder)
+        )
         self._backend = self._tokenizer.backend_tokenizer
         self.specials = frozenset(self._tokenizer.get_added_vocab())
         # All added tokens become special and special ones are left unparsed: from here on the

@@ -27,14 +27,18 @@ class Family:
             position between two frames of one block.
         unpack_vision: What `get_image_features` returned to features [n, D] and one [n, D] per
             DeepStack level.
+        chat_template: Jinja chat template for files that come without one.
+        sees: False where it has no vision tower.
     """
 
     title: str
     model_type: str
     architecture: str
     unpack_vision: Callable[[Any], tuple[torch.Tensor, list[torch.Tensor]]]
+    chat_template: str
     video_time_step: Callable[[float, Any], float] = lambda seconds, vision: 1.0
     timed_frames: bool = False
+    sees: bool = True
     vision_start: str = "<|vision_start|>"
     vision_end: str = "<|vision_end|>"
     image_token: str = "<|image_pad|>"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import chat_templates
 from .family import Family, features_only
 
 
@@ -17,5 +18,6 @@ FAMILY = Family(
     model_type="qwen2_5_vl",
     architecture="Qwen2_5_VLForConditionalGeneration",
     unpack_vision=features_only,
+    chat_template=chat_templates.QWEN2,
     video_time_step=time_step,
 )

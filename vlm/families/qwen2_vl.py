@@ -1,5 +1,6 @@
 """Qwen2-VL: M-RoPE whose temporal position counts frames; CLIP's pixel statistics, patch 14."""
 
+from . import chat_templates
 from .family import Family, features_only
 
 FAMILY = Family(
@@ -7,4 +8,5 @@ FAMILY = Family(
     model_type="qwen2_vl",
     architecture="Qwen2VLForConditionalGeneration",
     unpack_vision=features_only,
+    chat_template=chat_templates.QWEN2,
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from . import chat_templates
 from .family import Family
 
 
@@ -23,5 +24,6 @@ FAMILY = Family(
     model_type="qwen3_vl",
     architecture="Qwen3VLForConditionalGeneration",
     unpack_vision=unpack_vision,
+    chat_template=chat_templates.QWEN3,
     timed_frames=True,
 )

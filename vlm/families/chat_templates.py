@@ -1,0 +1,38 @@
+"""The families' chat templates in Jinja, for files that come without one.
+
+They render system, user and assistant turns as the published templates do, without tools.
+"""
+
+_DEFAULT_SYSTEM = """\
+{%- if messages and messages[0].role != 'system' %}
+{{- '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' }}
+{%- endif %}
+"""
+QWEN3 = """\
+{%- set seen = namespace(image=0, video=0) %}
+{%- for message in messages %}
+{{- '<|im_start|>' + message.role + '\\n' }}
+{%- if message.content is string %}
+{{- message.content }}
+{%- else %}
+{%- for part in message.content %}
+{%- if part.type == 'image' or 'image' in part or 'image_url' in part %}
+{%- set seen.image = seen.image + 1 %}
+{%- if add_vision_id %}{{- 'Picture ' ~ seen.image ~ ': ' }}{%- endif %}
+{{- '<|vision_start|><|image_pad|><|vision_end|>' }}
+{%- elif part.type == 'video' or 'video' in part %}
+{%- set seen.video = seen.video + 1 %}
+{%- if add_vision_id %}{{- 'Video ' ~ seen.video ~ ': ' }}{%- endif %}
+{{- '<|vision_start|><|video_pad|><|vision_end|>' }}
+{%- elif 'text' in part %}
+{{- part.text }}
+{%- endif %}
+{%- endfor %}
+{%- endif %}
+{{- '<|im_end|>\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}
+"""
+
+# Qwen2-VL and Qwen2.5-VL bring a system turn where none is given.
+QWEN2 = _DEFAULT_SYSTEM + QWEN3
