@@ -46,8 +46,8 @@ def build() -> tuple[Any, Any, Any]:
     """
     from transformers import AutoImageProcessor, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
-    from vlm.backbone import Backbone
     from vlm.families import family_of
+    from vlm.huggingface import HuggingFaceBackbone
     from vlm.model import VLM
     from vlm.tiny import write_tiny
     from vlm.tokenizer import Tokenizer
@@ -63,12 +63,12 @@ def build() -> tuple[Any, Any, Any]:
     whole = Qwen3VLForConditionalGeneration(config).eval().requires_grad_(False)
     with torch.device("meta"):
         twin = Qwen3VLForConditionalGeneration(config).eval().requires_grad_(False)
-    # Backbone changes its model's patch embedding; the usual way keeps transformers' own.
+    # The backbone changes its model's patch embedding; the usual way keeps transformers' own.
     twin.load_state_dict(whole.state_dict(), assign=True)
     twin.model.language_model.rotary_emb = whole.model.language_model.rotary_emb
     twin.model.visual.rotary_pos_emb = whole.model.visual.rotary_pos_emb
     family = family_of("qwen3_vl", "the benchmark")
-    ours = VLM("random", family, tokenizer, rules, Backbone(twin.model, family))
+    ours = VLM("random", family, tokenizer, rules, HuggingFaceBackbone(twin.model, family))
     return whole, processor, ours
 
 

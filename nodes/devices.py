@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
 import comfy.model_management as management
 import comfy.model_patcher
 import comfy.utils
 import torch
 
+from ..vlm.backbone import TEXT, VISION
 from ..vlm.host import Host
+from ..vlm.huggingface import HuggingFaceBackbone
+from .casting import make_castable
 
 DEVICES = ("auto", "gpu", "cpu")
 
@@ -26,35 +33,28 @@ def _load_device(choice: str) -> torch.device:
     return management.text_encoder_device()
 
 
-class ComfyHost(Host):
-    """Puts a VLM's weights under ComfyUI's memory management.
+class _ManagedHost(Host):
+    """What any model in ComfyUI has: its devices, a bar on the node, Cancel.
 
-    The sampler's model can push them out; every run asks for them again, and nothing here
+    The sampler's model can push the weights out; every run asks for them again, and nothing here
     remembers that they were loaded.
     """
 
-    def __init__(self, device: str):
-        """Takes the node's choice of a device, one of DEVICES."""
+    def __init__(self, device: torch.device):
+        """Takes the device the model runs on."""
         self.hold_device = management.intermediate_device()
         self.cache_device = management.text_encoder_offload_device()
-        self._device = _load_device(device)
+        self.device = device
         self._bar: comfy.utils.ProgressBar | None = None
 
-    def attach(self, weights: torch.nn.Module) -> None:
-        """Wraps the weights so that ComfyUI knows their size and can move them."""
-        offload = management.text_encoder_offload_device()
-        self.patcher = comfy.model_patcher.ModelPatcher(
-            weights, load_device=self._device, offload_device=offload
-        )
-
-    def before_run(self, memory_bytes: int) -> None:
-        """Has ComfyUI bring the weights back, and make room for the run."""
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """A run on its device, with a bar of its own."""
         management.throw_exception_if_processing_interrupted()
         self._bar = None
-        # A plain torch layer cannot run half here, half there: all of the weights must come.
-        management.load_models_gpu(
-            [self.patcher], memory_required=memory_bytes, force_full_load=True
-        )
+        cuda = self.device.type == "cuda"
+        with torch.cuda.device(self.device) if cuda else nullcontext():
+            yield
 
     def step(self, done: int, total: int) -> None:
         """Moves the bar on the running node, and stops where the person pressed Cancel."""
@@ -62,3 +62,75 @@ class ComfyHost(Host):
             self._bar = comfy.utils.ProgressBar(total)
         self._bar.update_absolute(done, total)
         management.throw_exception_if_processing_interrupted()
+
+
+class ComfyHost(_ManagedHost):
+    """Puts a Hugging Face model under ComfyUI's memory management, in two parts."""
+
+    def __init__(self, device: str):
+        """Takes the node's choice of a device, one of DEVICES."""
+        super().__init__(_load_device(device))
+        self._patchers: dict[str, comfy.model_patcher.ModelPatcher] = {}
+
+    def attach(self, backbone: HuggingFaceBackbone) -> None:
+        """Wraps the weights so that ComfyUI knows their size and can move them."""
+        offload = management.text_encoder_offload_device()
+        self._in_pieces = make_castable(backbone.parts[TEXT])
+        self._patchers = {
+            name: comfy.model_patcher.ModelPatcher(
+                part, load_device=self.device, offload_device=offload
+            )
+            for name, part in backbone.parts.items()
+        }
+        self.patcher = self._patchers[TEXT]
+
+    def bring(self, part: str, memory_bytes: int, keyframe: int = 0) -> None:
+        """Has ComfyUI bring the part, and make room for the run.
+
+        The language model may stay behind in pieces that come layer by layer; the vision tower,
+        a tenth of its size, comes whole.
+        """
+        management.load_models_gpu(
+            [self._patchers[part]],
+            memory_required=memory_bytes,
+            force_full_load=part == VISION or not self._in_pieces,
+        )
+
+
+class ClipHost(_ManagedHost):
+    """Runs the text encoder inside a CLIP where ComfyUI itself would run it."""
+
+    def __init__(self, clip: Any):
+        """Takes a CLIP, of which nothing is changed."""
+        super().__init__(clip.patcher.load_device)
+        self.patcher = clip.patcher
+        hooks = clip.patcher.forced_hooks
+        self._hooks = hooks if clip.use_clip_schedule else None
+        if self._hooks is None:
+            self.keyframes = [clip.add_hooks_to_dict({})]
+            return
+        self._schedule = hooks.get_hooks_for_clip_schedule()
+        self.keyframes = [
+            clip.add_hooks_to_dict({"clip_start_percent": start, "clip_end_percent": end})
+            for (start, end), _ in self._schedule
+        ]
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """A run; hooks are left as ComfyUI leaves them after encoding."""
+        try:
+            with super().running():
+                yield
+        finally:
+            if self._hooks is not None:
+                self._hooks.reset()
+
+    def bring(self, part: str, memory_bytes: int, keyframe: int = 0) -> None:
+        """Loads the text encoder with its patches, and with the hooks of the keyframe."""
+        management.load_models_gpu([self.patcher], memory_required=memory_bytes)
+        if self._hooks is None:
+            return
+        self._hooks.reset()
+        for hook, at in self._schedule[keyframe][1]:
+            hook.hook_keyframe._current_keyframe = at  # as comfy.sd.CLIP does; there is no setter
+        self.patcher.patch_hooks(self._hooks)

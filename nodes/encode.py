@@ -72,7 +72,7 @@ class VLMEncode(io.ComfyNode):
             "Layer Select turns it into CONDITIONING.",
             search_aliases=["VLM", "Qwen-VL encode", "image prompt", "picture to conditioning"],
             inputs=[
-                Model.Input("model", tooltip="From VLM Loader."),
+                Model.Input("model", tooltip="From VLM Loader or VLM From CLIP."),
                 io.String.Input(
                     "prompt",
                     multiline=True,
@@ -189,7 +189,8 @@ class VLMEncode(io.ComfyNode):
             if depth.strip() == AUTO
             else int(depth)
         )
-        states.reach(deepest)
+        for each in states.keyframes:
+            each.reach(deepest)
         roles = count_roles(states.token_map)
         reused = f", {states.reused_tokens} reused" if states.reused_tokens else ""
         line = (
@@ -272,7 +273,10 @@ class HiddenLayerSelect(io.ComfyNode):
             None if final_norm == AUTO else final_norm == "on",
         )
         choice = choose_layers(hidden_states, *options)
-        tokens = select_layers(hidden_states, *options)
+        entries = [
+            Entry(select_layers(each, *options), each.options) for each in hidden_states.keyframes
+        ]
+        tokens = entries[0].tokens
         names = ", ".join(map(str, choice.indices[:12])) + ("…" if choice.indices[12:] else "")
         ran = hidden_states.depth - held
         how = f"{ran} layers run, {time.perf_counter() - start:.1f} s" if ran > 0 else "held"
@@ -280,7 +284,7 @@ class HiddenLayerSelect(io.ComfyNode):
             f"layer {names} of {hidden_states.num_layers - 1} ({choice.combine}), "
             f"{tokens.n} tokens, {tokens.width} wide, {how}"
         )
-        return shown(line, write_entries([Entry(tokens, {})], conditioning_device()))
+        return shown(line, write_entries(entries, conditioning_device()))
 
 
 NODES = [VLMEncode, HiddenLayerSelect]

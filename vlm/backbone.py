@@ -1,14 +1,17 @@
-"""A Hugging Face VLM taken apart: embeddings, vision tower, one decoder layer at a time."""
+"""The surface of a VLM taken apart: embeddings, vision tower, one decoder layer at a time.
+
+Two things stand behind it: a model of transformers (`vlm.huggingface`) and a text encoder that
+ComfyUI has loaded (`vlm.native`).
+"""
 
 from __future__ import annotations
 
-import copy
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
 
-from .families import Family
-from .patch_embed import PatchEmbed
+VISION, TEXT = "vision", "text"  # the two parts that can be on the device one after the other
 
 
 class LayerCache:
@@ -32,66 +35,38 @@ class LayerCache:
         return torch.cat([self.past[0], keys], dim=2), torch.cat([self.past[1], values], dim=2)
 
 
-class Backbone(torch.nn.Module):
+class Backbone(ABC):
     """The parts of a VLM that hidden states need. Never the LM head.
 
     Attributes:
-        model: The base model of transformers (with `visual` and `language_model`).
         num_decoder_layers: Decoder layers; hidden states have one layer more.
         width: Width D of the residual stream.
+        dtype: Of the residual stream.
         num_deepstack: Decoder layers after which vision features are added again.
-        device: Where the weights are; set by who moves them.
+        vocabulary: Token ids it has embeddings for.
+        vision_config: What the family's `video_time_step` reads; None without a vision tower.
+        text: The language model.
+        visual: The vision tower; None where there is none.
     """
 
-    def __init__(self, model: torch.nn.Module, family: Family):
-        """Wraps a base model, already in eval mode, and gives it our patch embedding."""
-        super().__init__()
-        model.visual.patch_embed = PatchEmbed(model.visual.patch_embed)
-        self.model = model
-        self.family = family
-        self.num_decoder_layers = len(self.text.layers)
-        self.width = self.text.norm.weight.shape[0]
-        self.num_deepstack = len(getattr(model.visual, "deepstack_visual_indexes", ()))
-        self.device = next(model.parameters()).device
+    num_decoder_layers: int
+    width: int
+    dtype: torch.dtype
+    num_deepstack: int
+    vocabulary: int
+    vision_config: Any
+    text: torch.nn.Module
+    visual: torch.nn.Module | None
 
-    @property
-    def text(self) -> torch.nn.Module:
-        """The language model; no submodule of its own, or its weights would count twice."""
-        return self.model.language_model
+    @abstractmethod
+    def device_of(self, part: str) -> torch.device:
+        """Where a part (`VISION` or `TEXT`) runs now."""
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Dtype of the weights and of the residual stream."""
-        return self.text.norm.weight.dtype
-
-    @property
-    def vocabulary(self) -> int:
-        """Token ids it has embeddings for."""
-        return self.text.embed_tokens.num_embeddings
-
-    @property
-    def vision_config(self) -> Any:
-        """The vision tower's part of config.json."""
-        return self.model.config.vision_config
-
-    def run_bytes(self, tokens: int, patches: int) -> int:
-        """Estimate of a run's memory beside the weights, in bytes.
-
-        Residual stream, attention and feed-forward of one layer live at a time, of the decoder
-        or of the vision tower, whichever is larger.
-
-        Args:
-            tokens: N of the sequence.
-            patches: P of its largest picture.
-        """
-        text = tokens * (8 * self.width + 3 * _widest(self.text))
-        vision = patches * 6 * _widest(self.model.visual)
-        return max(text, vision) * self.dtype.itemsize
-
+    @abstractmethod
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
-        """Token embeddings: int64 [1, N] to [1, N, D]."""
-        return self.text.embed_tokens(ids)
+        """Token embeddings: int64 [1, N] to [1, N, D] on the text part's device."""
 
+    @abstractmethod
     def see(
         self, pixels: torch.Tensor, grid: tuple[int, int, int]
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -104,50 +79,74 @@ class Backbone(torch.nn.Module):
         Returns:
             Features [n, D] after the merge, and one [n, D] per DeepStack level.
         """
-        grid_thw = torch.tensor([grid], device=self.device)
-        pixels = pixels.to(self.device, self.dtype)
-        return self.family.unpack_vision(self.model.get_image_features(pixels, grid_thw))
 
+    @abstractmethod
     def rotary(self, hidden: torch.Tensor, positions: torch.Tensor) -> Any:
         """Rotary embedding of M-RoPE positions int64 [3, N], as the layers take it."""
-        return self.text.rotary_emb(hidden, positions[:, None, :])
 
+    @abstractmethod
+    def attention_mask(self, allowed: torch.Tensor | None, hidden: torch.Tensor) -> Any:
+        """What the layers take as a mask, made once a run.
+
+        Args:
+            allowed: True where position q may look at position k, [1, 1, S, P + S]; None = plain
+                causal attention among the S.
+            hidden: [1, S, D], for its dtype and device.
+        """
+
+    @abstractmethod
     def run_layer(
         self,
         layer: int,
         hidden: torch.Tensor,
         rotary: Any,
-        mask: torch.Tensor | None,
+        mask: Any,
         cache: LayerCache | None,
     ) -> torch.Tensor:
         """Runs one decoder layer, without DeepStack.
 
         Args:
             layer: Decoder layer, origin 0.
-            hidden: [1, S, D].
+            hidden: [1, S, D]; may be overwritten.
             rotary: Of the same S positions.
-            mask: True where position q may look at position k, [1, 1, S, P + S]; None = causal.
+            mask: From `attention_mask`.
             cache: Past keys and values; takes the new ones.
 
         Returns:
             [1, S, D].
         """
-        output = self.text.layers[layer](
-            hidden,
-            position_embeddings=rotary,
-            attention_mask=mask,
-            past_key_values=cache,
-            use_cache=cache is not None,
-        )
-        # transformers 4.57 returns a tuple for Qwen2-VL and Qwen2.5-VL.
-        return output[0] if isinstance(output, tuple) else output
 
-    def final_norm(self) -> torch.nn.Module:
-        """A copy of the final norm on the CPU, for states that outlive the weights' stay."""
-        return copy.deepcopy(self.text.norm).cpu()
+    @abstractmethod
+    def norm(self, hidden: torch.Tensor) -> torch.Tensor | None:
+        """The final norm of [1, N, D] on the text part's device; None where there is none."""
+
+    def run_bytes(self, part: str, tokens: int, patches: int) -> int:
+        """Estimate of a run's memory beside the weights, in bytes.
+
+        The residual stream, attention and feed-forward of one layer live at a time, and, where
+        weights are converted for each layer, the largest of them.
+
+        Args:
+            part: `VISION` or `TEXT`.
+            tokens: N of the sequence.
+            patches: P of its largest picture.
+        """
+        if part == VISION:
+            size = patches * (6 * _widest(self.visual) + 4 * _pixel_values(self.visual))
+        else:
+            size = tokens * (8 * self.width + 3 * _widest(self.text) + tokens)
+        return size * self.dtype.itemsize + self.converted_bytes(part)
+
+    def converted_bytes(self, part: str) -> int:
+        """Bytes of the largest weight that a layer converts while it runs; 0 = none."""
+        return 0
 
 
 def _widest(module: torch.nn.Module) -> int:
     """The widest output of the linear layers in a module."""
-    linear = (part for part in module.modules() if isinstance(part, torch.nn.Linear))
-    return max((part.out_features for part in linear), default=0)
+    return max((getattr(part, "out_features", 0) for part in module.modules()), default=0)
+
+
+def _pixel_values(visual: torch.nn.Module) -> int:
+    """Values of one patch, as the tower's first layer takes it."""
+    return visual.patch_embed.proj.weight[0].numel()

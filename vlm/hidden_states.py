@@ -29,13 +29,17 @@ class HiddenStates:
     Attributes:
         prompt: What was encoded.
         target: The diffusion model it was encoded for.
+        keyframe: Which version of the weights ran, an index into `Host.keyframes`.
+        options: What conditioning made of them carries, of that keyframe.
         num_layers: L, one more than the model has decoder layers.
         width: D.
         dtype: The model's dtype, which the states keep.
         reused_tokens: Tokens that the last run took from the prefix cache.
     """
 
-    def __init__(self, model: VLM, prompt: Prompt, target: Target, keep_mb: float):
+    def __init__(
+        self, model: VLM, prompt: Prompt, target: Target, keep_mb: float, keyframe: int = 0
+    ):
         """Made by `VLM.encode`; nothing has run yet.
 
         Args:
@@ -43,20 +47,39 @@ class HiddenStates:
             prompt: Ids, token map and pictures.
             target: What `auto` means downstream.
             keep_mb: Bound in MB (2**20 bytes) under which every layer passed is kept.
+            keyframe: Which version of the weights runs, an index into `Host.keyframes`.
         """
         self._model = weakref.ref(model)
-        self._norm = model.backbone.final_norm()
         # A layer is the prefix's part (shared with the prefix cache) and the rest's.
         self._held: dict[int, tuple[torch.Tensor, ...]] = {}
+        # The last layer after the final norm, once it ran; a list, since `take` shares it.
+        self._normed: list[torch.Tensor] = []
         self._keep_bytes = int(keep_mb * MEGABYTE)
         self._asked: set[int] = set()  # layers that stay, whatever the bound
         self._kept: tuple[int, ...] | None = None  # tokens a filter left; None = all
+        self._later: tuple[HiddenStates, ...] = ()
         self.prompt = prompt
         self.target = target
+        self.keyframe = keyframe
+        self.options = dict(model.host.keyframes[keyframe])
         self.num_layers = model.backbone.num_decoder_layers + 1
         self.width = model.backbone.width
         self.dtype = model.backbone.dtype
         self.reused_tokens = 0
+
+    @property
+    def keyframes(self) -> list[HiddenStates]:
+        """Itself, and the same prompt under each later version of the weights."""
+        return [self, *self._later]
+
+    def add_keyframes(self, later: Sequence[HiddenStates]) -> None:
+        """Adds the same prompt under later versions of the weights; called by `VLM.encode`."""
+        self._later = tuple(later)
+
+    @property
+    def prefix_key(self) -> str:
+        """What the prefix cache knows its beginning by."""
+        return f"{self.keyframe}:{self.prompt.prefix_key}"
 
     @property
     def token_map(self) -> dict:
@@ -97,6 +120,7 @@ class HiddenStates:
         fewer = copy.copy(self)
         kept = range(len(self.prompt.ids)) if self._kept is None else self._kept
         fewer._kept = tuple(kept[index] for index in indices)
+        fewer._later = tuple(each.take(indices) for each in self._later)
         return fewer
 
     @property
@@ -146,16 +170,21 @@ class HiddenStates:
         if not ks:
             raise ValueError("No layer was asked for. Name at least one, such as -2.")
         wanted = self.reach(*ks)
-        stacked = torch.stack([torch.cat(self._held[k], dim=1) for k in wanted], dim=1)
+        stacked = torch.stack([self._whole(k, final_norm) for k in wanted], dim=1)
         if self._kept is not None:
             index = torch.tensor(self._kept, device=stacked.device)
             stacked = stacked.index_select(2, index)
-        last = self.num_layers - 1
-        if final_norm and last in wanted:
-            norm = self._norm.to(stacked.device)
-            for place in (i for i, k in enumerate(wanted) if k == last):
-                stacked[:, place] = norm(stacked[:, place])
         return stacked
+
+    def _whole(self, k: int, final_norm: bool) -> torch.Tensor:
+        if not final_norm or k != self.num_layers - 1:
+            return torch.cat(self._held[k], dim=1)
+        if not self._normed:
+            raise ValueError(
+                "This VLM's file was cut before its final norm. Set final_norm to off on Hidden "
+                "Layer Select, or choose a layer before the last."
+            )
+        return self._normed[0]
 
     def reach(self, *ks: int) -> list[int]:
         """Runs as deep as these layers need; computes nothing for those held.
@@ -184,14 +213,19 @@ class HiddenStates:
         """The parts of a held layer, each [1, n, D], in the order of the tokens."""
         return self._held[k]
 
-    def hold(self, k: int, parts: tuple[torch.Tensor, ...]) -> None:
+    def hold(
+        self, k: int, parts: tuple[torch.Tensor, ...], normed: torch.Tensor | None = None
+    ) -> None:
         """Keeps a layer just passed; over the bound only those asked for and the deepest stay.
 
         Args:
             k: Its index.
             parts: Its states [1, n, D] in the order of the tokens.
+            normed: Of the last layer, the same [1, N, D] after the final norm.
         """
         self._held[k] = parts
+        if normed is not None:
+            self._normed[:] = [normed]
         layer_bytes = sum(part.nbytes for part in parts)
         if len(self._held) * layer_bytes > self._keep_bytes:
             deepest = self.depth

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+
+from .backbone import Backbone
 
 
 class Host:
@@ -17,20 +21,29 @@ class Host:
         hold_device: Where hidden states are kept between requests.
         cache_device: Where the prefix cache is kept.
         patcher: What ComfyUI's caches recognise a model by; None outside ComfyUI.
+        keyframes: Options that the conditioning of each version of the weights carries; more than
+            one where a schedule changes the weights along the sampling.
     """
 
     hold_device = torch.device("cpu")
     cache_device = torch.device("cpu")
     patcher: Any = None
+    keyframes: Sequence[dict[str, Any]] = ({},)
 
-    def attach(self, weights: torch.nn.Module) -> None:
-        """Takes charge of freshly loaded weights."""
+    def attach(self, backbone: Backbone) -> None:
+        """Takes charge of a freshly loaded model."""
 
-    def before_run(self, memory_bytes: int) -> None:
-        """Brings the weights to their device; called before anything of the model runs.
+    def running(self) -> AbstractContextManager:
+        """Around a whole run."""
+        return nullcontext()
+
+    def bring(self, part: str, memory_bytes: int, keyframe: int = 0) -> None:
+        """Brings a part of the weights to its device; called before anything of it runs.
 
         Args:
-            memory_bytes: Estimate of what the run needs beside the weights.
+            part: `backbone.VISION` or `backbone.TEXT`.
+            memory_bytes: Estimate of what the part's run needs beside the weights.
+            keyframe: Index into `keyframes`.
         """
 
     def step(self, done: int, total: int) -> None:

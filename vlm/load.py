@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from .backbone import Backbone
 from .families import Family, family_of
 from .folder import check_tokenizer, check_weights, read_config
 from .host import Host
+from .huggingface import HuggingFaceBackbone
 from .model import VLM
 from .tokenizer import Tokenizer
 from .visuals import read_visual_rules
@@ -75,7 +75,7 @@ def _load(name, path: Path, device, dtype, host, prefix_cache_mb) -> VLM:
     rules = read_visual_rules(path, config)
     check_weights(path)
     model = _load_weights(path, family, torch_dtype(dtype), torch_device(device))
-    backbone = Backbone(model, family)
+    backbone = HuggingFaceBackbone(model, family)
     if tokenizer.size > backbone.vocabulary:
         raise ValueError(
             f"The tokenizer in {path} has {tokenizer.size} tokens, the weights know "

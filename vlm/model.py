@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from .families import Family
 from .hidden_states import HiddenStates
 from .host import Host
 from .prefix_cache import PrefixCache
-from .prompt import build_prompt, render
+from .prompt import Prompt, build_prompt, render
 from .run import Run
 from .targets import Target, find_target
 from .templates import Template, find_template
@@ -39,6 +39,9 @@ class VLM:
         backbone: Backbone,
         host: Host | None = None,
         prefix_cache_mb: float = 1024,
+        *,
+        see: Callable[..., list[Visual]] = see_images,
+        layer: int | None = None,
     ):
         """Puts the parts together; `vlm.load` reads them from a folder.
 
@@ -50,6 +53,8 @@ class VLM:
             backbone: Its weights.
             host: Who moves the weights and shows progress; None = they stay where they are.
             prefix_cache_mb: Bound of the prefix cache, MB (2**20 bytes).
+            see: Turns pictures into what the vision tower takes, as `visuals.see_images` does.
+            layer: Layer (without final norm) that a person chose instead of a target's single one.
         """
         self.name = name
         self.family = family
@@ -58,6 +63,8 @@ class VLM:
         self.backbone = backbone
         self.host = host or Host()
         self.prefix_cache = PrefixCache(prefix_cache_mb)
+        self._see_images = see
+        self._layer = layer
         self.host.attach(backbone)
 
     @property
@@ -113,7 +120,7 @@ class VLM:
                 encode, a layer that does not exist.
             TypeError: A prompt that is not text.
         """
-        goal = find_target(target)
+        goal = self._goal(target)
         layout = find_template(template or goal.template)
         visuals = self._see(images, video, fps, (min_pixels, max_pixels), layout, goal)
         states = []
@@ -131,10 +138,36 @@ class VLM:
                 family=self.family,
             )
             prompt = build_prompt(pieces, self.tokenizer, self.family, visuals, goal)
-            states.append(HiddenStates(self, prompt, goal, keep_mb))
+            states.append(self._states(prompt, goal, keep_mb))
             if depth is not None:
-                states[-1].reach(depth)
+                for each in states[-1].keyframes:
+                    each.reach(depth)
         return states[0] if isinstance(text, str) else states
+
+    def _goal(self, name: str) -> Target:
+        """The target, with the layer that a person chose on the model instead of its own."""
+        goal = find_target(name)
+        if self._layer is None or goal.layers is None or goal.combine != "single":
+            return goal
+        chosen = (self._layer,)
+        return replace(goal, layers=chosen, layers_with_images=chosen, final_norm=False)
+
+    def _is_blind(self) -> str:
+        return (
+            f"{self.name} reads text only, pictures or a video were given. Use a model with eyes: "
+            "in Load CLIP a Qwen2.5-VL file (qwen_2.5_vl_7b.safetensors) with type qwen_image or a "
+            "Qwen3-VL-4B file (qwen3vl_4b.safetensors) with type krea2, or a Qwen-VL model on VLM "
+            "Loader."
+        )
+
+    def _states(self, prompt: Prompt, goal: Target, keep_mb: float) -> HiddenStates:
+        """Hidden states of a prompt, with those of later versions of the weights."""
+        first, *later = (
+            HiddenStates(self, prompt, goal, keep_mb, keyframe)
+            for keyframe in range(len(self.host.keyframes))
+        )
+        first.add_keyframes(later)
+        return first
 
     def _see(
         self,
@@ -146,9 +179,13 @@ class VLM:
         target: Target,
     ) -> list[Visual]:
         """Pictures, then the video, at the size the model sees them."""
+        if not self.family.sees:
+            if images is None and video is None or images == []:
+                return []
+            raise ValueError(self._is_blind())
         least = pixels[0] or target.min_pixels
         most = pixels[1] or template.max_pixels or target.max_pixels
-        visuals = see_images(images, self.rules, least, most)
+        visuals = self._see_images(images, self.rules, least, most)
         if video is not None:
             most = pixels[1] or template.video_max_pixels
             seen = see_video(video, fps, self.rules, template.sample_fps, pixels[0], most)
@@ -163,8 +200,6 @@ class VLM:
             states: Of this model.
             wanted: Missing layer indices, ascending, origin 0.
         """
-        patches = max((visual.num_patches for visual in states.prompt.visuals), default=0)
-        self.host.before_run(self.backbone.run_bytes(len(states.prompt.ids), patches))
         Run(self, states, wanted).go()
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .backbone import LayerCache
+from .backbone import TEXT, VISION, LayerCache
 from .hidden_states import HiddenStates
 from .positions import mrope_positions
 from .prefix_cache import Prefix
@@ -15,6 +15,8 @@ from .prefix_cache import Prefix
 if TYPE_CHECKING:
     from .model import VLM
 
+GIGABYTE = 1024**3
+OUT_OF_MEMORY = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
 # Below this many tokens a prefix costs more to keep than to run again.
 SHORTEST_PREFIX = 8
 
@@ -30,7 +32,7 @@ class Run:
         """Prepares a run.
 
         Args:
-            model: Its weights must be on their device.
+            model: Whose weights run.
             states: What to deepen.
             wanted: The missing layers, ascending.
         """
@@ -40,7 +42,7 @@ class Run:
         self.prompt = states.prompt
         self.start = states.nearest(wanted[0])
         self.end = wanted[-1]
-        self.device = model.backbone.device
+        self.device = torch.device("cpu")  # known once the host has brought the text part
         self.positions = mrope_positions(len(self.prompt.ids), self.prompt.blocks)
         roles = self.prompt.token_map["role"]
         self.at_vision = [i for i, role in enumerate(roles) if role == "image"]
@@ -50,11 +52,26 @@ class Run:
         self.total = self.end - (self.start or 0) + len(self.prompt.visuals) * self._sees()
         self._features: tuple[torch.Tensor, list[torch.Tensor]] | None = None
         self._rotary: Any = None
-        self._mask: torch.Tensor | None = None
+        self._mask: Any = None
 
     @torch.no_grad()
     def go(self) -> None:
-        """Runs, keeping every layer passed, and puts the prefix into the model's cache."""
+        """Runs, keeping every layer passed, and puts the prefix into the model's cache.
+
+        Raises:
+            ValueError: NaN or Inf in the states.
+            torch.OutOfMemoryError: The run does not fit; says how much it needs.
+        """
+        with self.model.host.running():
+            try:
+                self._run()
+            except OUT_OF_MEMORY as error:
+                raise OUT_OF_MEMORY(self._does_not_fit()) from error
+
+    def _run(self) -> None:
+        if self._sees():
+            self._see()  # first, so that the two parts need not be on the device together
+        self.device = self._bring(TEXT)
         try:
             hidden = self._first()
             self.states.reused_tokens = self.offset
@@ -65,14 +82,37 @@ class Run:
                 self._step()
         finally:  # an interrupted run leaves a shorter prefix, which is as good
             if self.prefix is not None and self.prefix.states:
-                self.model.prefix_cache.put(self.prompt.prefix_key, self.prefix)
+                self.model.prefix_cache.put(self.states.prefix_key, self.prefix)
         self._check_finite(hidden)
+
+    def _bring(self, part: str) -> torch.device:
+        """Has the host bring a part of the weights; the device it runs on."""
+        needed = self.backbone.run_bytes(part, len(self.prompt.ids), self._patches())
+        self.model.host.bring(part, needed, self.states.keyframe)
+        return self.backbone.device_of(part)
+
+    def _patches(self) -> int:
+        """Patches of the largest picture."""
+        return max((visual.num_patches for visual in self.prompt.visuals), default=0)
+
+    def _does_not_fit(self) -> str:
+        tokens, patches = len(self.prompt.ids), self._patches()
+        parts = [TEXT, VISION] if self._sees() else [TEXT]
+        needed = max(self.backbone.run_bytes(part, tokens, patches) for part in parts)
+        advice = "a smaller dtype or a quantised file on the loader"
+        if self.prompt.visuals:
+            advice = f"a smaller max_pixels on VLM Encode, fewer images, or {advice}"
+        return (
+            f"VLM Encode: out of memory. {self.model.name} needs about {needed / GIGABYTE:.1f} GB "
+            f"beside its weights for {tokens} tokens and {patches} patches of its largest image, "
+            f"more than was free. Choose {advice}."
+        )
 
     def _find_prefix(self) -> Prefix | None:
         """The known prefix, or an empty one to fill, or none where neither helps."""
         if self.prompt.prefix < SHORTEST_PREFIX or not self.model.prefix_cache.limit:
             return None
-        known = self.model.prefix_cache.get(self.prompt.prefix_key)
+        known = self.model.prefix_cache.get(self.states.prefix_key)
         if self.start is None:
             return known or Prefix(self.prompt.prefix)
         return known if known is not None and known.depth >= self.start else None
@@ -112,11 +152,12 @@ class Run:
             return [], None
         features, deepstack = self._see()
         chosen = features if level == 0 else deepstack[level - 1]
-        return [self.at_vision[i] - self.offset for i in here], chosen[here[0] :]
+        return [self.at_vision[i] - self.offset for i in here], chosen[here[0] :].to(self.device)
 
     def _see(self) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Runs the vision tower on each picture, once a run."""
         if self._features is None:
+            self._bring(VISION)
             seen = []
             for visual in self.prompt.visuals:
                 patches = visual.patches()
@@ -136,10 +177,11 @@ class Run:
         if self._rotary is None:
             positions = self.positions[:, self.offset :].to(self.device)
             self._rotary = self.backbone.rotary(hidden, positions)
-            self._mask = self._attention_mask(hidden.shape[1])
+            allowed = self._allowed(hidden.shape[1])
+            self._mask = self.backbone.attention_mask(allowed, hidden)
         return hidden
 
-    def _attention_mask(self, running: int) -> torch.Tensor | None:
+    def _allowed(self, running: int) -> torch.Tensor | None:
         """Causal, and blind to padding; None where plain causal attention does the same."""
         n, real = len(self.prompt.ids), self.prompt.real
         if not self.offset and real == n:
@@ -172,7 +214,7 @@ class Run:
         self.prefix.pairs.append(pair)
         if self.prefix.bytes > self.model.prefix_cache.limit:
             # Too long to keep: the rest of the run does without.
-            self.model.prefix_cache.drop(self.prompt.prefix_key)
+            self.model.prefix_cache.drop(self.states.prefix_key)
             self.prefix = None
 
     def _hold(self, layer: int, hidden: torch.Tensor) -> None:
@@ -182,7 +224,11 @@ class Run:
             parts = (self.prefix.states[layer], self._kept(rest))
         else:
             parts = (self._kept(hidden),)
-        self.states.hold(layer, parts)
+        normed = None
+        if layer == self.states.num_layers - 1:
+            # Kept beside the raw states: the weights of the norm may be gone when it is asked for.
+            normed = self.backbone.norm(torch.cat(parts, dim=1).to(self.device))
+        self.states.hold(layer, parts, normed if normed is None else self._kept(normed))
 
     def _kept(self, part: torch.Tensor) -> torch.Tensor:
         """A copy that does not hold on to the tensor it was cut from."""

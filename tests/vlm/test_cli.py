@@ -277,17 +277,16 @@ def test_a_bar_counts_the_steps_and_goes_away(monkeypatch, capsys):
     monkeypatch.setattr(progress, "DELAY", 0.1)
     host = progress.ProgressHost()
     host.step(1, 3)  # a step without a run draws nothing
-    host.before_run(0)
-    for done in range(1, 4):
-        time.sleep(0.15)
-        host.step(done, 3)
+    with host.running():
+        for done in range(1, 4):
+            time.sleep(0.15)
+            host.step(done, 3)
     shown = capsys.readouterr().err
     assert "1/3" in shown and "2/3" in shown and not shown.split("\r")[-1].strip()
-    host.before_run(0)  # a run that is stopped half way
-    time.sleep(0.15)
-    host.step(1, 3)
-    host.close()
-    host.close()
+    with pytest.raises(InterruptedError), host.running():
+        time.sleep(0.15)
+        host.step(1, 3)
+        raise InterruptedError("a run that is stopped half way")
     assert not capsys.readouterr().err.split("\r")[-1].strip()
 
 

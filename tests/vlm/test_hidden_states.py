@@ -283,7 +283,7 @@ def test_nothing_held_hangs_on_to_a_larger_tensor(tiny, picture):
     model = tiny("qwen3_vl", 6)
     states = [model.encode(text, [picture(90, 150)], depth=6) for text in (TEXT, "another")]
     parts = [part for h in states for k in h.held for part in h.state(k)]
-    prefix = model.prefix_cache.get(states[0].prompt.prefix_key)
+    prefix = model.prefix_cache.get(states[0].prefix_key)
     parts += [*prefix.states, *(part for pair in prefix.pairs for part in pair)]
     assert all(part.untyped_storage().nbytes() == part.nbytes for part in parts)
     live = {part.data_ptr(): part.nbytes for part in parts}

@@ -25,8 +25,8 @@ class Steps(Host):
     def __init__(self, stop=None):
         self.seen, self.stop, self.runs = [], stop, []
 
-    def before_run(self, memory_bytes):
-        self.runs.append(memory_bytes)
+    def bring(self, part, memory_bytes, keyframe=0):
+        self.runs.append((part, memory_bytes))
 
     def step(self, done, total):
         self.seen.append((done, total))
@@ -65,10 +65,12 @@ def test_the_host_is_told_before_every_run_and_only_then(v, pictures):
     assert host.runs == []
     h.layer(2)
     h.layer(1)
-    assert len(host.runs) == 1
-    assert host.runs[0] > h.token_map["n"] * 64 * 4
+    assert [part for part, _ in host.runs] == ["vision", "text"]  # one after the other
+    assert all(needed > h.token_map["n"] * 64 * 4 for _, needed in host.runs)
     h.layer(3)
-    assert len(host.runs) == 2
+    assert [part for part, _ in host.runs[2:]] == ["vision", "text"]  # DeepStack goes on
+    h.layer(4)
+    assert [part for part, _ in host.runs[4:]] == ["text"]
 
 
 @pytest.mark.parametrize("warm", [False, True], ids=["cold", "prefix known"])

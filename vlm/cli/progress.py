@@ -20,12 +20,17 @@ class ProgressHost(Host):
         """Nothing is drawn yet."""
         self._bar: Any = None
 
-    def before_run(self, memory_bytes: int) -> None:
-        """Starts the clock of a run."""
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """A bar from the run's start to its end, also where an error ends it."""
         from tqdm import tqdm
 
-        self.close()
-        self._bar = tqdm(desc="Encoding", unit="step", delay=DELAY, leave=False, file=sys.stderr)
+        look = {"unit": "step", "delay": DELAY, "leave": False, "file": sys.stderr}
+        with tqdm(desc="Encoding", **look) as self._bar:
+            try:
+                yield
+            finally:
+                self._bar = None
 
     def step(self, done: int, total: int) -> None:
         """Moves the bar on; a full one goes away."""

@@ -1,0 +1,134 @@
+"""A VLM of transformers as a backbone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from .backbone import TEXT, VISION, Backbone, LayerCache
+from .families import Family
+from .patch_embed import PatchEmbed
+
+
+class VisionTower(torch.nn.Module):
+    """The vision tower as something that can be moved on its own.
+
+    Attributes:
+        device: Where it is; set by who moves it.
+    """
+
+    def __init__(self, visual: torch.nn.Module):
+        """Holds the tower."""
+        super().__init__()
+        self.visual = visual
+        self.device = next(visual.parameters()).device
+
+
+class LanguageModel(torch.nn.Module):
+    """Embeddings, decoder layers and final norm as something that can be moved on its own.
+
+    Attributes:
+        device: Where its layers run; set by who moves it.
+    """
+
+    def __init__(self, text: torch.nn.Module):
+        """Holds the language model."""
+        super().__init__()
+        self.text = text
+        self.device = next(text.parameters()).device
+
+
+class HuggingFaceBackbone(Backbone, torch.nn.Module):
+    """A base model of transformers (with `visual` and `language_model`), in eval mode.
+
+    Attributes:
+        parts: The two halves by their name, for who moves them.
+    """
+
+    def __init__(self, model: torch.nn.Module, family: Family):
+        """Wraps a base model and gives it our patch embedding."""
+        super().__init__()
+        model.visual.patch_embed = PatchEmbed(model.visual.patch_embed)
+        self.model = model
+        self.family = family
+        # In a dict: registered, their weights would count twice.
+        self.parts = {VISION: VisionTower(model.visual), TEXT: LanguageModel(self.text)}
+        self.num_decoder_layers = len(self.text.layers)
+        self.width = self.text.norm.weight.shape[0]
+        self.num_deepstack = len(getattr(model.visual, "deepstack_visual_indexes", ()))
+
+    @property
+    def text(self) -> torch.nn.Module:
+        """The language model."""
+        return self.model.language_model
+
+    @property
+    def visual(self) -> torch.nn.Module:
+        """The vision tower."""
+        return self.model.visual
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the residual stream, which is that of the norms."""
+        return self.text.norm.weight.dtype
+
+    @property
+    def vocabulary(self) -> int:
+        """Token ids it has embeddings for."""
+        return self.text.embed_tokens.num_embeddings
+
+    @property
+    def vision_config(self) -> Any:
+        """The vision tower's part of config.json."""
+        return self.model.config.vision_config
+
+    def device_of(self, part: str) -> torch.device:
+        """Where a part runs now."""
+        return self.parts[part].device
+
+    def embed(self, ids: torch.Tensor) -> torch.Tensor:
+        """Token embeddings, looked up where the table lies: it need not move for a few rows."""
+        table = self.text.embed_tokens
+        return table(ids.to(table.weight.device)).to(self.device_of(TEXT))
+
+    def see(
+        self, pixels: torch.Tensor, grid: tuple[int, int, int]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Runs the vision tower; see `Backbone.see`."""
+        device = self.device_of(VISION)
+        grid_thw = torch.tensor([grid], device=device)
+        pixels = pixels.to(device, self.dtype)
+        return self.family.unpack_vision(self.model.get_image_features(pixels, grid_thw))
+
+    def rotary(self, hidden: torch.Tensor, positions: torch.Tensor) -> Any:
+        """Rotary embedding; see `Backbone.rotary`."""
+        embedding = self.text.rotary_emb.to(hidden.device)  # a buffer, which no partial load moves
+        return embedding(hidden, positions[:, None, :])
+
+    def attention_mask(self, allowed: torch.Tensor | None, hidden: torch.Tensor) -> Any:
+        """As it is: without a mask the attention kernel is causal by itself."""
+        return allowed
+
+    def run_layer(
+        self,
+        layer: int,
+        hidden: torch.Tensor,
+        rotary: Any,
+        mask: Any,
+        cache: LayerCache | None,
+    ) -> torch.Tensor:
+        """Runs one decoder layer; see `Backbone.run_layer`."""
+        output = self.text.layers[layer](
+            hidden,
+            position_embeddings=rotary,
+            attention_mask=mask,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
+        # transformers 4.57 returns a tuple for Qwen2-VL and Qwen2.5-VL.
+        return output[0] if isinstance(output, tuple) else output
+
+    def norm(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The final norm."""
+        return self.text.norm(hidden)
