@@ -131,11 +131,12 @@ class Backbone(ABC):
             tokens: N of the sequence.
             patches: P of its largest picture.
         """
-        if part == VISION:
-            size = patches * (6 * _widest(self.visual) + 4 * _pixel_values(self.visual))
+        size = self.dtype.itemsize
+        if part == VISION:  # whose attention computes in float32, whatever the weights are in
+            needed = patches * (16 * _widest(self.visual) + 2 * size * _pixel_values(self.visual))
         else:
-            size = tokens * (8 * self.width + 3 * _widest(self.text) + tokens)
-        return size * self.dtype.itemsize + self.converted_bytes(part)
+            needed = tokens * size * (8 * self.width + 3 * _widest(self.text) + tokens)
+        return needed + self.converted_bytes(part)
 
     def converted_bytes(self, part: str) -> int:
         """Bytes of the largest weight that a layer converts while it runs; 0 = none."""
