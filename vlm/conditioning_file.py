@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load, save
 
 from .entries import Entry
 from .token_map import read_map
@@ -122,34 +122,47 @@ def _write(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str
     """Writes to a new name beside ``path``, then takes its place in one step."""
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
-        beside.touch()
-        rights = beside.stat().st_mode  # as the umask says; some safetensors versions write 0600
-        save_file(tensors, beside, metadata=metadata)
-        beside.chmod(rights)
+        # Written by us: safetensors' own temporary file would outlive a kill under a strange name.
+        beside.write_bytes(_in_order(save(tensors, metadata)))
         os.replace(beside, path)
-    except SafetensorError as error:
-        raise OSError(f"{path} could not be written ({error}). Is the disk full?") from error
+    except OSError as error:
+        raise OSError(
+            error.errno, f"{path} could not be written ({error.strerror}). Is the disk full?"
+        ) from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _in_order(data: bytes) -> bytes:
+    """The same file with its metadata sorted, which safetensors shuffles: same bytes each time."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
 def _read(path: Path, with_tensors: bool) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Tensors and metadata of a conditioning file that says it is one."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no conditioning file {path}. {_EXPECTED}")
+    tensors: dict[str, torch.Tensor] = {}
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            names = list(file.keys())
-            ours = metadata.get("format") == FORMAT
-            # Cloned: what safe_open gives may lie in the file itself, which can be overwritten.
-            wanted = names if ours and with_tensors else []
-            tensors = {name: file.get_tensor(name).clone() for name in wanted}
+        if with_tensors:
+            # Read at once: the file may be replaced while we are at it.
+            data = path.read_bytes()
+            tensors = load(data)
+            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+            metadata, names = header.get("__metadata__") or {}, list(tensors)
+        else:
+            with safe_open(path, "pt") as file:
+                metadata, names = file.metadata() or {}, list(file.keys())
     except SafetensorError as error:
         raise ValueError(
             f"{path.name} is not a whole safetensors file ({error}). {_EXPECTED}"
         ) from error
-    if not ours:
+    if metadata.get("format") != FORMAT:
         some = ", ".join(sorted(names)[:5]) or "nothing"
         raise ValueError(f"{path.name} holds no VLM conditioning but {some}. {_EXPECTED}")
     version = metadata.get("version")

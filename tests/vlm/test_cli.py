@@ -11,7 +11,8 @@ from PIL import Image
 
 import vlm
 from vlm import cli
-from vlm.cli import inputs, progress
+from vlm import media_files as inputs
+from vlm.cli import progress
 from vlm.conditioning_file import load_about, load_conditioning
 from vlm.demo_picture import SIZE, draw_picture
 from vlm.tiny import write_tiny

@@ -25,6 +25,11 @@ Encodes pictures and words with a VLM and writes a CONDITIONING as safetensors. 
 
 Steps 4 and 5 need a reference: the same model encodes the text alone (--reference, else the
 prompt's own words) and the target's text layer is taken, as the Qwen3-VL x Z-Image research does.
+
+With --jobs or --folder the model loads once for many prompts, and --out is a folder of shards.
+Stopped or killed at any point, the same command goes on where it was; a shard without .part is
+complete. Started several times at once by torchrun or Slurm (or with --worker), each takes its
+share of the shards.
 """
 
 EPILOG = """\
@@ -43,6 +48,15 @@ Examples:
   a video; an animated GIF works too
     ... --video frames/ --fps 12
 
+  every picture of a folder, with boat.txt beside boat.png as its prompt
+    ... --folder pictures/ --keep image --normalize per_dim --out encoded/
+
+  many prompts, one JSON object a line: id, and options as keys where a job has its own
+    {"id": "boat-1", "text": "a boat at dusk", "image": ["style.jpg"], "layers": -8}
+    ... --jobs jobs.jsonl --normalize global --alpha 0.3 --out encoded/
+    torchrun --nproc-per-node 8 -m vlm encode ... --jobs jobs.jsonl --out encoded/
+    sbatch --array=0-7 --wrap "python -m vlm encode ... --jobs jobs.jsonl --out encoded/"
+
   no model at hand: the built-in one with random weights shows the way
     python -m vlm encode --model tiny --text "a red house" --out test.safetensors
 """
@@ -59,6 +73,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     )
     _files(parser.add_argument_group("files and place"))
     _prompt(parser.add_argument_group("1. the prompt"))
+    _many(parser.add_argument_group("many at once"))
     _tokens(parser.add_argument_group("2, 3. layers and tokens"))
     last = parser.add_argument_group("4, 5. normalise and blend")
     _normalize(last)
@@ -74,7 +89,10 @@ def _files(group: Any) -> None:
         help="a model folder in Hugging Face layout (Qwen2-VL, Qwen2.5-VL, Qwen3-VL), or: tiny",
     )
     group.add_argument(
-        "--out", required=True, metavar="FILE.safetensors", help="the file to write"
+        "--out",
+        required=True,
+        metavar="FILE.safetensors",
+        help="the file to write; with --jobs or --folder the folder, made if it is missing",
     )
     group.add_argument(
         "--dtype",
@@ -110,6 +128,30 @@ def _prompt(group: Any) -> None:
         help="frames per second of --video (default: as the animation says, 24 for a folder)",
     )
     _layout(group)
+
+
+def _many(group: Any) -> None:
+    source = group.add_mutually_exclusive_group()
+    source.add_argument(
+        "--jobs",
+        metavar="FILE",
+        help="JSON Lines: an object a line, with options as keys and optionally id, the name of "
+        "its file; paths start at this file; the options given here hold where a line is silent",
+    )
+    source.add_argument(
+        "--folder",
+        metavar="DIR",
+        help="a job for each picture in it; a .txt of the same name is its prompt, else --text",
+    )
+    group.add_argument(
+        "--shard-size", type=_positive(int), metavar="N", help="jobs in a shard (default 100)"
+    )
+    group.add_argument(
+        "--worker",
+        metavar="I/N",
+        help="which of how many workers this is, 0/4 to 3/4 (default: as torchrun or Slurm say, "
+        "else the only one)",
+    )
 
 
 def _layout(group: Any) -> None:

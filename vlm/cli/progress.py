@@ -81,3 +81,46 @@ def quiet_transformers() -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+
+
+class JobBar:
+    """Jobs done of all, with the time left; lines where nobody watches."""
+
+    def __init__(self, total: int, done: int):
+        """Starts at what an earlier run has done.
+
+        Args:
+            total: Jobs of this worker.
+            done: Of them, those there already.
+        """
+        from tqdm import tqdm
+
+        self._bar = tqdm(
+            total=total,
+            initial=done,
+            unit="job",
+            desc="Encoding",
+            file=sys.stderr,
+            disable=not sys.stderr.isatty(),
+        )
+        self._total, self._done = total, done
+
+    def __enter__(self) -> JobBar:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+    def step(self) -> None:
+        """A job is done, well or not."""
+        self._done += 1
+        self._bar.update()
+
+    def say(self, line: str) -> None:
+        """A line that stays, above the bar if there is one."""
+        self._bar.write(line, file=sys.stderr)
+
+    def finished(self, shard: str) -> None:
+        """A shard is done: a line where there is no bar."""
+        if self._bar.disable:
+            self.say(f"{shard}: {self._done} of {self._total} jobs")

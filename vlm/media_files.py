@@ -54,7 +54,7 @@ def read_video(place: str, fps: float | None) -> tuple[list[Image.Image], float]
         files = [file for file in path.iterdir() if file.suffix.lower() in PICTURES]
         if not files:
             raise ValueError(f"The folder {place} holds no picture ({', '.join(PICTURES)}).")
-        frames = [read_picture(str(file)) for file in sorted(files, key=_natural)]
+        frames = [read_picture(str(file)) for file in sorted(files, key=natural_order)]
         return frames, fps or FOLDER_FPS
     if path.suffix.lower() in MOVIES:
         raise ValueError(
@@ -99,7 +99,7 @@ def _unreadable(file: str | Path, error: Exception) -> ValueError:
     )
 
 
-def _natural(file: Path) -> list[tuple[int, str]]:
-    """Sorts frame9 before frame10."""
-    parts = re.split(r"(\d+)", file.name)
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+def natural_order(file: Path) -> tuple[list[tuple[int, str]], str]:
+    """Sorts frame9 before frame10, and frame09 always on the same side of frame9."""
+    parts = re.split(r"([0-9]+)", file.name)
+    return [(int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)], file.name

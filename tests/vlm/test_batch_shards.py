@@ -1,0 +1,164 @@
+"""Shards on disk: nothing half, nothing of other jobs, the same bytes every time."""
+
+import json
+import os
+import shutil
+
+import pytest
+import torch
+
+from vlm.batch.jobs import Job
+from vlm.batch.shards import INDEX, cut, save_job
+from vlm.conditioning_file import load_about, load_conditioning
+from vlm.recipe import Recipe
+from vlm.tokens import Tokens
+
+JOBS = [Job(f"job-{number}", Recipe(text="a"), f"digest {number}") for number in range(5)]
+NOTES = {"text": "家", "made": {"tokens": 3, "width": 4, "layers": [9], "combine": "single"}}
+
+
+def tokens_of(job):
+    return Tokens(torch.full((1, 3, 4), float(job.id[-1])), None)
+
+
+def fill(shard, jobs=None):
+    shard.start()
+    for job in shard.jobs if jobs is None else jobs:
+        save_job(tokens_of(job), shard.part, job, NOTES)
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """Shards of 2, 2 and 1 jobs."""
+    return cut(JOBS, tmp_path, 2)
+
+
+def test_cut(shards, tmp_path):
+    assert ["".join(job.id[-1] for job in shard.jobs) for shard in shards] == ["01", "23", "4"]
+    assert [shard.folder.name for shard in shards] == [f"shard-0000{i}" for i in range(3)]
+    with pytest.raises(ValueError, match="--shard-size is 0"):
+        cut(JOBS, tmp_path, 0)
+
+
+def test_a_shard_from_start_to_end(shards):
+    shard = shards[0]
+    assert not shard.done() and not shard.settle() and not shard.part.exists()
+    fill(shard, JOBS[:1])
+    assert shard.done() == {"job-0": "digest 0"} and not shard.settle()
+    fill(shard, JOBS[1:2])
+    shard.finish()
+    assert shard.settle() and not shard.part.exists()
+    assert shard.done() == {"job-0": "digest 0", "job-1": "digest 1"}
+    rows = [json.loads(line) for line in (shard.folder / INDEX).read_text().splitlines()]
+    assert rows[1] == {
+        "id": "job-1",
+        "file": "job-1.safetensors",
+        "tokens": 3,
+        "width": 4,
+        "layers": [9],
+        "combine": "single",
+        "job": "digest 1",
+    }
+    (entry,) = load_conditioning(shard.folder / rows[1]["file"])
+    assert torch.equal(entry.tokens.states, tokens_of(JOBS[1]).states)
+    assert load_about(shard.folder / rows[1]["file"])["text"] == "家"
+
+
+def test_the_same_bytes_every_time(tmp_path):
+    for turn in range(20):  # the library that writes the files shuffles their metadata
+        (tmp_path / str(turn)).mkdir()
+        save_job(tokens_of(JOBS[0]), tmp_path / str(turn), JOBS[0], NOTES)
+    files = [file.read_bytes() for file in tmp_path.rglob("*.safetensors")]
+    assert len(files) == 20 and len(set(files)) == 1
+
+
+def test_a_killed_runs_last_steps_are_done(shards):
+    shard = shards[0]
+    fill(shard)  # killed before its name was given
+    (shard.part / ".half.part").write_bytes(b"half")
+    assert shard.settle() and shard.folder.is_dir() and not shard.part.exists()
+    assert not list(shard.folder.glob(".*"))
+    shard.part.mkdir()  # another worker came too late and was killed
+    (shard.folder / ".half.part").write_bytes(b"half")
+    assert shard.settle() and not shard.part.exists() and not list(shard.folder.glob(".*"))
+
+
+def test_half_files_go_and_damaged_ones_are_made_again(shards):
+    shard = shards[0]
+    fill(shard)
+    (shard.part / ".0123.part").write_bytes(b"half")
+    file = shard.part / "job-1.safetensors"
+    file.write_bytes(file.read_bytes()[:50])
+    assert list(shard.done()) == ["job-0"]
+    shard.start()
+    assert not (shard.part / ".0123.part").exists()
+
+
+def test_the_slower_of_two_accepts(shards, tmp_path):
+    shard = shards[0]
+    fill(shard)
+    shutil.copytree(shard.part, tmp_path / "copy")
+    shard.finish()
+    shutil.copytree(tmp_path / "copy", shard.part)
+    shard.finish()
+    assert shard.settle() and not shard.part.exists() and len(shard.done()) == 2
+    with pytest.raises(FileNotFoundError):
+        save_job(tokens_of(JOBS[0]), shard.part, JOBS[0], NOTES)
+
+
+def test_a_finish_that_fails_says_so(shards, monkeypatch):
+    def refuse(*arguments):
+        raise PermissionError("no")
+
+    fill(shards[0])
+    monkeypatch.setattr(os, "rename", refuse)
+    with pytest.raises(PermissionError):
+        shards[0].finish()
+    assert len(shards[0].done()) == 2
+
+
+def renamed(**changes):
+    return [Job(**{**vars(job), **changes}) if job is JOBS[0] else job for job in JOBS]
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("changes", [{"digest": "other"}, {"id": "other"}])
+def test_other_jobs_are_refused(shards, tmp_path, changes, finished):
+    fill(shards[0])
+    if finished:
+        shards[0].finish()
+    before = sorted(tmp_path.rglob("*"))
+    other = cut(renamed(**changes), tmp_path, 2)[0]
+    for check in (other.done, other.settle):
+        with pytest.raises(ValueError, match="other jobs, options or shard size. Choose another"):
+            check()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_other_sizes_are_refused(shards, tmp_path):
+    for shard in shards:
+        fill(shard)
+        shard.finish()
+    with pytest.raises(ValueError, match="shard-00002 was made from other jobs"):
+        cut(JOBS[:4], tmp_path, 2)
+    with pytest.raises(ValueError, match="shard-00001 was made from other jobs"):
+        cut(JOBS, tmp_path, 5)
+    with pytest.raises(ValueError, match="shard-00000 was made from other jobs"):
+        cut(JOBS, tmp_path, 1)[0].done()
+    with pytest.raises(ValueError, match="shard-00002 was made from other jobs"):
+        cut([*JOBS, Job("more", Recipe(text="a"), "more")], tmp_path, 2)[2].done()
+
+
+def test_damaged_shards_are_told(shards):
+    for shard in shards:
+        fill(shard)
+        shard.finish()
+    (shards[0].folder / "job-1.safetensors").unlink()
+    with pytest.raises(ValueError, match="lacks job-1.safetensors. Delete .*shard-00000"):
+        shards[0].done()
+    (shards[1].folder / INDEX).write_text("{}\n")
+    with pytest.raises(ValueError, match="cannot be read .*Delete .*shard-00001"):
+        shards[1].done()
+    (shards[2].folder / INDEX).unlink()
+    with pytest.raises(ValueError, match="cannot be read .*Delete .*shard-00002"):
+        shards[2].done()

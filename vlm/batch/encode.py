@@ -1,0 +1,138 @@
+"""The way of many jobs through one model: what is made is written, what fails is told."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+
+import torch
+
+from ..model import VLM
+from ..recipe import Inputs, Made, Recipe, make, notes_of, read_inputs
+from .jobs import Job, Maker
+from .shards import Shard, save_job
+
+# What one job can do wrong without harm to the next.
+FAILURES = (ValueError, TypeError, OSError, torch.cuda.OutOfMemoryError)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job.
+
+    Attributes:
+        job: The job.
+        error: What went wrong, in a line; empty where its file is written.
+    """
+
+    job: Job
+    error: str = ""
+
+
+def encode_shard(model: VLM, shard: Shard, maker: Maker) -> Iterator[Outcome]:
+    """Makes what a shard lacks, and finishes it where nothing failed.
+
+    Args:
+        model: Who encodes.
+        shard: Of whose jobs some may be made already.
+        maker: The model as the digests know it.
+
+    Yields:
+        The outcome of each job that was missing, as soon as it is written. A caller may stop at any
+        of them.
+
+    Raises:
+        ValueError: The shard's folder holds something of other jobs.
+        OSError: A file cannot be written, such as on a full disk.
+    """
+    done = shard.done()
+    failed = False
+    try:
+        shard.start()
+        for outcome in encode_jobs(model, shard.jobs, done, shard.part, maker):
+            failed = failed or bool(outcome.error)
+            yield outcome
+        if not failed:
+            shard.finish()
+    except OSError:
+        # Another worker was given the same shard and was faster: its files are as good as ours.
+        if not shard.folder.is_dir():
+            raise
+
+
+def encode_jobs(
+    model: VLM, jobs: Sequence[Job], done: Container[str], folder: Path, maker: Maker
+) -> Iterator[Outcome]:
+    """Makes the conditioning files that are missing, in order.
+
+    Jobs in a row that differ in their words alone are a group: its pictures are read once, and what
+    comes before the words runs once (the model's prefix cache). Rounding differs between a prompt
+    that ran as a whole and one whose beginning was known, so the cache is emptied before a group,
+    and a group of which the first jobs are made already begins with them all the same: each job
+    then meets the cache it would have met in a run that was never stopped, and gets the same bits.
+
+    Args:
+        model: Who encodes.
+        jobs: In order.
+        done: Ids of those whose files are there.
+        folder: Where the files go.
+        maker: The model as the digests know it.
+
+    Yields:
+        The outcome of each job that was missing, as soon as it is written.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    for _, group in groupby(jobs, key=lambda job: _without_words(job.recipe)):
+        alike = list(group)
+        while alike and alike[-1].id in done:
+            alike.pop()
+        if alike:
+            yield from _encode_group(model, alike, done, folder, maker)
+
+
+def _encode_group(
+    model: VLM, jobs: Sequence[Job], done: Container[str], folder: Path, maker: Maker
+) -> Iterator[Outcome]:
+    try:
+        inputs = read_inputs(jobs[0].recipe)
+    except FAILURES as error:
+        yield from (Outcome(job, _line(error)) for job in jobs if job.id not in done)
+        return
+    model.prefix_cache.clear()
+    warm = False  # whether the cache is as the last job that was made left it
+    for job in jobs:
+        if warm and job.id in done:
+            continue
+        made = _try(model, job.recipe, inputs)
+        warm = isinstance(made, Made)
+        if job.id in done:
+            continue
+        if warm:
+            save_job(made.tokens, folder, job, _notes(made, job.recipe, maker))
+        yield Outcome(job, "" if warm else _line(made))
+
+
+def _try(model: VLM, recipe: Recipe, inputs: Inputs) -> Made | Exception:
+    """The conditioning, or what one job did wrong."""
+    try:
+        return make(model, recipe, inputs)
+    except FAILURES as error:
+        return error.with_traceback(None)  # which would hold the tensors of the failed run
+
+
+def _notes(made: Made, recipe: Recipe, maker: Maker) -> dict:
+    choice = {"layers": list(made.choice.indices), "combine": made.choice.combine}
+    facts = {"tokens": made.tokens.n, "width": made.tokens.width, **choice}
+    return {**notes_of(recipe, maker.model, maker.dtype), "made": facts}
+
+
+def _without_words(recipe: Recipe) -> Recipe:
+    return replace(recipe, text="", reference=None)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,282 @@
+"""Jobs: many prompts with their options, from a JSON Lines file or a folder of pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ..media_files import PICTURES, natural_order, read_text
+from ..recipe import Recipe, option
+
+KEYS = ("id", "text_file", *(field.name for field in fields(Recipe)))
+NUMBERS = ("fps", "clip_sigma", "weight", "alpha")
+COUNTS = ("min_pixels", "max_pixels")
+LONGEST_ID = 200  # bytes: file systems take 255, and a file gets longer while it is written
+# What some file system refuses in a name; a dot in front hides, one at the end Windows drops.
+_NO_NAME = re.compile(r'[\\/:*?"<>|\x00-\x1f\x7f]|^[. ]|[. ]$')
+
+
+@dataclass(frozen=True)
+class Maker:
+    """What turns jobs into conditionings; with another one the files are others.
+
+    Attributes:
+        model: The model's name.
+        dtype: Of its weights, as asked for: a name or `auto`.
+    """
+
+    model: str
+    dtype: str = "auto"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One conditioning to make.
+
+    Attributes:
+        id: Name of its file, without the ending.
+        recipe: What to make; its paths can be opened from here.
+        digest: SHA-256 of the recipe as it was written and of the maker, hexadecimal. It knows
+            pictures, videos and statistics by their names, not by what they hold.
+    """
+
+    id: str
+    recipe: Recipe
+    digest: str
+
+
+def read_jobs(file: str | Path, defaults: Recipe, maker: Maker) -> list[Job]:
+    """The jobs of a JSON Lines file, all of them checked.
+
+    A line is an object with the options of `python -m vlm encode` as keys (`text`, `image`,
+    `layers`, `max-pixels` or `max_pixels`, ...), and `id`, the name of its file; without one, the
+    number of its line. Relative paths start at the file's folder. Blank lines are skipped; null is
+    as good as no key.
+
+    Args:
+        file: The file, UTF-8.
+        defaults: What holds where a line is silent.
+        maker: What will encode them.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: No job in it, or a line that is not JSON, has an unknown key, a bad value, an
+            id that is no file name or was there before; names the line.
+    """
+    path = Path(file)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no jobs file {path}. Name one that exists.")
+    jobs: list[Job] = []
+    taken: dict[str, str] = {}
+    for number, line in _lines(path):
+        where = f"Line {number} of {path.name}"
+        try:
+            given = read_options(_object(line))
+            name = given.pop("id", f"{number:06d}")
+            jobs.append(make_job(name, given, defaults, maker, path.parent))
+            _take(name, where, taken)
+        except (ValueError, OSError, OverflowError) as error:
+            raise ValueError(f"{where}: {error}") from error
+    if not jobs:
+        raise ValueError(
+            f'{path.name} holds no job. Write one a line, such as {{"text": "a boat"}}.'
+        )
+    return jobs
+
+
+def list_jobs(folder: str | Path, defaults: Recipe, maker: Maker) -> list[Job]:
+    """A job for each picture of a folder, in natural order (9 before 10), named after it.
+
+    A text file of the same name beside a picture (`boat.png`, `boat.txt`) is its prompt, else
+    `defaults.text`. Folders inside are left alone.
+
+    Args:
+        folder: The folder.
+        defaults: The other options of every job.
+        maker: What will encode them.
+
+    Raises:
+        FileNotFoundError: No such folder.
+        ValueError: No picture in it, two that differ only in their ending, a name that other
+            systems refuse, or a prompt that is not UTF-8.
+    """
+    place = Path(folder)
+    if not place.is_dir():
+        raise FileNotFoundError(f"There is no folder {place}. Name one that exists.")
+    pictures = [file for file in place.iterdir() if _is_picture(file)]
+    if not pictures:
+        raise ValueError(f"The folder {place} holds no picture ({', '.join(PICTURES)}).")
+    jobs: list[Job] = []
+    taken: dict[str, str] = {}
+    for picture in sorted(pictures, key=natural_order):
+        words = picture.with_suffix(".txt")
+        given: dict[str, Any] = {"image": (picture.name,)}
+        if words.is_file():
+            given["text_file"] = words.name
+        try:
+            jobs.append(make_job(picture.stem, given, defaults, maker, place))
+            _take(picture.stem, picture.name, taken)
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{picture.name}: {error}") from error
+    return jobs
+
+
+def make_job(
+    name: str, given: Mapping[str, Any], defaults: Recipe, maker: Maker, place: Path
+) -> Job:
+    """A job from options that `read_options` gave.
+
+    Args:
+        name: Its id.
+        given: Options by field name, and `text_file`.
+        defaults: What holds for the others.
+        maker: What will encode it.
+        place: Where relative paths of `given` start.
+
+    Raises:
+        FileNotFoundError: No such text file.
+        ValueError: A bad value, a bad id, or nothing to encode.
+    """
+    _check_id(name)
+    given = dict(given)
+    if "text_file" in given:
+        if "text" in given:
+            raise ValueError("text and text_file are both given. Keep one.")
+        given["text"] = read_text(str(place / given.pop("text_file")))
+    written = replace(defaults, **given)
+    written.need_prompt()
+    # Without places, so that a batch that moves to another machine goes on there.
+    stats = written.stats and Path(written.stats).name
+    facts = [asdict(replace(written, stats=stats)), asdict(maker)]
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    placed: dict[str, Any] = {
+        key: str(place / given[key]) for key in ("video", "stats") if key in given
+    }
+    if "image" in given:
+        placed["image"] = tuple(str(place / file) for file in given["image"])
+    return Job(name, replace(written, **placed), digest)
+
+
+def read_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as JSON has them, as the types of `Recipe`; None is as good as no key.
+
+    Raises:
+        ValueError: An unknown key, one that is there twice, or a value of another kind.
+    """
+    options: dict[str, Any] = {}
+    for key, value in given.items():
+        name = key.replace("-", "_")
+        if name not in KEYS:
+            known = ", ".join(KEYS)
+            raise ValueError(f"{key!r} is no option of a job. Use {known}.")
+        if name in options:
+            raise ValueError(f"{name} is there twice, also with a dash. Keep one.")
+        if value is not None:
+            options[name] = _value(name, value)
+    return options
+
+
+def _value(name: str, value: Any) -> Any:
+    """A value of JSON in the type of its field."""
+    if name == "image":
+        files = [value] if isinstance(value, str) else value
+        if isinstance(files, list) and all(isinstance(file, str) for file in files):
+            return tuple(files)
+        raise _wrong(name, value, 'a file or a list of files, such as ["a.png", "b.png"]')
+    if name in ("layers", "reference_layers"):
+        layers = value if isinstance(value, list) else [value]
+        if layers and all(_is_whole(layer) for layer in layers):
+            return ",".join(str(int(layer)) for layer in layers)
+    if name == "no_final_norm":
+        return _need(isinstance(value, bool), name, value, "true or false")
+    if name in NUMBERS:
+        return float(_need(_is_number(value), name, value, "a number"))
+    if name in COUNTS:
+        return int(_need(_is_whole(value), name, value, "a whole number"))
+    return _need(isinstance(value, str), name, value, "text")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_whole(value: Any) -> bool:
+    """Also 9.0, which a column of numbers makes of 9 where another row has none."""
+    return _is_number(value) and value == value // 1
+
+
+def _need(right: bool, name: str, value: Any, expected: str) -> Any:
+    if not right:
+        raise _wrong(name, value, expected)
+    return value
+
+
+def _wrong(name: str, value: Any, expected: str) -> ValueError:
+    what = name if name == "id" else option(name)
+    return ValueError(f"{what} is {json.dumps(value)}, expected {expected}.")
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines that are not blank, numbered from 1."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield number, line
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path.name} is not text in UTF-8 ({error}). Save it as UTF-8."
+        ) from error
+
+
+def _object(line: str) -> dict[str, Any]:
+    try:
+        found = json.loads(line, object_pairs_hook=_once)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(
+            f'this is not JSON ({error}). Write one object a line, such as {{"text": "a boat"}}.'
+        ) from error
+    if not isinstance(found, dict):
+        raise ValueError("this is JSON, but no object. Write {...} around its keys.")
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuses an object with a key twice, of which JSON would keep the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"{twice!r} is there twice. Keep one.")
+    return found
+
+
+def _check_id(name: str) -> None:
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError as error:
+        raise ValueError(f"id {name!r} is not text in UTF-8 ({error}).") from error
+    if not name or size > LONGEST_ID or _NO_NAME.search(name):
+        raise ValueError(
+            f"id {name!r} cannot be a file's name. Use 1 to {LONGEST_ID} letters, digits, '-', "
+            "'_' and '.', no slash, and no dot or space at either end."
+        )
+
+
+def _take(name: str, where: str, taken: dict[str, str]) -> None:
+    """Remembers whose an id is; some file systems know no capitals."""
+    before = taken.setdefault(name.casefold(), where)
+    if before != where:
+        raise ValueError(
+            f"id {name!r} is that of {before[:1].lower()}{before[1:]}. Give each its own, also "
+            "where capitals do not count."
+        )
+
+
+def _is_picture(file: Path) -> bool:
+    return file.suffix.lower() in PICTURES and not file.name.startswith(".") and file.is_file()

@@ -1,0 +1,216 @@
+"""Shards: folders of conditioning files that a batch fills one after the other.
+
+A shard is ``shard-00000/``: a conditioning file for each of its jobs, and ``index.jsonl`` with a
+row for each. While it is filled it is called ``shard-00000.part``; it gets its name in one step
+when everything is in it. Job files also appear in one step, so whatever has its name is whole, and
+a run that was killed at any moment goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..conditioning_file import load_about, save_conditioning
+from ..entries import Entry
+from ..tokens import Tokens
+from .jobs import Job
+
+INDEX = "index.jsonl"
+ENDING = ".safetensors"
+_SHARD = re.compile(r"shard-(\d{5,})(\.part)?")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some jobs and the folder for them.
+
+    Attributes:
+        number: From 0.
+        jobs: In order.
+        folder: Where they are when all are made.
+    """
+
+    number: int
+    jobs: Sequence[Job]
+    folder: Path
+
+    @property
+    def part(self) -> Path:
+        """Where they are until then."""
+        return self.folder.with_name(self.folder.name + ".part")
+
+    def done(self) -> dict[str, str]:
+        """Ids and digests of the jobs that are made; nothing is changed on disk.
+
+        Raises:
+            ValueError: A folder of this name holds something of other jobs or options.
+        """
+        if self.folder.is_dir():
+            rows = _read_index(self.folder)
+            found = {row["id"]: row["job"] for row in rows}
+            if list(found.items()) != [(job.id, job.digest) for job in self.jobs]:
+                raise ValueError(_not_ours(self.folder))
+            return found
+        if not self.part.is_dir():
+            return {}
+        for file in self.part.iterdir():
+            if file.name not in self._names() and not _is_half(file):
+                raise ValueError(_not_ours(self.part))
+        return held(self.part, self.jobs)
+
+    def start(self) -> None:
+        """Makes the folder to fill, without the half files of a run that was killed."""
+        self.part.mkdir(parents=True, exist_ok=True)
+        _sweep(self.part)
+
+    def settle(self) -> bool:
+        """Whether all is made; then a killed run's last steps are done and its remains are gone.
+
+        Raises:
+            ValueError: As `done`.
+        """
+        if len(self.done()) < len(self.jobs):
+            return False
+        if not self.folder.is_dir():
+            self.finish()
+        shutil.rmtree(self.part, ignore_errors=True)
+        _sweep(self.folder)
+        return True
+
+    def finish(self) -> None:
+        """Writes the index and gives the folder its name; another worker may have been faster."""
+        try:
+            _write_index(self.part, self.jobs)
+            _sweep(self.part)
+            os.rename(self.part, self.folder)
+        except OSError:
+            if not self.folder.is_dir():
+                raise
+            shutil.rmtree(self.part, ignore_errors=True)
+        _sweep(self.folder)  # what another worker was about to write
+
+    def _names(self) -> set[str]:
+        """Files of the whole shard."""
+        return {INDEX, *(job.id + ENDING for job in self.jobs)}
+
+
+def cut(jobs: Sequence[Job], out: Path, size: int) -> list[Shard]:
+    """Cuts jobs into shards, in order.
+
+    Args:
+        jobs: All of the batch.
+        out: Folder of the shards.
+        size: Jobs in each but the last.
+
+    Raises:
+        ValueError: `size` is below 1, or `out` holds shards that these jobs do not make.
+    """
+    if size < 1:
+        raise ValueError(f"--shard-size is {size}, expected 1 or more.")
+    starts = range(0, len(jobs), size)
+    shards = [
+        Shard(number, jobs[start : start + size], out / f"shard-{number:05d}")
+        for number, start in enumerate(starts)
+    ]
+    for folder in sorted(out.glob("shard-*")):
+        found = _SHARD.fullmatch(folder.name)
+        if found and int(found[1]) >= len(shards):
+            raise ValueError(_not_ours(folder))
+    return shards
+
+
+def held(folder: Path, jobs: Sequence[Job]) -> dict[str, str]:
+    """Ids and digests of the jobs whose conditioning a folder holds.
+
+    A file that cannot be read, such as one cut short when the machine lost power, counts as none.
+
+    Raises:
+        ValueError: A conditioning of the same name was made from another job or options.
+    """
+    found = {}
+    for job in jobs:
+        file = folder / (job.id + ENDING)
+        try:
+            about = load_about(file)
+        except (FileNotFoundError, ValueError):
+            continue
+        if about.get("job") != job.digest:
+            raise ValueError(_not_ours(file))
+        found[job.id] = job.digest
+    return found
+
+
+def save_job(tokens: Tokens, folder: Path, job: Job, notes: Mapping[str, Any]) -> None:
+    """Writes the conditioning of a job, in one step and with the same bytes every time.
+
+    Args:
+        tokens: float32 ``[1, N, D]``.
+        folder: Of the shard.
+        job: Its id names the file; its digest goes into the notes.
+        notes: How it was made; under `made` what its row of the index says.
+
+    Raises:
+        OSError: It cannot be written, or the folder is not there any more.
+    """
+    about = {**notes, "id": job.id, "job": job.digest}
+    save_conditioning([Entry(tokens, {})], folder / (job.id + ENDING), about)
+
+
+def index_row(folder: Path, job: Job) -> dict[str, Any]:
+    """What the index says of a job, from the notes of its file."""
+    name = job.id + ENDING
+    about = load_about(folder / name)
+    return {"id": job.id, "file": name, **about["made"], "job": about["job"]}
+
+
+def _write_index(folder: Path, jobs: Sequence[Job]) -> None:
+    rows = [json.dumps(index_row(folder, job), ensure_ascii=False) for job in jobs]
+    beside = _beside(folder)
+    beside.write_text("".join(row + "\n" for row in rows), encoding="utf-8")
+    os.replace(beside, folder / INDEX)
+
+
+def _read_index(folder: Path) -> list[dict[str, Any]]:
+    try:
+        lines = (folder / INDEX).read_text(encoding="utf-8").split("\n")
+        rows = [json.loads(line) for line in lines if line]
+        missing = [row["file"] for row in rows if not (folder / row["file"]).is_file()]
+        _ = [row["id"] + row["job"] for row in rows]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder / INDEX} cannot be read ({error}). Delete {folder}.") from error
+    if missing:
+        raise ValueError(f"{folder} lacks {missing[0]}. Delete {folder} to make it again.")
+    return rows
+
+
+def _beside(folder: Path) -> Path:
+    """A name to write under before the file takes its own."""
+    return folder / f".{uuid.uuid4().hex}.part"
+
+
+def _is_half(file: Path) -> bool:
+    """Whether it was left by someone who was killed while writing; no id starts with a dot."""
+    return file.name.startswith(".") and file.name.endswith(".part")
+
+
+def _sweep(folder: Path) -> None:
+    """Removes half files."""
+    for file in folder.iterdir():
+        if _is_half(file):
+            file.unlink(missing_ok=True)
+
+
+def _not_ours(place: Path) -> str:
+    return (
+        f"{place} was made from other jobs, options or shard size. Choose another --out, or delete "
+        "it to make it again."
+    )
+

@@ -1,0 +1,143 @@
+"""`python -m vlm encode --jobs` and `--folder`: many at once, resumable."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from ..batch.encode import encode_shard
+from ..batch.jobs import Job, Maker, list_jobs, read_jobs
+from ..batch.shards import Shard, cut
+from ..batch.worker import Worker, find_device, find_worker, read_worker, wait_for_others
+from ..load import load
+from ..model import VLM
+from ..recipe import Recipe
+from ..stats import load_stats
+from .output import say
+from .progress import JobBar, busy, quiet_transformers
+
+SHARD_SIZE = 100
+FAILED, STOPPED = 1, 130  # exit statuses
+
+
+class Stop:
+    """Whether a person has asked to stop.
+
+    Attributes:
+        asked: Set by the first interrupt.
+    """
+
+    asked = False
+
+
+def run_many(options: argparse.Namespace, recipe: Recipe) -> int:
+    """Runs the command for many prompts.
+
+    Args:
+        options: Of the command line.
+        recipe: The same, as what holds where a job is silent.
+
+    Returns:
+        Exit status: 0, 1 where jobs failed, 130 when interrupted.
+
+    Raises:
+        ValueError: Bad jobs, or an --out that holds something else.
+        FileNotFoundError: The jobs file, the folder or the model is not there.
+        OSError: A file cannot be written.
+    """
+    maker = Maker(Path(options.model).name, options.dtype)
+    if Path(options.out).suffix == ".safetensors":
+        raise ValueError(f"--out is {options.out}, expected a folder: many jobs make many files.")
+    jobs = find_jobs(options, recipe, maker)
+    worker = read_worker(options.worker) if options.worker else find_worker()
+    shards = cut(jobs, Path(options.out), options.shard_size or SHARD_SIZE)
+    own = [shard for shard in shards if worker.owns(shard.number)]
+    open_ = [shard for shard in own if not shard.settle()]
+    total = sum(len(shard.jobs) for shard in own)
+    resumed = total - sum(len(shard.jobs) - len(shard.done()) for shard in open_)
+    failed = 0
+    if open_:
+        model = load_model(options)
+        with stop_between_jobs() as stop, JobBar(total, resumed) as bar:
+            failed = encode_all(model, open_, maker, bar, stop)
+        if stop.asked:
+            sys.stderr.write("stopped; the same command goes on from here\n")
+            return STOPPED
+    tell(worker, total, resumed, failed, options.out)
+    wait_for_others()
+    return FAILED if failed else 0
+
+
+def find_jobs(options: argparse.Namespace, recipe: Recipe, maker: Maker) -> list[Job]:
+    """The jobs of all workers, checked.
+
+    Raises:
+        ValueError: An option that many prompts cannot share, or bad jobs.
+        FileNotFoundError: The jobs file, the folder or the statistics are not there.
+    """
+    if recipe.image or recipe.video:
+        given = "--image" if recipe.image else "--video"
+        source = "--jobs" if options.jobs else "--folder"
+        raise ValueError(f"{given} is of a single prompt, {source} of many. Drop one.")
+    if recipe.stats:
+        load_stats(recipe.stats)  # once, before every job would fail for it
+    if options.jobs:
+        return read_jobs(options.jobs, recipe, maker)
+    return list_jobs(options.folder, recipe, maker)
+
+
+def load_model(options: argparse.Namespace) -> VLM:
+    """The model, on the device of this worker."""
+    with busy("Loading the model"):
+        quiet_transformers()
+        return load(options.model, find_device(options.device), options.dtype)
+
+
+def encode_all(model: VLM, shards: Sequence[Shard], maker: Maker, bar: JobBar, stop: Stop) -> int:
+    """Encodes until all is done or a person asks to stop; how many jobs failed."""
+    failed = 0
+    for shard in shards:
+        for outcome in encode_shard(model, shard, maker):
+            if outcome.error:
+                failed += 1
+                bar.say(f"failed: {outcome.job.id}: {outcome.error}")
+            bar.step()
+            if stop.asked:
+                return failed
+        bar.finished(shard.folder.name if shard.folder.is_dir() else shard.part.name)
+    return failed
+
+
+def tell(worker: Worker, total: int, resumed: int, failed: int, out: str) -> None:
+    """The last line."""
+    who = f"worker {worker.index}/{worker.count}: " if worker.count > 1 else ""
+    made = total - resumed - failed
+    before = f", {resumed} were there" if resumed else ""
+    say(f"{who}{made} of {total} jobs encoded{before}; in {out}")
+    if failed:
+        sys.stderr.write(
+            f"{who}{failed} of {total} jobs failed, their shards end in .part; mend them and run "
+            "the same command again\n"
+        )
+
+
+@contextmanager
+def stop_between_jobs() -> Iterator[Stop]:
+    """Lets the current job end at the first interrupt; the second is one as always."""
+    stop = Stop()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        stop.asked = True
+        signal.signal(signal.SIGINT, before)
+        sys.stderr.write("stopping after this job; again to stop at once\n")
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)

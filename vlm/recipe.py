@@ -1,0 +1,259 @@
+"""How one prompt becomes a conditioning: what `python -m vlm encode` takes, and the way itself."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from .blend import METHODS, SCHEDULES, blend
+from .filter import KEEP_PRESETS, filter_tokens, keep_roles
+from .hidden_states import HiddenStates
+from .media_files import read_picture, read_video
+from .model import VLM
+from .normalize import MODES, normalize
+from .select import COMBINES, LayerChoice, choose_layers, parse_layers, select_layers
+from .stats import Stats, load_stats, measure_stats
+from .targets import TARGETS
+from .templates import TEMPLATES
+from .tokens import Tokens
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "target": tuple(TARGETS),
+    "template": tuple(TEMPLATES),
+    "combine": COMBINES,
+    "normalize": ("none", *MODES),
+    "blend": METHODS,
+    "schedule": SCHEDULES,
+}
+MOST_LAYERS = 10_000  # more than any model has: only the spelling can be checked before it loads
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One prompt and everything that decides its conditioning; fields are the options' names.
+
+    Attributes:
+        text: The prompt.
+        image: Picture files in order.
+        video: Folder of frames or animation, or None.
+        fps: Frames per second of the video; None = as it says, 24 for a folder.
+        target, template, system, edit, min_pixels, max_pixels: As in `VLM.encode`.
+        layers: As `parse_layers` reads them, or `auto`.
+        combine: As in `select_layers`.
+        no_final_norm: The last layer without the final norm.
+        keep: A preset, or roles with commas between.
+        normalize: A mode of `normalize`, or `none`.
+        reference: Words of the text-only reference; None = the prompt's.
+        reference_layers: Layers of the reference.
+        stats: File of saved statistics to normalise against instead.
+        clip_sigma, weight: As in `normalize`.
+        alpha: The picture's share in the blend; None = no blend.
+        blend, schedule: As in `blend`.
+    """
+
+    text: str = ""
+    image: tuple[str, ...] = ()
+    video: str | None = None
+    fps: float | None = None
+    target: str = "z-image"
+    template: str | None = None
+    system: str | None = None
+    edit: str | None = None
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+    layers: str = "auto"
+    combine: str | None = None
+    no_final_norm: bool = False
+    keep: str = "text"
+    normalize: str = "none"
+    reference: str | None = None
+    reference_layers: str = "auto"
+    stats: str | None = None
+    clip_sigma: float = 3.0
+    weight: float = 0.5
+    alpha: float | None = None
+    blend: str = "interpolate"
+    schedule: str = "constant"
+
+    def __post_init__(self) -> None:
+        """Checks every value that can be checked without the model.
+
+        Raises:
+            ValueError: A value that is out of its range or means nothing.
+        """
+        for name, choices in CHOICES.items():
+            value = getattr(self, name)
+            if value is not None and value not in choices:
+                raise ValueError(f"--{name} is {value!r}, expected one of {', '.join(choices)}.")
+        for name in ("fps", "min_pixels", "max_pixels"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{option(name)} is {value}, expected a number above 0.")
+        if self.alpha is not None and not 0 <= self.alpha <= 1:
+            raise ValueError(f"--alpha is the picture's share, 0 to 1; this is {self.alpha}.")
+        if not 0 <= self.weight <= 1:
+            raise ValueError(f"--weight is the share of per_dim, 0 to 1; this is {self.weight}.")
+        if not 0 <= self.clip_sigma < math.inf:
+            raise ValueError(f"--clip-sigma is {self.clip_sigma}, expected 0 (no clip) or more.")
+        _ = self.roles
+        _check_spelling(self.layers, self.combine)
+        _check_spelling(self.reference_layers, self.combine)
+
+    @property
+    def roles(self) -> str | tuple[str, ...]:
+        """`keep` as the token filter reads it."""
+        if self.keep in KEEP_PRESETS:
+            return self.keep
+        return keep_roles([role.strip() for role in self.keep.split(",")])
+
+    @property
+    def final_norm(self) -> bool | None:
+        """As `select_layers` reads it: None = as the target does."""
+        return False if self.no_final_norm else None
+
+    def need_prompt(self) -> None:
+        """Refuses a recipe of nothing.
+
+        Raises:
+            ValueError: Neither text nor pictures nor a video.
+        """
+        if not (self.text or self.image or self.video):
+            raise ValueError("There is nothing to encode. Give --text, --image or --video.")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the files of a recipe hold.
+
+    Attributes:
+        images: Pictures in order.
+        video: Frames, or None.
+        fps: Frames per second of the video.
+        stats: Saved reference statistics, or None.
+    """
+
+    images: list[Image.Image]
+    video: list[Image.Image] | None = None
+    fps: float = 24.0
+    stats: Stats | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """A conditioning, and what it came from.
+
+    Attributes:
+        tokens: The conditioning, float32 [1, N, D] on the CPU.
+        states: Hidden states of the prompt.
+        choice: Layers that were taken.
+        kept: Tokens after the filter, float32.
+        normalized: Tokens after normalising; None where they were not.
+        reference: The text-only reference; None where none was needed.
+        stats: What was normalised against; None where nothing was.
+    """
+
+    tokens: Tokens
+    states: HiddenStates
+    choice: LayerChoice
+    kept: Tokens
+    normalized: Tokens | None
+    reference: Tokens | None
+    stats: Stats | None
+
+
+def option(name: str) -> str:
+    """A field as the command line spells it."""
+    return "--" + name.replace("_", "-")
+
+
+def read_inputs(recipe: Recipe) -> Inputs:
+    """Reads the files of a recipe.
+
+    Raises:
+        FileNotFoundError: A file that is not there.
+        ValueError: A file that cannot be read.
+    """
+    images = [read_picture(file) for file in recipe.image]
+    video, fps = read_video(recipe.video, recipe.fps) if recipe.video else (None, 24.0)
+    return Inputs(images, video, fps, load_stats(recipe.stats) if recipe.stats else None)
+
+
+def make(model: VLM, recipe: Recipe, inputs: Inputs) -> Made:
+    """Encodes, selects, filters, normalises and blends.
+
+    Source: the Qwen3-VL x Z-Image research.
+
+    Raises:
+        ValueError: A layer that the model lacks, nothing left by the filter, and whatever else
+            only the model's answer shows.
+    """
+    states = model.encode(
+        recipe.text,
+        inputs.images or None,
+        video=inputs.video,
+        fps=inputs.fps,
+        min_pixels=recipe.min_pixels,
+        max_pixels=recipe.max_pixels,
+        target=recipe.target,
+        template=recipe.template,
+        system=recipe.system,
+        edit=recipe.edit,
+    )
+    choice = choose_layers(states, recipe.layers, recipe.combine, recipe.final_norm)
+    tokens = gate(states, recipe.layers, recipe.combine, recipe.final_norm)
+    kept = made = filter_tokens(tokens, keep=recipe.roles)
+    reference = normalized = stats = None
+    wants_stats = recipe.normalize != "none"
+    if recipe.alpha is not None or (wants_stats and inputs.stats is None):
+        reference = encode_reference(model, recipe)
+    if wants_stats:
+        stats = inputs.stats or measure_stats(reference)
+        made = normalized = normalize(
+            kept, stats, recipe.normalize, clip_sigma=recipe.clip_sigma, weight=recipe.weight
+        )
+    if recipe.alpha is not None:
+        made = blend(made, reference, recipe.alpha, recipe.blend, recipe.schedule)
+    return Made(made, states, choice, kept, normalized, reference, stats)
+
+
+def gate(states: HiddenStates, layers: str, combine: str | None, final_norm: bool | None) -> Tokens:
+    """The chosen layers of what the target sees, in float32 as every conditioning is."""
+    tokens = select_layers(states, layers, combine, final_norm)
+    return Tokens(tokens.states.to("cpu", torch.float32), tokens.token_map)
+
+
+def encode_reference(model: VLM, recipe: Recipe) -> Tokens:
+    """The text alone, as the target's own encoder would see it."""
+    words = recipe.text if recipe.reference is None else recipe.reference
+    states = model.encode(
+        words, target=recipe.target, template=recipe.template, system=recipe.system
+    )
+    combine = None if recipe.reference_layers == "auto" else recipe.combine
+    return gate(states, recipe.reference_layers, combine, recipe.final_norm)
+
+
+def notes_of(recipe: Recipe, model: str, dtype: str) -> dict[str, Any]:
+    """Notes for the file: how it was made, without places on this machine.
+
+    Args:
+        recipe: What was made.
+        model: The model's name.
+        dtype: As it was asked for.
+    """
+    notes = asdict(recipe)
+    images = [Path(file).name for file in notes.pop("image")]
+    for key in ("video", "stats"):
+        notes[key] = notes[key] and Path(notes[key]).name
+    return {**notes, "dtype": dtype, "model": model, "images": images}
+
+
+@functools.lru_cache
+def _check_spelling(layers: str, combine: str | None) -> None:
+    if layers.strip() != "auto":
+        parse_layers(layers, MOST_LAYERS, combine)
