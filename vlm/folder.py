@@ -6,7 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .families import Family
+
 INDEX = "model.safetensors.index.json"
+UNBUILDABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+SHARDS = "model-?????-of-?????.safetensors"
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -45,6 +49,39 @@ def read_config(path: Path) -> dict[str, Any]:
     return read_json(file)
 
 
+def build_config(config: dict[str, Any], family: Family, where: Path) -> Any:
+    """The content of config.json as transformers' own object.
+
+    Args:
+        config: The content.
+        family: The family it names.
+        where: Whose it is, for the message.
+
+    Raises:
+        ValueError: transformers refuses a value, or is too old for the family.
+    """
+    import transformers
+    from huggingface_hub.errors import StrictDataclassError
+
+    if not hasattr(transformers, family.architecture):
+        raise ValueError(
+            f"transformers {transformers.__version__} has no {family.architecture}. "
+            "Install transformers 4.57 or newer."
+        )
+    try:
+        return transformers.AutoConfig.for_model(**config)
+    except (*UNBUILDABLE, StrictDataclassError) as error:
+        raise unbuildable(where, error) from error
+
+
+def unbuildable(where: Path, error: Exception) -> ValueError:
+    """What is said of a config.json that transformers cannot build a model from."""
+    return ValueError(
+        f"No model can be built from the config.json of {where}: transformers says {error!r}. "
+        "Download config.json again."
+    )
+
+
 def check_tokenizer(path: Path) -> None:
     """Checks that a folder has tokenizer files that can be parsed.
 
@@ -70,30 +107,43 @@ def weight_files(path: Path) -> list[Path]:
 
     Raises:
         FileNotFoundError: There are none, or the index names one that is not there.
-        ValueError: A damaged index, or one that points outside the folder.
+        ValueError: A damaged index, one that points outside the folder, or a shard too many.
     """
     index = path / INDEX
-    names = ["model.safetensors"]
+    shards = sorted(file.name for file in path.glob(SHARDS))
     if index.is_file():
-        listed = read_json(index).get("weight_map")
-        names = set(listed.values()) if isinstance(listed, dict) else set()
-        if not names or not all(isinstance(name, str) for name in names):
-            raise ValueError(f"{index} lists no files. Download it again.")
-        names = sorted(names)
-        outside = [name for name in names if Path(name).name != name or "\\" in name]
-        if outside:
+        names = _names_in(index)
+        strange = [name for name in shards if name not in names]
+        if strange:
             raise ValueError(
-                f"{index} names {outside[0]!r}, expected files of the same folder. "
-                "Download it again from the model's own repository."
+                f"{path} holds {strange[0]}, which {INDEX} does not name. Files of different "
+                "downloads were mixed; download the folder again."
             )
-    files = [path / name for name in names]
-    missing = [file.name for file in files if not file.is_file()]
+    else:
+        alone = shards and not (path / "model.safetensors").is_file()
+        names = [INDEX if alone else "model.safetensors"]
+    missing = [name for name in names if not (path / name).is_file()]
     if missing:
         raise FileNotFoundError(
             f"{path} lacks {', '.join(missing)}. Download the missing files of the model; weights "
             "are read as safetensors only."
         )
-    return files
+    return [path / name for name in names]
+
+
+def _names_in(index: Path) -> list[str]:
+    """Names of the files that an index lists."""
+    listed = read_json(index).get("weight_map")
+    names = set(listed.values()) if isinstance(listed, dict) else set()
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{index} lists no files. Download it again.")
+    outside = [name for name in sorted(names) if Path(name).name != name or "\\" in name]
+    if outside:
+        raise ValueError(
+            f"{index} names {outside[0]!r}, expected files of the same folder. "
+            "Download it again from the model's own repository."
+        )
+    return sorted(names)
 
 
 def check_weights(path: Path) -> None:
@@ -103,14 +153,22 @@ def check_weights(path: Path) -> None:
         FileNotFoundError: A file is missing.
         ValueError: A file is cut short or is not safetensors.
     """
+    for file in weight_files(path):
+        open_whole(file)
+
+
+def open_whole(file: Path) -> Any:
+    """Maps a safetensors file; only its header is read.
+
+    Raises:
+        ValueError: It is cut short or is not safetensors.
+    """
     from safetensors import SafetensorError, safe_open
 
-    for file in weight_files(path):
-        try:
-            with safe_open(file, framework="pt"):
-                pass
-        except (SafetensorError, OSError) as error:
-            raise ValueError(
-                f"{file} is not a whole safetensors file ({error}). The download was cut short; "
-                "download it again."
-            ) from error
+    try:
+        return safe_open(file, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{file} is not a whole safetensors file ({error}). The download was cut short; "
+            "download it again."
+        ) from error

@@ -21,6 +21,8 @@ class Host:
         hold_device: Where hidden states are kept between requests.
         cache_device: Where the prefix cache is kept.
         patcher: What ComfyUI's caches recognise a model by; None outside ComfyUI.
+        patches: What is put on the weights while they run, by a name that changes with it; None =
+            something that no cache on disk can know.
         keyframes: Options that the conditioning of each version of the weights carries; more than
             one where a schedule changes the weights along the sampling.
     """
@@ -28,6 +30,7 @@ class Host:
     hold_device = torch.device("cpu")
     cache_device = torch.device("cpu")
     patcher: Any = None
+    patches: str | None = ""
     keyframes: Sequence[dict[str, Any]] = ({},)
 
     def attach(self, backbone: Backbone) -> None:

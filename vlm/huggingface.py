@@ -8,6 +8,7 @@ import torch
 
 from .backbone import TEXT, VISION, Backbone, LayerCache
 from .families import Family
+from .fp8 import ScaledLinear
 from .patch_embed import PatchEmbed
 
 
@@ -132,3 +133,9 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
     def norm(self, hidden: torch.Tensor) -> torch.Tensor:
         """The final norm."""
         return self.text.norm(hidden)
+
+    def converted_bytes(self, part: str) -> int:
+        """Bytes of the largest fp8 weight of a part in the residual stream's dtype."""
+        layers = (self.visual if part == VISION else self.text).modules()
+        sizes = (layer.weight.numel() for layer in layers if isinstance(layer, ScaledLinear))
+        return max(sizes, default=0) * self.dtype.itemsize

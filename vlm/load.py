@@ -1,19 +1,27 @@
-"""Loading a VLM from a folder in Hugging Face layout, with every part checked first."""
+"""Loading a VLM from a folder in Hugging Face layout or from one file, every part checked first."""
 
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from . import single_file
+from .checkpoint import Checkpoint, load_model
+from .disk_cache import DiskCache
 from .families import Family, family_of
-from .folder import check_tokenizer, check_weights, read_config
+from .folder import build_config, check_tokenizer, check_weights, read_config, weight_files
+from .gguf import gguf_message, is_gguf
 from .host import Host
 from .huggingface import HuggingFaceBackbone
 from .model import VLM
+from .quantized import check_quantize, load_quantized
+from .tensor_names import find_family
 from .tokenizer import Tokenizer
-from .visuals import read_visual_rules
+from .visuals import VisualRules, read_visual_rules
 
 DTYPES = {
     "float32": torch.float32,
@@ -32,27 +40,44 @@ def load(
     family: str = "qwen3_vl",
     host: Host | None = None,
     prefix_cache_mb: float = 1024,
+    tokenizer: str | Path | None = None,
+    config: dict[str, Any] | None = None,
+    quantize: str | None = None,
+    disk_cache: DiskCache | None = None,
 ) -> VLM:
     """Loads a VLM.
 
     Args:
-        folder: A folder with config.json, tokenizer and safetensors; or "tiny", the built-in
-            random model (see `vlm.tiny`).
-        device: Where the weights go.
-        dtype: `float32`, `bfloat16`, `float16` or a torch dtype; `auto` = as in the files.
+        folder: A folder with config.json, tokenizer and safetensors; a .safetensors file with all
+            of a model, as ComfyUI's text encoders are; or "tiny", the built-in random model (see
+            `vlm.tiny`).
+        device: Where the weights go. On the CPU they stay pages of the files as long as their
+            dtype is the one asked for: leave the files as they are while the model is in use.
+        dtype: `float32`, `bfloat16`, `float16` or a torch dtype; `auto` = as config.json says, or
+            else as in the files; bfloat16 for fp8. Weights that are fp8 in the files stay fp8,
+            and this is what they are computed in.
         width: Of the tiny model, default 64.
         layers: Decoder layers of the tiny model, default 36.
         family: `model_type` of the tiny model.
         host: Who moves the weights and shows progress; None = they stay on `device`.
         prefix_cache_mb: Bound of the prefix cache, MB (2**20 bytes).
+        tokenizer: A folder with the tokenizer; None = the model's folder, or that of the file.
+        config: Content of config.json; None = the folder's. For a file: NAME.json beside it, a
+            config.json beside it that names the family, or else that of the family's published
+            model of the same width.
+        quantize: `8-bit` or `4-bit` through bitsandbytes, for folders; None = as they are.
+        disk_cache: Keeps the layers asked for beyond this process; None = nothing is kept.
 
     Returns:
         The model, in eval mode, without its LM head.
 
     Raises:
-        FileNotFoundError: The folder or a part of it is missing.
-        ValueError: A family that is not run here, a damaged file, an unknown dtype.
+        FileNotFoundError: The folder, the file or a part of it is missing.
+        ValueError: A family that is not run here, a damaged file, an unknown dtype, bitsandbytes
+            asked for but not installed.
     """
+    to = _Target(torch_dtype(dtype), torch_device(device), check_quantize(quantize))
+    keep = {"host": host, "prefix_cache_mb": prefix_cache_mb, "disk_cache": disk_cache}
     if str(folder) == "tiny":
         from .tiny import write_tiny
 
@@ -60,28 +85,113 @@ def load(
             sizes = {"width": width, "layers": layers}
             given = {key: size for key, size in sizes.items() if size is not None}
             path = write_tiny(Path(place) / "tiny", family, **given)
-            return _load("tiny", path, device, dtype, host, prefix_cache_mb)
+            model = _load("tiny", _read_folder(path, tokenizer, config), to, keep)
+            for weight in model.backbone.parameters():  # the files go: no page may stay in use
+                weight.data = weight.data.clone()
+            return model
     if width is not None or layers is not None:
         raise ValueError('width and layers belong to the built-in model: load("tiny", ...).')
     path = Path(folder)
-    return _load(path.name, path, device, dtype, host, prefix_cache_mb)
+    if is_gguf(path):
+        raise ValueError(gguf_message(path.name))
+    if path.suffix == single_file.SUFFIX and not path.is_dir():
+        return _load(path.stem, _read_file(path, tokenizer, config), to, keep)
+    return _load(path.name, _read_folder(path, tokenizer, config), to, keep)
 
 
-def _load(name, path: Path, device, dtype, host, prefix_cache_mb) -> VLM:
-    config = read_config(path)
+@dataclass(frozen=True)
+class _Target:
+    """As what and where the weights are wanted."""
+
+    dtype: str | torch.dtype
+    device: torch.device
+    quantize: str | None
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What there is; everything but the weights is read.
+
+    Without `files` it is a folder that was saved quantised; `built` is `config` as transformers'
+    own object.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    built: Any
+    family: Family
+    tokenizer: Tokenizer
+    rules: VisualRules
+    files: Checkpoint | None
+
+
+def _read_folder(path: Path, tokenizer: str | Path | None, config: dict | None) -> _Source:
+    config = config or read_config(path)
     family = family_of(config.get("model_type"), f"{path}")
-    check_tokenizer(path)
-    tokenizer = Tokenizer(path)
+    built = build_config(config, family, path)
+    reads = _read_tokenizer(path if tokenizer is None else tokenizer)
     rules = read_visual_rules(path, config)
     check_weights(path)
-    model = _load_weights(path, family, torch_dtype(dtype), torch_device(device))
-    backbone = HuggingFaceBackbone(model, family)
-    if tokenizer.size > backbone.vocabulary:
+    quantised = bool(config.get("quantization_config"))
+    files = None if quantised else Checkpoint(path, weight_files(path))
+    return _Source(path, config, built, family, reads, rules, files)
+
+
+def _read_file(path: Path, tokenizer: str | Path | None, config: dict | None) -> _Source:
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}. Name a .safetensors file with a VLM.")
+    files = Checkpoint(path, [path])
+    family = find_family(files.names, f"{path}")
+    config = config or single_file.config_beside(path, family)
+    config = config or single_file.published_config(files, family)
+    if config.get("model_type") != family.model_type:
         raise ValueError(
-            f"The tokenizer in {path} has {tokenizer.size} tokens, the weights know "
-            f"{backbone.vocabulary}. They belong to different models; download the folder again."
+            f"The config.json for {path} says {config.get('model_type')!r}, its tensors are those "
+            f"of {family.title} ({family.model_type}). Take the config.json of the same model, or "
+            "none."
         )
-    return VLM(name, family, tokenizer, rules, backbone, host, prefix_cache_mb)
+    built = build_config(config, family, path)
+    place = single_file.tokenizer_beside(path) if tokenizer is None else tokenizer
+    # The folder's own template may be that of another model with the same tokenizer.
+    reads = _read_tokenizer(place, family.chat_template)
+    rules = single_file.published_rules(config, family)
+    return _Source(path, config, built, family, reads, rules, files)
+
+
+def _read_tokenizer(folder: str | Path, chat_template: str | None = None) -> Tokenizer:
+    check_tokenizer(Path(folder))
+    return Tokenizer(folder, chat_template)
+
+
+def _load(name: str, source: _Source, to: _Target, keep: dict[str, Any]) -> VLM:
+    path, family = source.path, source.family
+    if to.quantize is not None and path.is_file():
+        raise ValueError(
+            f"{path} is a single file; quantize is for folders in Hugging Face layout. Set it to "
+            "none, or load the file with Load CLIP and connect VLM From CLIP."
+        )
+    if source.files is None or to.quantize is not None:
+        model = load_quantized(path, source.built, family, to.quantize, to.dtype, to.device)
+    else:
+        dtype = _own_dtype(source.config, source.files) if to.dtype == "auto" else to.dtype
+        model = load_model(source.files, source.built, family, dtype, to.device)
+    backbone = HuggingFaceBackbone(model, family)
+    if source.tokenizer.size > backbone.vocabulary:
+        raise ValueError(
+            f"The tokenizer for {path} has {source.tokenizer.size} tokens, the weights know "
+            f"{backbone.vocabulary}. They belong to different models; download both again."
+        )
+    source.tokenizer.id_of(family.image_token)  # says so where it is that of a text-only model
+    return VLM(name, family, source.tokenizer, source.rules, backbone, **keep)
+
+
+def _own_dtype(config: dict[str, Any], files: Checkpoint) -> torch.dtype:
+    """The dtype that config.json names, as transformers reads it, or else that of the files."""
+    said = [part.get(key) for part in (config, config.get("text_config") or {})
+            for key in ("dtype", "torch_dtype")]  # fmt: skip
+    if files.has_fp8:
+        return torch.bfloat16
+    return next((DTYPES[one] for one in said if one in DTYPES), files.own_dtype())
 
 
 def torch_dtype(dtype: str | torch.dtype) -> str | torch.dtype:
@@ -111,50 +221,3 @@ def torch_device(device: str | torch.device) -> torch.device:
             f"There is no device {str(device)!r} here. Choose cpu, or cuda where torch finds a GPU."
         ) from error
     return found
-
-
-def _load_weights(
-    path: Path, family: Family, dtype: str | torch.dtype, device: torch.device
-) -> torch.nn.Module:
-    import transformers
-
-    architecture = getattr(transformers, family.architecture, None)
-    if architecture is None:
-        raise ValueError(
-            f"transformers {transformers.__version__} has no {family.architecture}. "
-            "Install transformers 4.57 or newer."
-        )
-    try:
-        model, info = architecture.from_pretrained(
-            str(path),
-            dtype=dtype,
-            attn_implementation="sdpa",
-            local_files_only=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # reported below, by name
-        )
-    except (OSError, RuntimeError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"The weights in {path} do not fit its config.json: transformers says {error}. "
-            "Download the folder of the model again."
-        ) from error
-    _check_complete(path, family, info)
-    return model.model.eval().requires_grad_(False).to(device)
-
-
-def _check_complete(path: Path, family: Family, info: dict) -> None:
-    """Refuses a model of which anything was made up; the LM head is never run and may lack."""
-    missing = sorted(key for key in info["missing_keys"] if not key.startswith("lm_head"))
-    if missing:
-        raise ValueError(
-            f"The weights in {path} lack {len(missing)} tensors of {family.title}, the first is "
-            f"{missing[0]}. Download the files of the model again."
-        )
-    mismatched = sorted(info["mismatched_keys"])
-    if mismatched:
-        # transformers 4.57 gives names, 5.x the two sizes as well.
-        first = mismatched[0] if isinstance(mismatched[0], str) else mismatched[0][0]
-        raise ValueError(
-            f"In {path} {len(mismatched)} tensors have another size than config.json says, the "
-            f"first is {first}. Files of different models were mixed; download the folder again."
-        )

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from .backbone import Backbone
 from .families import Family
+from .fingerprint import fingerprint
 from .hidden_states import HiddenStates
 from .host import Host
+from .padding import AUTO, NONE, choose_padding
 from .prefix_cache import PrefixCache
 from .prompt import Prompt, build_prompt, render
+from .recall import Recall
 from .run import Run
 from .targets import Target, find_target
 from .templates import Template, find_template
 from .tokenizer import Tokenizer
 from .visuals import Visual, VisualRules, see_images, see_video
+
+if TYPE_CHECKING:
+    from .disk_cache import DiskCache
 
 
 class VLM:
@@ -42,6 +49,7 @@ class VLM:
         *,
         see: Callable[..., list[Visual]] = see_images,
         layer: int | None = None,
+        disk_cache: DiskCache | None = None,
     ):
         """Puts the parts together; `vlm.load` reads them from a folder.
 
@@ -55,6 +63,7 @@ class VLM:
             prefix_cache_mb: Bound of the prefix cache, MB (2**20 bytes).
             see: Turns pictures into what the vision tower takes, as `visuals.see_images` does.
             layer: Layer (without final norm) that a person chose instead of a target's single one.
+            disk_cache: Keeps the layers asked for beyond this process; None = nothing is kept.
         """
         self.name = name
         self.family = family
@@ -65,6 +74,7 @@ class VLM:
         self.prefix_cache = PrefixCache(prefix_cache_mb)
         self._see_images = see
         self._layer = layer
+        self._disk_cache = disk_cache
         self.host.attach(backbone)
 
     @property
@@ -92,6 +102,7 @@ class VLM:
         max_pixels: int | None = None,
         depth: int | None = None,
         keep_mb: float = 512,
+        padding: str = AUTO,
     ) -> HiddenStates | list[HiddenStates]:
         """Prepares the hidden states of a prompt; layers run when they are asked for.
 
@@ -111,6 +122,8 @@ class VLM:
             max_pixels: Most pixels, likewise.
             depth: Layer index to run to at once, in -L..L-1; None = nothing runs yet.
             keep_mb: Bound in MB (2**20 bytes) under which every layer passed is kept.
+            padding: `auto` = as the target was trained; `left` = pad tokens in front, to the
+                template's length or 512; `none` = no pad token anywhere.
 
         Returns:
             Hidden states, or a list of them in the order of several texts.
@@ -122,6 +135,9 @@ class VLM:
         """
         goal = self._goal(target)
         layout = find_template(template or goal.template)
+        pad = choose_padding(padding, layout.padding, goal.pad_side)
+        if padding == NONE:
+            goal = replace(goal, pad_to=0)
         visuals = self._see(images, video, fps, (min_pixels, max_pixels), layout, goal)
         states = []
         for one in [text] if isinstance(text, str) else _several(text):
@@ -137,7 +153,7 @@ class VLM:
                 visuals=visuals,
                 family=self.family,
             )
-            prompt = build_prompt(pieces, self.tokenizer, self.family, visuals, goal)
+            prompt = build_prompt(pieces, self.tokenizer, self.family, visuals, goal, pad)
             states.append(self._states(prompt, goal, keep_mb))
             if depth is not None:
                 for each in states[-1].keyframes:
@@ -200,7 +216,19 @@ class VLM:
             states: Of this model.
             wanted: Missing layer indices, ascending, origin 0.
         """
-        Run(self, states, wanted).go()
+        missing = wanted if self._recall is None else self._recall.fetch(states, wanted)
+        if not missing:
+            return
+        Run(self, states, missing).go()
+        if self._recall is not None:
+            self._recall.store(states, missing)
+
+    @cached_property
+    def _recall(self) -> Recall | None:
+        """What of this model is on disk; None where nothing is kept."""
+        if self._disk_cache is None or self.host.patches is None:
+            return None
+        return Recall(self._disk_cache, fingerprint(self.backbone, self.host.patches))
 
 
 def _several(texts: Any) -> list[Any]:

@@ -113,7 +113,7 @@ class Tokenizer:
                 add_generation_prompt=True,
                 add_vision_id=number_images,
             )
-        except TemplateError as error:
+        except (TemplateError, TypeError) as error:  # TypeError: one for text alone
             raise ValueError(f"The model's chat template cannot be used ({error}).") from error
         if TEXT_SLOT not in rendered or (system and SYSTEM_SLOT not in rendered):
             raise ValueError(

@@ -1,7 +1,9 @@
 """Shared by the tests of the library's core: tiny models, and Hugging Face's own as the oracle."""
 
 import json
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,9 @@ from PIL import Image
 import vlm
 from vlm.host import Host
 from vlm.tiny import write_tiny
+
+# Helpers lie beside the tests and are imported by their names.
+sys.path.insert(0, str(Path(__file__).parent))
 
 # Models this small run slower on several threads than on one, by far on a busy machine.
 torch.set_num_threads(1)

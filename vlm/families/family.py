@@ -10,6 +10,30 @@ import torch
 
 
 @dataclass(frozen=True)
+class Published:
+    """What the config.json files of a family's published models say and tensors do not tell.
+
+    Attributes:
+        sizes: Name and decoder layers of each published model, by the width of its language model.
+        text: Settings of the language model.
+        text_nested: They stand in `text_config`; else at the top of config.json.
+        head_dim: Width of one attention head of the language model.
+        vision: Settings of every vision tower.
+        towers: Settings of a vision tower by its width.
+        preprocessor: Content of preprocessor_config.json where it differs from the family's
+            defaults.
+    """
+
+    sizes: dict[int, tuple[str, int]]
+    text: dict[str, Any]
+    text_nested: bool
+    head_dim: int
+    vision: dict[str, Any]
+    towers: dict[int, dict[str, Any]]
+    preprocessor: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Family:
     """A family of VLMs that share an architecture, a tokenizer layout and a processor.
 
@@ -29,6 +53,8 @@ class Family:
             DeepStack level.
         chat_template: Jinja chat template for files that come without one.
         sees: False where it has no vision tower.
+        published: Its published models, for files that come without a config.json; None = such
+            files are not loaded.
     """
 
     title: str
@@ -39,6 +65,7 @@ class Family:
     video_time_step: Callable[[float, Any], float] = lambda seconds, vision: 1.0
     timed_frames: bool = False
     sees: bool = True
+    published: Published | None = None
     vision_start: str = "<|vision_start|>"
     vision_end: str = "<|vision_end|>"
     image_token: str = "<|image_pad|>"

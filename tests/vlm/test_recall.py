@@ -1,0 +1,109 @@
+"""Hidden states from disk: the same numbers without running, for the same content and no other."""
+
+import pytest
+import torch
+
+import vlm
+from vlm.disk_cache import DiskCache
+from vlm.host import Host
+
+TEXT = "a red house by the river"
+
+
+@pytest.fixture
+def load(tmp_path, tiny_folder):
+    """Loads the model anew, as another process would, on a cache of its own per name."""
+
+    def _load(name="cache", limit_mb=64, **options):
+        cache = DiskCache(tmp_path / name, limit_mb)
+        return vlm.load(tiny_folder(), disk_cache=cache, **options)
+
+    return _load
+
+
+@pytest.fixture
+def layers_run(monkeypatch):
+    """Decoder layers that ran, counted."""
+    from vlm.huggingface import HuggingFaceBackbone
+
+    ran = []
+    run_layer = HuggingFaceBackbone.run_layer
+
+    def counted(self, layer, *args):
+        ran.append(layer)
+        return run_layer(self, layer, *args)
+
+    monkeypatch.setattr(HuggingFaceBackbone, "run_layer", counted)
+    return ran
+
+
+def test_the_second_process_runs_nothing(load, picture, layers_run):
+    images = [picture(90, 150, 1)]
+    model = load()
+    first = model.encode(TEXT, images, target="krea2")
+    first.reach_target()
+    want = vlm.select_layers(first).states
+    last, raw = (first.layer(-1, final_norm=norm) for norm in (True, False))
+    layers_run.clear()
+    model = load()
+    again = model.encode(TEXT, images, target="krea2")
+    again.reach_target()
+    assert torch.equal(vlm.select_layers(again).states, want)
+    assert torch.equal(again.layer(-1), last)
+    assert torch.equal(again.layer(-1, final_norm=False), raw)
+    assert layers_run == []
+
+
+def test_a_deeper_layer_goes_on_from_what_was_found(load, picture, layers_run, err):
+    images = [picture(64, 64, 2)]
+    load().encode(TEXT, images, depth=20)
+    layers_run.clear()
+    model = load()
+    states = model.encode(TEXT, images, depth=20)
+    assert layers_run == []
+    deeper = states.layer(30)
+    assert layers_run == list(range(20, 30))
+    alone = vlm.load("tiny")
+    assert err(deeper, alone.encode(TEXT, images, depth=30).layer(30)) < 1e-5
+
+
+def test_other_content_runs(load, picture, layers_run):
+    model = load()
+    model.encode(TEXT, [picture(64, 64, 2)], depth=8)
+    for text, image, options in (
+        (TEXT + "!", picture(64, 64, 2), {}),
+        (TEXT, picture(64, 64, 3), {}),
+        (TEXT, picture(64, 64, 2), {"target": "krea2"}),
+        (TEXT, picture(64, 64, 2), {"system": "Be brief."}),
+    ):
+        layers_run.clear()
+        load().encode(text, [image], depth=8, **options)
+        assert layers_run == list(range(8)), (text, options)
+    layers_run.clear()
+    load(dtype="bfloat16").encode(TEXT, [picture(64, 64, 2)], depth=8)
+    assert layers_run == list(range(8))
+
+
+def test_the_folder_can_be_deleted_at_any_time(load, tmp_path, layers_run):
+    import shutil
+
+    model = load()
+    model.encode(TEXT, depth=4)
+    shutil.rmtree(tmp_path / "cache")
+    layers_run.clear()
+    model.encode(TEXT, depth=4)
+    assert layers_run == [0, 1, 2, 3]
+    layers_run.clear()
+    load().encode(TEXT, depth=4)
+    assert layers_run == []
+
+
+def test_weights_that_no_name_describes_are_not_kept(load, tmp_path, layers_run):
+    class Hooked(Host):
+        patches = None
+
+    model = load(host=Hooked())
+    model.encode(TEXT, depth=4)
+    model.encode(TEXT, depth=4)
+    assert len(layers_run) == 8
+    assert not any((tmp_path / "cache").glob("*.safetensors"))

@@ -1,0 +1,60 @@
+"""The header of a safetensors file: names, dtypes and shapes, without touching a weight."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+LARGEST = 100_000_000  # bytes of a header; the format's own limit
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor as the header tells it.
+
+    Attributes:
+        dtype: The format's own name, such as `BF16` or `F8_E4M3`.
+        shape: Its shape.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself.
+
+    Attributes:
+        entries: Tensors by name.
+        metadata: Its `__metadata__`.
+    """
+
+    entries: dict[str, Entry]
+    metadata: dict[str, str]
+
+
+def read_header(file: Path) -> Header:
+    """Reads the header alone: eight bytes of length, then JSON.
+
+    Source: the format's description in the safetensors repository.
+
+    Raises:
+        ValueError: Not a safetensors file.
+    """
+    try:
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > min(LARGEST, os.fstat(stream.fileno()).st_size):
+                raise ValueError("no header")
+            content = json.loads(stream.read(length))
+        metadata = content.pop("__metadata__", None) or {}
+        entries = {name: Entry(one["dtype"], tuple(one["shape"])) for name, one in content.items()}
+    except (OSError, struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{file} is not a whole safetensors file ({error}). Download it again."
+        ) from error
+    return Header(entries, metadata)
