@@ -97,6 +97,29 @@ class ComfyHost(_ManagedHost):
         )
 
 
+class Placed:
+    """A small module, such as a connector, under ComfyUI's memory management.
+
+    Attributes:
+        patcher: What ComfyUI's caches recognise a model by.
+    """
+
+    def __init__(self, module: torch.nn.Module):
+        """Takes a module on the CPU."""
+        self.patcher = comfy.model_patcher.ModelPatcher(
+            module,
+            load_device=management.text_encoder_device(),
+            offload_device=management.text_encoder_offload_device(),
+        )
+
+    def bring(self, memory_bytes: int) -> None:
+        """Has ComfyUI bring the module whole, and make room for its run."""
+        management.throw_exception_if_processing_interrupted()
+        management.load_models_gpu(
+            [self.patcher], memory_required=memory_bytes, force_full_load=True
+        )
+
+
 class ClipHost(_ManagedHost):
     """Runs the text encoder inside a CLIP where ComfyUI itself would run it."""
 
@@ -105,6 +128,10 @@ class ClipHost(_ManagedHost):
         super().__init__(clip.patcher.load_device)
         self.patcher = clip.patcher
         hooks = clip.patcher.forced_hooks
+        if hooks is not None:
+            self.patches = None
+        elif clip.patcher.patches:
+            self.patches = str(clip.patcher.patches_uuid)
         self._hooks = hooks if clip.use_clip_schedule else None
         if self._hooks is None:
             self.keyframes = [clip.add_hooks_to_dict({})]

@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from ..vlm.entries import Entry, write_entries
 from ..vlm.hidden_states import HiddenStates as HeldStates
 from ..vlm.model import VLM
+from ..vlm.padding import PADDINGS
 from ..vlm.select import COMBINES, choose_layers, parse_layers, select_layers
 from ..vlm.targets import TARGETS
 from ..vlm.templates import TEMPLATES
@@ -137,6 +138,16 @@ class VLMEncode(io.ComfyNode):
                     tooltip="Layer to run to at once: a layer index such as -2 or 20. auto = as "
                     "deep as the target reads (neutral). A gate that asks deeper runs the rest.",
                 ),
+                io.Combo.Input(
+                    "padding",
+                    options=list(PADDINGS),
+                    default=AUTO,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Pad tokens around the prompt. auto = as the target was trained "
+                    "(neutral; klein pads on the right, the X2I templates for FLUX.1 on the left); "
+                    "none = no pad tokens; left = in front, to the template's length or 512.",
+                ),
             ],
             outputs=[
                 HiddenStates.Output(
@@ -168,6 +179,7 @@ class VLMEncode(io.ComfyNode):
         min_pixels: int = 0,
         max_pixels: int = 0,
         depth: str = AUTO,
+        padding: str = AUTO,
     ) -> io.NodeOutput:
         """Encodes to the depth that the target needs."""
         need(model, VLM, "model on VLM Encode")
@@ -183,14 +195,13 @@ class VLMEncode(io.ComfyNode):
             fps=fps,
             min_pixels=min_pixels or None,
             max_pixels=max_pixels or None,
-        )
-        deepest = (
-            states.target.depth(states.num_layers, states.has_images)
-            if depth.strip() == AUTO
-            else int(depth)
+            padding=padding,
         )
         for each in states.keyframes:
-            each.reach(deepest)
+            if depth.strip() == AUTO:
+                each.reach_target()
+            else:
+                each.reach(int(depth))
         roles = count_roles(states.token_map)
         reused = f", {states.reused_tokens} reused" if states.reused_tokens else ""
         line = (

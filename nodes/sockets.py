@@ -4,18 +4,40 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..vlm.connector import Connector as LoadedConnector
 from ..vlm.hidden_states import HiddenStates as HeldStates
 from ..vlm.model import VLM
 from ..vlm.stats import Stats as Reference
+from .devices import Placed
 
 Model = io.Custom("VLMC_MODEL")
 HiddenStates = io.Custom("VLMC_HIDDEN_STATES")
 Stats = io.Custom("VLMC_STATS")
+Connector = io.Custom("VLMC_CONNECTOR")
 
 
 def tokens_template() -> io.MatchType.Template:
     """Hidden states or CONDITIONING in, the same kind out."""
     return io.MatchType.Template("tokens", allowed_types=[HiddenStates, io.Conditioning])
+
+
+class PlacedConnector:
+    """What the connector socket carries: a connector and who moves its weights."""
+
+    def __init__(self, connector: LoadedConnector):
+        """Puts the connector under ComfyUI's memory management."""
+        self.connector = connector
+        self._placed = Placed(connector.module)
+
+    @property
+    def patcher(self) -> Any:
+        """What ComfyUI's caches recognise a model by."""
+        return self._placed.patcher
+
+    def bring(self, tokens: int) -> LoadedConnector:
+        """The connector where it runs, with room for so many tokens."""
+        self._placed.bring(self.connector.run_bytes(tokens))
+        return self.connector
 
 
 def need(value: Any, kind: type, socket: str) -> None:
@@ -34,7 +56,8 @@ def need(value: Any, kind: type, socket: str) -> None:
 
 
 _WORDS = {
-    VLM: ("a VLM", "VLM Loader"),
+    VLM: ("a VLM", "VLM Loader or VLM From CLIP"),
     HeldStates: ("hidden states", "VLM Encode Image/Text"),
     Reference: ("reference statistics", "VLM Reference Statistics"),
+    PlacedConnector: ("a connector", "VLM Connector Loader"),
 }

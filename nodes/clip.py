@@ -1,0 +1,153 @@
+"""VLM From CLIP: the text encoder that Load CLIP loaded, as a VLM."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from comfy.ldm.modules.attention import optimized_attention_for_device
+from comfy.text_encoders.qwen_vl import process_qwen2vl_images
+from comfy_api.latest import io
+
+from ..vlm.images import PixelRules
+from ..vlm.model import VLM
+from ..vlm.native import NativeBackbone
+from ..vlm.native_visuals import native_rules, see_natively
+from ..vlm.tokenizer import Tokenizer
+from ..vlm.visuals import see_images
+from .devices import ClipHost
+from .disk import disk_cache, disk_cache_input
+from .shown import shown
+from .sockets import Model
+
+HUGGING_FACE, COMFYUI = "huggingface", "comfyui"
+
+
+def _attention(device: torch.device) -> Any:
+    """The attention that ComfyUI's text encoders choose for themselves."""
+    return optimized_attention_for_device(device, mask=True, small_input=True)
+
+
+def _patches(
+    picture: torch.Tensor, rules: PixelRules, least: int | None, most: int | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """ComfyUI's own preprocessing of a picture."""
+    budget = {"min_pixels": least, "max_pixels": most}
+    return process_qwen2vl_images(
+        picture,
+        patch_size=rules.patch,
+        temporal_patch_size=rules.temporal,
+        merge_size=rules.merge,
+        image_mean=list(rules.mean),
+        image_std=list(rules.std),
+        **{name: pixels for name, pixels in budget.items() if pixels is not None},
+    )
+
+
+def vlm_from_clip(
+    clip: Any, preprocessing: str, prefix_cache_mb: float, disk_cache_mb: int = 0
+) -> VLM:
+    """A VLM around the text encoder of a CLIP, which stays as it is.
+
+    Raises:
+        ValueError: A text encoder that this pack cannot run.
+    """
+    encoder = _encoder(clip.cond_stage_model)
+    host = ClipHost(clip)
+    backbone = NativeBackbone(encoder.transformer, host.device, _attention)
+    family = backbone.family
+    tokenizer = getattr(clip.tokenizer, clip.tokenizer.clip).tokenizer
+    return VLM(
+        f"This CLIP ({family.title}, {backbone.width} wide)",
+        family,
+        Tokenizer(Path(tokenizer.name_or_path), family.chat_template),
+        native_rules(backbone.visual, family.model_type),
+        backbone,
+        host,
+        prefix_cache_mb,
+        see=see_natively(_patches) if preprocessing == COMFYUI else see_images,
+        layer=clip.layer_idx,
+        disk_cache=disk_cache(disk_cache_mb),
+    )
+
+
+def _encoder(stage: Any) -> Any:
+    """The one text encoder in a CLIP's model.
+
+    Raises:
+        ValueError: There are several, or one that is built another way.
+    """
+    encoder = getattr(stage, getattr(stage, "clip", ""), None)
+    if hasattr(encoder, "transformer"):
+        return encoder
+    raise ValueError(
+        f"This CLIP holds {type(stage).__name__}, not one Qwen text encoder. VLM From CLIP runs "
+        "Qwen3-VL and Qwen2.5-VL (text and pictures) and Qwen3 (text only): load such a file with "
+        "Load CLIP, for example qwen_2.5_vl_7b.safetensors with type qwen_image."
+    )
+
+
+class VLMFromCLIP(io.ComfyNode):
+    """Reuses the weights of a CLIP."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Sockets and widgets."""
+        return io.Schema(
+            node_id="VLMCFromCLIP",
+            display_name="VLM From CLIP",
+            category="VLM Conditioning/load",
+            description="The Qwen text encoder inside a CLIP as a VLM: no second copy of the "
+            "weights on disk or in memory. Qwen3-VL and Qwen2.5-VL read text and pictures, Qwen3 "
+            "text only. LoRA patches, hooks and CLIP Set Last Layer on the CLIP count.",
+            search_aliases=["VLM", "CLIP to VLM", "Load CLIP", "Qwen3-VL", "Qwen2.5-VL", "Qwen3"],
+            inputs=[
+                io.Clip.Input(
+                    "clip",
+                    tooltip="From Load CLIP: Qwen3-VL, Qwen2.5-VL or Qwen3, in any precision that "
+                    "Load CLIP takes. It can go to other nodes as well.",
+                ),
+                io.Combo.Input(
+                    "preprocessing",
+                    options=[HUGGING_FACE, COMFYUI],
+                    default=HUGGING_FACE,
+                    tooltip="How pictures are resized before the vision tower. huggingface = "
+                    "antialiased bicubic, as the model was trained (neutral); comfyui = bilinear, "
+                    "as ComfyUI's own text encode nodes do.",
+                ),
+                io.Int.Input(
+                    "prefix_cache_mb",
+                    default=1024,
+                    min=0,
+                    max=65536,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Memory in MB for pictures already seen: with the same pictures, a "
+                    "changed prompt then runs only its own tokens. 0 = keep nothing.",
+                ),
+                disk_cache_input(),
+            ],
+            outputs=[Model.Output(display_name="model", tooltip="The model, for VLM Encode.")],
+        )
+
+    @classmethod
+    def execute(
+        cls, clip: Any, preprocessing: str, prefix_cache_mb: int = 1024, disk_cache_mb: int = 0
+    ) -> io.NodeOutput:
+        """Wraps the CLIP; nothing is loaded or run."""
+        if clip is None:
+            raise ValueError(
+                "clip on VLM From CLIP is empty: the file has no text encoder. Connect Load CLIP."
+            )
+        model = vlm_from_clip(clip, preprocessing, prefix_cache_mb, disk_cache_mb)
+        backbone = model.backbone
+        eyes = "text and pictures" if model.family.sees else "text only"
+        line = (
+            f"{model.family.title} ({eyes}), {backbone.num_decoder_layers} layers, "
+            f"{backbone.width} wide, as Load CLIP holds it"
+        )
+        return shown(line, model)
+
+
+NODES = [VLMFromCLIP]

@@ -1,0 +1,29 @@
+"""The cache on disk that both loaders offer."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..vlm.disk_cache import DiskCache
+from . import folders
+
+
+def disk_cache_input() -> io.Input:
+    """Its widget."""
+    return io.Int.Input(
+        "disk_cache_mb",
+        default=0,
+        min=0,
+        max=1048576,
+        step=256,
+        optional=True,
+        advanced=True,
+        tooltip="Disk space in MB for prompts already encoded, kept beyond a restart in the user "
+        "folder under vlm_conditioning/cache, which can be deleted at any time. 0 = nothing is "
+        "kept (neutral).",
+    )
+
+
+def disk_cache(limit_mb: int) -> DiskCache | None:
+    """The cache of that size; None for 0."""
+    return DiskCache(folders.disk_cache_folder(), limit_mb) if limit_mb else None
