@@ -84,7 +84,7 @@ def _encoder(stage: Any) -> Any:
     raise ValueError(
         f"This CLIP holds {type(stage).__name__}, not one Qwen text encoder. VLM From CLIP runs "
         "Qwen3-VL and Qwen2.5-VL (text and pictures) and Qwen3 (text only): load such a file with "
-        "Load CLIP, for example qwen_2.5_vl_7b.safetensors with type qwen_image."
+        "Load CLIP, for example qwen_2.5_vl_7b_fp8_scaled.safetensors with type qwen_image."
     )
 
 

@@ -1,20 +1,24 @@
-"""VLM Loader: from a model folder to a VLM under ComfyUI's memory management."""
+"""VLM Loader: from a model folder or file to a VLM under ComfyUI's memory management."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..vlm.gguf import gguf_message, is_gguf
 from ..vlm.load import DTYPES, load
+from ..vlm.quantized import QUANTIZE
 from . import folders
 from .devices import DEVICES, ComfyHost
+from .disk import disk_cache, disk_cache_input
 from .shown import shown
 from .sockets import Model
 
 GIGABYTE = 1024**3
+NONE = "none"
 
 
 class VLMLoader(io.ComfyNode):
-    """Loads a VLM from a folder in Hugging Face layout."""
+    """Loads a VLM from a folder in Hugging Face layout or from one file."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -24,22 +28,25 @@ class VLMLoader(io.ComfyNode):
             display_name="VLM Loader",
             category="VLM Conditioning/load",
             description="Loads a vision-language model (Qwen2-VL, Qwen2.5-VL, Qwen3-VL) from a "
-            "folder in Hugging Face layout. ComfyUI moves its weights like any other model's.",
+            "folder in Hugging Face layout or from a single .safetensors file, fp8 included. "
+            "ComfyUI moves its weights like any other model's.",
             search_aliases=["VLM", "load VLM", "Qwen-VL", "Qwen3-VL", "vision language model"],
             inputs=[
                 io.Combo.Input(
                     "model",
                     options=folders.model_names(),
-                    tooltip="Model folder (config.json, tokenizer, safetensors) found up to two "
-                    "levels deep in models/VLM, models/vlm, models/LLM or models/text_encoders, "
-                    "and in the folders of extra_model_paths.yaml.",
+                    tooltip="Model folder (config.json, tokenizer, safetensors) or single "
+                    ".safetensors file of a Qwen-VL model, found up to two levels deep in "
+                    "models/VLM, models/vlm, models/LLM or models/text_encoders, and in the "
+                    "folders of extra_model_paths.yaml.",
                 ),
                 io.Combo.Input(
                     "dtype",
                     options=["auto", *DTYPES],
                     default="auto",
                     tooltip="Precision of weights and hidden states. auto = as in the files "
-                    "(neutral). float16 can overflow in Qwen models; bfloat16 does not.",
+                    "(neutral); fp8 files stay fp8 and are computed in bfloat16. float16 can "
+                    "overflow in Qwen models; bfloat16 does not.",
                 ),
                 io.Combo.Input(
                     "device",
@@ -57,18 +64,51 @@ class VLMLoader(io.ComfyNode):
                     tooltip="Memory in MB for pictures already seen: with the same pictures, a "
                     "changed prompt then runs only its own tokens. 0 = keep nothing.",
                 ),
+                io.Combo.Input(
+                    "quantize",
+                    options=[NONE, *QUANTIZE],
+                    default=NONE,
+                    optional=True,
+                    advanced=True,
+                    tooltip="8-bit or 4-bit weights of the language model through bitsandbytes, "
+                    "which must be installed; model folders only. none = as they are (neutral).",
+                ),
+                disk_cache_input(),
             ],
             outputs=[Model.Output(display_name="model", tooltip="The model, for VLM Encode.")],
         )
 
     @classmethod
+    def validate_inputs(cls, model: str | None) -> bool | str:
+        """Says which file cannot be read, and what reads it, before anything runs."""
+        if model is None:  # over a wire
+            return True
+        try:
+            path = folders.model_path(model)
+        except FileNotFoundError as error:
+            return str(error)
+        return gguf_message(path.name) if is_gguf(path) else True
+
+    @classmethod
     def execute(
-        cls, model: str, dtype: str, device: str, prefix_cache_mb: int = 1024
+        cls,
+        model: str,
+        dtype: str,
+        device: str,
+        prefix_cache_mb: int = 1024,
+        quantize: str = NONE,
+        disk_cache_mb: int = 0,
     ) -> io.NodeOutput:
         """Loads it; the weights go to the device when something is encoded."""
-        folder = folders.model_folder(model)
+        path = folders.model_path(model)
         loaded = load(
-            folder, dtype=dtype, host=ComfyHost(device), prefix_cache_mb=prefix_cache_mb
+            path,
+            dtype=dtype,
+            host=ComfyHost(device),
+            prefix_cache_mb=prefix_cache_mb,
+            tokenizer=folders.tokenizer_folder(path),
+            quantize=None if quantize == NONE else quantize,
+            disk_cache=disk_cache(disk_cache_mb),
         )
         backbone = loaded.backbone
         size = sum(weight.nbytes for weight in backbone.parameters()) / GIGABYTE

@@ -171,9 +171,9 @@ class VLM:
     def _is_blind(self) -> str:
         return (
             f"{self.name} reads text only, pictures or a video were given. Use a model with eyes: "
-            "in Load CLIP a Qwen2.5-VL file (qwen_2.5_vl_7b.safetensors) with type qwen_image or a "
-            "Qwen3-VL-4B file (qwen3vl_4b.safetensors) with type krea2, or a Qwen-VL model on VLM "
-            "Loader."
+            "in Load CLIP a Qwen2.5-VL file (qwen_2.5_vl_7b_fp8_scaled.safetensors) with type "
+            "qwen_image or a Qwen3-VL-4B file (qwen3vl_4b_fp8_scaled.safetensors) with type krea2, "
+            "or a Qwen-VL model on VLM Loader."
         )
 
     def _states(self, prompt: Prompt, goal: Target, keep_mb: float) -> HiddenStates:

@@ -176,6 +176,7 @@ def family_of_native(transformer: Any) -> Family:
     raise ValueError(
         f"This CLIP is a {kind}, which VLM From CLIP cannot run. It runs Qwen3-VL and Qwen2.5-VL "
         "(text and pictures) and Qwen3 (text only): in Load CLIP choose such a file, for example "
-        "qwen_2.5_vl_7b.safetensors with type qwen_image, or a Qwen3-VL-4B file with type krea2."
+        "qwen_2.5_vl_7b_fp8_scaled.safetensors with type qwen_image, or a Qwen3-VL-4B file with "
+        "type krea2."
     )
 

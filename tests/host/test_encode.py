@@ -198,3 +198,18 @@ def test_a_filter_before_the_gate_does_the_same_as_one_behind_it(comfy):
     (before,), (behind,) = result.dump("before out"), result.dump("behind out")
     assert torch.equal(before.tensor, behind.tensor)
     assert before.options == behind.options
+
+
+def test_a_prompt_on_disk_needs_no_run(comfy):
+    """The second loader makes another model, as after a restart."""
+    prompt = seen("kept on disk")
+    prompt["vlm"]["inputs"]["disk_cache_mb"] = 64
+    states = comfy.run(prompt).dump("dump")[0].tensor
+    folder = comfy.base / "user" / "vlm_conditioning" / "cache"
+    assert list(folder.glob("vlm-*.safetensors"))
+    prompt["vlm"]["inputs"]["prefix_cache_mb"] = 77
+    comfy.reset_module_calls()
+    again = comfy.run(prompt)
+    assert {"vlm", "encode"} <= set(again.executed)
+    assert comfy.module_calls("DecoderLayer") == comfy.module_calls("VisionModel") == 0
+    assert torch.equal(again.dump("dump")[0].tensor, states)

@@ -98,7 +98,7 @@ def test_a_run_goes_on_where_it_was_and_then_does_nothing(encode, place, jobs, c
     said = capsys.readouterr()
     assert "1 of 5 jobs encoded, 4 were there" in said.out
     assert said.err == "shard-00001: 5 of 5 jobs\n"
-    monkeypatch.setattr(encode_many, "load", None)  # not even the model is needed
+    monkeypatch.setattr(encode_many, "load_model", None)  # not even the model is needed
     encode(*words)
     assert "0 of 5 jobs encoded, 5 were there" in capsys.readouterr().out
 
@@ -164,7 +164,7 @@ def test_errors_take_one_line_and_write_nothing(
 
 
 def test_all_lines_are_checked_before_the_model_loads(encode, place, jobs, monkeypatch, capsys):
-    monkeypatch.setattr(encode_many, "load", None)
+    monkeypatch.setattr(encode_many, "load_model", None)
     encode(*jobs(*texts("a", "b", "c"), {"text": "d", "alpha": 3}), code=2)
     assert "error: Line 4 of jobs.jsonl: --alpha is" in capsys.readouterr().err
 

@@ -304,3 +304,12 @@ def test_as_a_process():
     assert failed.returncode == 2 and not failed.stdout
     assert failed.stderr.splitlines()[-1].startswith("error: There is no folder no-such-folder")
     assert "Traceback" not in failed.stderr
+
+
+def test_a_cache_on_disk_gives_the_same_without_running(folder, place, monkeypatch):
+    from vlm.huggingface import HuggingFaceBackbone
+
+    words = ["--text", "a red house", "--disk-cache", str(place / "cache")]
+    first = encode(folder, place, *words)
+    monkeypatch.setattr(HuggingFaceBackbone, "run_layer", None)
+    assert torch.equal(encode(folder, place, *words).states, first.states)

@@ -8,11 +8,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ..batch.worker import find_device
 from ..check import Needs, check
 from ..conditioning_file import save_conditioning
 from ..entries import Entry
-from ..load import load
 from ..media_files import read_text
 from ..model import VLM
 from ..normalize import resolve_mode
@@ -20,6 +18,7 @@ from ..recipe import Inputs, Made, Recipe, make, notes_of, read_inputs
 from ..spread import std_of_all
 from .encode_many import run_many
 from .encode_options import add_parser as add_options
+from .model import load_model
 from .output import roles_of, say, say_facts
 from .progress import ProgressHost, busy, quiet_transformers
 
@@ -39,8 +38,7 @@ def run(options: argparse.Namespace) -> int:
     with busy("Loading the model"):
         quiet_transformers()
         host = ProgressHost()
-        device = find_device(options.device)
-        model = load(options.model, device, options.dtype, host=host, prefix_cache_mb=0)
+        model = load_model(options, host=host, prefix_cache_mb=0)
     loaded = time.perf_counter()
     try:
         made = make(model, recipe, inputs)

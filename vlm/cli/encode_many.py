@@ -13,11 +13,11 @@ from types import FrameType
 from ..batch.encode import encode_shard
 from ..batch.jobs import Job, Maker, list_jobs, read_jobs
 from ..batch.shards import Shard, cut
-from ..batch.worker import Worker, find_device, find_worker, read_worker, wait_for_others
-from ..load import load
+from ..batch.worker import Worker, find_worker, read_worker, wait_for_others
 from ..model import VLM
 from ..recipe import Recipe
 from ..stats import load_stats
+from .model import load_model
 from .output import say
 from .progress import JobBar, busy, quiet_transformers
 
@@ -62,7 +62,9 @@ def run_many(options: argparse.Namespace, recipe: Recipe) -> int:
     resumed = total - sum(len(shard.jobs) - len(shard.done()) for shard in open_)
     failed = 0
     if open_:
-        model = load_model(options)
+        with busy("Loading the model"):
+            quiet_transformers()
+            model = load_model(options)
         with stop_between_jobs() as stop, JobBar(total, resumed) as bar:
             failed = encode_all(model, open_, maker, bar, stop)
         if stop.asked:
@@ -89,13 +91,6 @@ def find_jobs(options: argparse.Namespace, recipe: Recipe, maker: Maker) -> list
     if options.jobs:
         return read_jobs(options.jobs, recipe, maker)
     return list_jobs(options.folder, recipe, maker)
-
-
-def load_model(options: argparse.Namespace) -> VLM:
-    """The model, on the device of this worker."""
-    with busy("Loading the model"):
-        quiet_transformers()
-        return load(options.model, find_device(options.device), options.dtype)
 
 
 def encode_all(model: VLM, shards: Sequence[Shard], maker: Maker, bar: JobBar, stop: Stop) -> int:

@@ -85,8 +85,14 @@ def _files(group: Any) -> None:
     group.add_argument(
         "--model",
         required=True,
+        metavar="PLACE",
+        help="a model folder in Hugging Face layout (Qwen2-VL, Qwen2.5-VL, Qwen3-VL), a single "
+        ".safetensors file of one, or: tiny",
+    )
+    group.add_argument(
+        "--tokenizer",
         metavar="FOLDER",
-        help="a model folder in Hugging Face layout (Qwen2-VL, Qwen2.5-VL, Qwen3-VL), or: tiny",
+        help="the tokenizer's folder (default: the model's, or that of the file)",
     )
     group.add_argument(
         "--out",
@@ -102,6 +108,18 @@ def _files(group: Any) -> None:
     )
     group.add_argument(
         "--device", default="auto", help="cpu, cuda, cuda:1; auto = cuda if it is there (default)"
+    )
+    group.add_argument(
+        "--disk-cache",
+        metavar="FOLDER",
+        help="keep what was encoded here, and take it from here; safe to delete (default: none)",
+    )
+    group.add_argument(
+        "--disk-cache-mb",
+        type=_positive(float),
+        default=4096,
+        metavar="MB",
+        help="bound of --disk-cache; least recently used first out (default 4096)",
     )
 
 
