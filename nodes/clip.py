@@ -16,8 +16,8 @@ from ..vlm.native import NativeBackbone
 from ..vlm.native_visuals import native_rules, see_natively
 from ..vlm.tokenizer import Tokenizer
 from ..vlm.visuals import see_images
+from .caches import disk_cache, disk_cache_input, prefix_cache_input
 from .devices import ClipHost
-from .disk import disk_cache, disk_cache_input
 from .shown import shown
 from .sockets import Model
 
@@ -116,16 +116,7 @@ class VLMFromCLIP(io.ComfyNode):
                     "antialiased bicubic, as the model was trained (neutral); comfyui = bilinear, "
                     "as ComfyUI's own text encode nodes do.",
                 ),
-                io.Int.Input(
-                    "prefix_cache_mb",
-                    default=1024,
-                    min=0,
-                    max=65536,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Memory in MB for pictures already seen: with the same pictures, a "
-                    "changed prompt then runs only its own tokens. 0 = keep nothing.",
-                ),
+                prefix_cache_input(),
                 disk_cache_input(),
             ],
             outputs=[Model.Output(display_name="model", tooltip="The model, for VLM Encode.")],

@@ -8,8 +8,8 @@ from ..vlm.gguf import gguf_message, is_gguf
 from ..vlm.load import DTYPES, load
 from ..vlm.quantized import QUANTIZE
 from . import folders
+from .caches import disk_cache, disk_cache_input, prefix_cache_input
 from .devices import DEVICES, ComfyHost
-from .disk import disk_cache, disk_cache_input
 from .shown import shown
 from .sockets import Model
 
@@ -54,16 +54,7 @@ class VLMLoader(io.ComfyNode):
                     default="auto",
                     tooltip="Where it runs. auto = where ComfyUI runs text encoders (neutral).",
                 ),
-                io.Int.Input(
-                    "prefix_cache_mb",
-                    default=1024,
-                    min=0,
-                    max=65536,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Memory in MB for pictures already seen: with the same pictures, a "
-                    "changed prompt then runs only its own tokens. 0 = keep nothing.",
-                ),
+                prefix_cache_input(),
                 io.Combo.Input(
                     "quantize",
                     options=[NONE, *QUANTIZE],

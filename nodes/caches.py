@@ -1,4 +1,4 @@
-"""The cache on disk that both loaders offer."""
+"""The caches that both loaders offer: of prefixes in memory, of prompts on disk."""
 
 from __future__ import annotations
 
@@ -8,8 +8,22 @@ from ..vlm.disk_cache import DiskCache
 from . import folders
 
 
+def prefix_cache_input() -> io.Input:
+    """The widget of the prefix cache's bound."""
+    return io.Int.Input(
+        "prefix_cache_mb",
+        default=1024,
+        min=0,
+        max=65536,
+        optional=True,
+        advanced=True,
+        tooltip="Memory in MB for pictures already seen: with the same pictures, a changed prompt "
+        "then runs only its own tokens. 0 = keep nothing.",
+    )
+
+
 def disk_cache_input() -> io.Input:
-    """Its widget."""
+    """The widget of the disk cache's bound."""
     return io.Int.Input(
         "disk_cache_mb",
         default=0,
