@@ -41,6 +41,7 @@ class Visual:
         seconds: Time of each grid step of a video, in seconds.
         seconds_per_grid: Seconds from one grid step to the next.
         time_step: Temporal positions from one grid step to the next.
+        muted: Its tokens stand in the sequence, but the model does not see it.
     """
 
     pixels: tuple[np.ndarray, ...]
@@ -52,6 +53,7 @@ class Visual:
     seconds: tuple[float, ...] = ()
     seconds_per_grid: float = 1.0
     time_step: float = 1.0
+    muted: bool = False
 
     @property
     def num_patches(self) -> int:
@@ -65,6 +67,8 @@ class Visual:
     def digest(self) -> bytes:
         """Of what the vision tower sees and where it stands in time."""
         facts = (self.is_video, self.frames, self.rows, self.cols, self.seconds, self.time_step)
+        if self.muted:
+            return hashlib.sha256(repr((*facts, "muted")).encode()).digest()
         digest = hashlib.sha256(repr(facts).encode())
         for frame in self.pixels:
             digest.update(frame.tobytes())

@@ -1,0 +1,111 @@
+"""What single images add to a conditioning, and more or less of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .entries import Entry
+from .hidden_states import HiddenStates
+from .model import VLM
+from .select import select_layers
+from .tokens import Tokens
+
+
+def parse_strengths(text: str) -> list[float]:
+    """Reads "1, 0.5": a strength per image, or one for all.
+
+    Raises:
+        ValueError: Not numbers between commas.
+    """
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ValueError(
+            f"strengths is {text!r}, expected numbers between commas, one per image or one for "
+            "all, such as 1, 0.5."
+        ) from error
+
+
+def image_influence(
+    model: VLM, text: str, images: Any, strengths: Sequence[float], **options: Any
+) -> tuple[list[Entry], list[Entry]]:
+    """The conditioning of a prompt with more or less of each image's influence.
+
+    An image's influence is the conditioning with it minus the conditioning with it muted: its
+    tokens stand at the same positions as plain placeholders, and everything else is as it was. All
+    influences are taken from the whole prompt and added with (strength - 1).
+
+    Args:
+        model: The VLM.
+        text: The prompt.
+        images: As `VLM.encode` takes them.
+        strengths: One per image in their order, or one for all; 1 = as it is, bit for bit, 0 = the
+            image's influence is taken away, above 1 = more of it.
+        **options: What else `VLM.encode` takes.
+
+    Returns:
+        The entries with these strengths, and those as the prompt gives them.
+
+    Raises:
+        ValueError: No image, or another number of strengths than images.
+    """
+    whole = model.encode(text, images, **options)
+    count = len(whole.prompt.visuals)
+    if not count:
+        raise ValueError(
+            "Image Influence has no image to weigh. Connect at least one, or use VLM Encode "
+            "Image/Text."
+        )
+    if len(strengths) not in (1, count):
+        raise ValueError(
+            f"Image Influence has {count} images and {len(strengths)} strengths. Give one per "
+            "image (a batch counts as several), or a single one for all."
+        )
+    plain = _entries(whole)
+    weighed = [entry.tokens.states.clone() for entry in plain]
+    for number in range(count):
+        share = strengths[number if len(strengths) > 1 else 0] - 1.0
+        if share == 0.0:
+            continue
+        muted = _entries(model.encode(text, images, mute=[number], **options))
+        for states, seen, unseen in zip(weighed, plain, muted, strict=True):
+            states += share * (seen.tokens.states - unseen.tokens.states)
+    made = [
+        Entry(Tokens(states, entry.tokens.token_map), entry.options)
+        for states, entry in zip(weighed, plain, strict=True)
+    ]
+    return made, plain
+
+
+def in_time(
+    weighed: list[Entry], plain: list[Entry], start: float, end: float
+) -> list[Entry]:
+    """Gives a range of the schedule to the weighed entries and the rest to the plain ones.
+
+    Args:
+        weighed: Entries with strengths.
+        plain: The same without.
+        start, end: Where the range begins and ends, 0..1 of the schedule.
+
+    Raises:
+        ValueError: An empty range, or one outside 0..1.
+    """
+    if not 0.0 <= start < end <= 1.0:
+        raise ValueError(
+            f"The strengths of Image Influence hold from {start:g} to {end:g} of the schedule; "
+            "expected a start_percent below end_percent, both in 0 to 1."
+        )
+    parts = (
+        [entry.within(0.0, start) for entry in plain if start > 0.0],
+        [entry.within(start, end) if (start, end) != (0.0, 1.0) else entry for entry in weighed],
+        [entry.within(end, 1.0) for entry in plain if end < 1.0],
+    )
+    return [entry for part in parts for entry in part if entry is not None]
+
+
+def _entries(states: HiddenStates) -> list[Entry]:
+    """What the target reads, for each version of the weights."""
+    for each in states.keyframes:
+        each.reach_target()
+    return [Entry(select_layers(each), each.options) for each in states.keyframes]
