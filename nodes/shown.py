@@ -8,10 +8,11 @@ from comfy_api.latest import io, ui
 from comfy_execution.utils import get_executing_context
 
 
-def shown(line: str, *outputs: Any) -> io.NodeOutput:
+def shown(line: str, *outputs: Any, **more: list[Any]) -> io.NodeOutput:
     """A node's outputs, with a line that says what it did.
 
-    The line goes into the history, where API users read it, and onto the node.
+    The line goes into the history, where API users read it, and onto the node; so does `more`,
+    for a node's own panel.
     """
     from server import PromptServer
 
@@ -19,4 +20,4 @@ def shown(line: str, *outputs: Any) -> io.NodeOutput:
     server = getattr(PromptServer, "instance", None)
     if context is not None and server is not None:
         server.send_progress_text(line, context.node_id)
-    return io.NodeOutput(*outputs, ui=ui.PreviewText(line))
+    return io.NodeOutput(*outputs, ui={**ui.PreviewText(line).as_dict(), **more})

@@ -13,9 +13,13 @@ use.
 
 from .blend import blend
 from .check import Needs, check
+from .connector import load_connector
 from .entries import Entry, read_entries, write_entries
 from .filter import filter_tokens
+from .griddot import Dot, radial_mask
 from .handover import hand_over
+from .lap import lap_pool
+from .lap_file import save_lap
 from .load import load
 from .normalize import normalize
 from .outliers import mask_outliers
@@ -24,26 +28,34 @@ from .stats import Stats, load_stats, measure_stats, save_stats
 from .style import add_style, style_delta
 from .targets import TARGETS
 from .templates import TEMPLATES
+from .token_weights import apply_mask, resample_mask
 from .tokens import Tokens
 
 __all__ = [
     "TARGETS",
     "TEMPLATES",
+    "Dot",
     "Entry",
     "Needs",
     "Stats",
     "Tokens",
     "add_style",
+    "apply_mask",
     "blend",
     "check",
     "filter_tokens",
     "hand_over",
+    "lap_pool",
     "load",
+    "load_connector",
     "load_stats",
     "mask_outliers",
     "measure_stats",
     "normalize",
+    "radial_mask",
     "read_entries",
+    "resample_mask",
+    "save_lap",
     "save_stats",
     "select_layers",
     "style_delta",

@@ -34,7 +34,7 @@ class HiddenStates:
         num_layers: L, one more than the model has decoder layers.
         width: D.
         dtype: The model's dtype, which the states keep.
-        reused_tokens: Tokens that the last run took from the prefix cache.
+        hold_device: Where layers are held.
     """
 
     def __init__(
@@ -57,15 +57,17 @@ class HiddenStates:
         self._keep_bytes = int(keep_mb * MEGABYTE)
         self._asked: set[int] = set()  # layers that stay, whatever the bound
         self._kept: tuple[int, ...] | None = None  # tokens a filter left; None = all
+        self._weights: torch.Tensor | None = None  # [N] of what is left; None = all 1
         self._later: tuple[HiddenStates, ...] = ()
         self.prompt = prompt
         self.target = target
         self.keyframe = keyframe
         self.options = dict(model.host.keyframes[keyframe])
+        self.hold_device = model.host.hold_device
         self.num_layers = model.backbone.num_decoder_layers + 1
         self.width = model.backbone.width
         self.dtype = model.backbone.dtype
-        self.reused_tokens = 0
+        self._reused = [0]  # a list, since `take` shares it
 
     @property
     def keyframes(self) -> list[HiddenStates]:
@@ -120,8 +122,26 @@ class HiddenStates:
         fewer = copy.copy(self)
         kept = range(len(self.prompt.ids)) if self._kept is None else self._kept
         fewer._kept = tuple(kept[index] for index in indices)
+        if self._weights is not None:
+            fewer._weights = self._weights[list(indices)]
         fewer._later = tuple(each.take(indices) for each in self._later)
         return fewer
+
+    def weigh(self, weights: torch.Tensor) -> HiddenStates:
+        """The same hidden states with every layer's tokens multiplied.
+
+        Nothing is copied or run: both share the layers held, and a layer is multiplied when it is
+        asked for, the last one after its final norm.
+
+        Args:
+            weights: [N], one per token; multiplies weights given before.
+        """
+        weighed = copy.copy(self)
+        weighed._weights = weights.float().cpu()
+        if self._weights is not None:
+            weighed._weights = weighed._weights * self._weights
+        weighed._later = tuple(each.weigh(weights) for each in self._later)
+        return weighed
 
     @property
     def depth(self) -> int:
@@ -174,17 +194,41 @@ class HiddenStates:
         if self._kept is not None:
             index = torch.tensor(self._kept, device=stacked.device)
             stacked = stacked.index_select(2, index)
+        if self._weights is not None:
+            stacked.mul_(self._weights.to(stacked.device)[:, None])
+        return stacked
+
+    def stretch(self, start: int, stop: int, ks: Sequence[int] | None = None) -> torch.Tensor:
+        """Layers of some neighbouring tokens, the last one normed; nothing else is copied.
+
+        Args:
+            start, stop: Range of this object's tokens, origin 0.
+            ks: Layer indices in -L..L-1, in the order wanted; None = all.
+
+        Returns:
+            [1, len(ks), stop - start, D] in the model's dtype.
+
+        Raises:
+            ValueError: No such layer; NaN or Inf in the states; the model is gone.
+        """
+        last = self.num_layers - 1
+        wanted = self.reach(*(range(self.num_layers) if ks is None else ks))
+        parts = [(self._whole(k, True),) if k == last else self._held[k] for k in wanted]
+        rows = [_cut(each, self._kept, start, stop) for each in parts]
+        stacked = torch.stack(rows, dim=1)
+        if self._weights is not None:
+            stacked.mul_(self._weights[start:stop].to(stacked.device)[:, None])
         return stacked
 
     def _whole(self, k: int, final_norm: bool) -> torch.Tensor:
         if not final_norm or k != self.num_layers - 1:
             return torch.cat(self._held[k], dim=1)
-        if not self._normed:
+        if self.normed is None:
             raise ValueError(
                 "This VLM's file was cut before its final norm. Set final_norm to off on Hidden "
                 "Layer Select, or choose a layer before the last."
             )
-        return self._normed[0]
+        return self.normed
 
     def reach(self, *ks: int) -> list[int]:
         """Runs as deep as these layers need; computes nothing for those held.
@@ -198,19 +242,49 @@ class HiddenStates:
         Raises:
             ValueError: No such layer; NaN or Inf in the states; the model is gone.
         """
-        wanted = [self._index(k) for k in ks]
-        self._asked.update(wanted)
+        wanted = self.ask(*ks)
         missing = sorted({k for k in wanted if k not in self._held})
         if missing:
             self._running_model(missing[-1]).run(self, missing)
         return wanted
+
+    def ask(self, *ks: int) -> list[int]:
+        """Has these layers stay once they ran, whatever the bound; the same indices, origin 0.
+
+        Raises:
+            ValueError: No such layer.
+        """
+        wanted = [self._index(k) for k in ks]
+        self._asked.update(wanted)
+        return wanted
+
+    def reach_target(self) -> None:
+        """Runs as deep as the target reads; its layers then stay, whatever the bound.
+
+        Raises:
+            ValueError: The model is not that deep; NaN or Inf in the states.
+        """
+        self.reach(*self.target_layers)
+
+    @property
+    def target_layers(self) -> tuple[int, ...]:
+        """The layers that the target reads; the deepest one where it reads all.
+
+        Raises:
+            ValueError: The model is not that deep.
+        """
+        deepest = self.target.depth(self.num_layers, self.has_images)
+        return self.target.layers_for(self.has_images) or (deepest,)
 
     def nearest(self, k: int) -> int | None:
         """The deepest held layer that is not deeper than k, where a run can start."""
         return max((held for held in self._held if held <= k), default=None)
 
     def state(self, k: int) -> tuple[torch.Tensor, ...]:
-        """The parts of a held layer, each [1, n, D], in the order of the tokens."""
+        """The parts of a held layer, each [1, n, D], in the order of the tokens.
+
+        As the model made them: neither a filter nor weights show here.
+        """
         return self._held[k]
 
     def hold(
@@ -231,6 +305,20 @@ class HiddenStates:
             deepest = self.depth
             for other in [o for o in self._held if o not in self._asked and o != deepest]:
                 del self._held[other]
+
+    @property
+    def reused_tokens(self) -> int:
+        """Tokens that the last run took from the prefix cache."""
+        return self._reused[0]
+
+    @reused_tokens.setter
+    def reused_tokens(self, tokens: int) -> None:
+        self._reused[0] = tokens
+
+    @property
+    def normed(self) -> torch.Tensor | None:
+        """The last layer [1, N, D] after the final norm, once it ran."""
+        return self._normed[0] if self._normed else None
 
     def drop_nonfinite(self) -> int:
         """Lets go of the layers with NaN or Inf; the first of them (-1: none is held)."""
@@ -279,6 +367,23 @@ class HiddenStates:
         self._refuse()
 
     __radd__ = __add__
+
+
+def _cut(
+    parts: tuple[torch.Tensor, ...], kept: tuple[int, ...] | None, start: int, stop: int
+) -> torch.Tensor:
+    """Some tokens [1, n, D] of a layer, a view of it where that will do."""
+    if kept is not None:
+        rows = kept[start:stop]
+        first = min(rows)
+        span = _cut(parts, None, first, max(rows) + 1)
+        return span[:, [row - first for row in rows]]
+    pieces = []
+    for part in parts:
+        pieces.append(part[:, max(start, 0) : max(stop, 0)])
+        start, stop = start - part.shape[1], stop - part.shape[1]
+    pieces = [piece for piece in pieces if piece.shape[1]]
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
 
 
 def _finite(states: torch.Tensor) -> bool:

@@ -74,3 +74,12 @@ class Tokens:
         """
         index = torch.tensor(list(indices), device=self.states.device)
         return Tokens(self.states.index_select(1, index), take_map(self.token_map, indices))
+
+    def weigh(self, weights: torch.Tensor) -> "Tokens":
+        """The same tokens, each multiplied by its weight in float32.
+
+        Args:
+            weights: [N].
+        """
+        factors = weights.to(self.states.device, torch.float32)[:, None]
+        return self.with_states(self.states * factors)
