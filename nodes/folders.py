@@ -1,20 +1,37 @@
-"""The one file that talks to folder_paths: which models lie where. Reads, never creates."""
+"""The one file that talks to folder_paths: which files lie where.
+
+It reads, and makes no folder but the one of a conditioning to save.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import folder_paths
 
+from ..vlm.connector_file import PICKLES, SAFETENSORS
 from ..vlm.families import FAMILIES
+from ..vlm.safetensors_header import read_header
+from ..vlm.single_file import has_tokenizer
+from ..vlm.tensor_names import find_model_type
 
 MODEL_ROOTS = ("vlm", "VLM", "LLM", "text_encoders")
 STATS_ROOT = "vlm_stats"
+CONDITIONING_ROOT = "vlm_conditioning"
+CONNECTOR_ROOT = "vlm_connectors"
+OUTPUT = "output"
+NO_CONNECTOR = "no file found: put one into ComfyUI/models/vlm_connectors"
+NO_CONDITIONING = "no file found: run Save VLM Conditioning, then press R"
 FILL_ME = "no model found: put a Qwen-VL folder into ComfyUI/models/VLM"
 _FRESH_SECONDS = 2.0  # ComfyUI asks for a node's schema many times for one prompt
 _listed: tuple[float, dict[str, Path]] = (0.0, {})
+_headers: dict[Path, tuple[tuple[int, int], bool]] = {}  # file: (time and size, holds a VLM)
+_SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
 
 
 def _roots(names: tuple[str, ...]) -> list[Path]:
@@ -58,21 +75,58 @@ def _find_models() -> dict[str, Path]:
     found: dict[str, Path] = {}
     seen: set[Path] = set()
     for root in _roots(MODEL_ROOTS):
-        for pattern in ("*", "*/*"):
-            for folder in sorted(root.glob(pattern)):
-                if not _is_vlm(folder) or folder.resolve() in seen:
-                    continue
-                seen.add(folder.resolve())
-                # Forward slashes: a workflow made on Windows names the same model on Linux.
-                name = f"{root.name}/{folder.relative_to(root).as_posix()}"
-                while name in found:
-                    name += "*"
-                found[name] = folder
+        for place in _places(root):
+            if place.resolve() in seen or not (place.is_file() or _is_vlm(place)):
+                continue
+            seen.add(place.resolve())
+            # Forward slashes: a workflow made on Windows names the same model on Linux.
+            name = f"{root.name}/{place.relative_to(root).as_posix()}"
+            while name in found:
+                name += "*"
+            found[name] = place
     return found
 
 
+def _places(root: Path) -> Iterator[Path]:
+    """Folders up to two levels below a root, and the VLM files in the root and one level below."""
+    for pattern in ("*", "*/*"):
+        for place in sorted(root.glob(pattern)):
+            if place.is_dir() or _is_vlm_file(place):
+                yield place
+
+
+def _is_vlm_file(file: Path) -> bool:
+    """Whether a file is listed by itself.
+
+    The weights of a model folder and parts of sharded ones are not; a GGUF file is, for the loader
+    to say what reads it.
+    """
+    name = file.name.lower()
+    if name.endswith(".gguf"):
+        return all(part in name for part in ("qwen", "vl")) and "mmproj" not in name
+    if not name.endswith(".safetensors") or _SHARD.search(name):
+        return False
+    if name == "model.safetensors" and _is_vlm(file.parent):
+        return False
+    return _holds_vlm(file)
+
+
+def _holds_vlm(file: Path) -> bool:
+    """Whether the header of a safetensors file names the tensors of a VLM; read once a change."""
+    try:
+        status = file.stat()
+        state = (status.st_mtime_ns, status.st_size)
+        known = _headers.get(file)
+        if known is None or known[0] != state:
+            known = (state, find_model_type(read_header(file).entries) is not None)
+            _headers[file] = known
+    except (OSError, ValueError):
+        return False  # not ours to complain about: ComfyUI lists the file in its own loaders
+    return known[1]
+
+
 def models() -> dict[str, Path]:
-    """Model folders by the name that the loader shows; two levels below each model root."""
+    """Model folders and files by the name that the loader shows."""
     global _listed
     now = time.monotonic()
     if not _listed[1] or now - _listed[0] > _FRESH_SECONDS:
@@ -85,8 +139,8 @@ def model_names() -> list[str]:
     return list(models()) or [FILL_ME]
 
 
-def model_folder(name: str) -> Path:
-    """The folder of a listed model.
+def model_path(name: str) -> Path:
+    """The folder or file of a listed model.
 
     Raises:
         FileNotFoundError: No such model; names never reach outside the model folders.
@@ -95,9 +149,69 @@ def model_folder(name: str) -> Path:
         places = ", ".join(f"models/{root}" for root in MODEL_ROOTS)
         raise FileNotFoundError(
             f"There is no VLM called {name!r}. Put the model's folder (config.json, tokenizer, "
-            f"safetensors) into one of {places}, reload the page and choose it on VLM Loader."
+            f"safetensors) or a single .safetensors file into one of {places}, reload the page and "
+            "choose it on VLM Loader."
         )
     return models()[name]
+
+
+def tokenizer_folder(model: Path) -> Path | None:
+    """The tokenizer that a model does not bring itself: ComfyUI's own of Qwen2.5.
+
+    It is the tokenizer of all our families. Its folder is found beside ComfyUI's code, which is
+    not imported for it.
+
+    Args:
+        model: A listed folder or file.
+
+    Returns:
+        None where the model has its own, or ComfyUI has none.
+    """
+    if model.is_dir() or has_tokenizer(model.parent):
+        return None
+    package = importlib.util.find_spec("comfy")
+    places = list(package.submodule_search_locations or ()) if package else []
+    folders = (Path(place) / "text_encoders" / "qwen25_tokenizer" for place in places)
+    return next((folder for folder in folders if has_tokenizer(folder)), None)
+
+
+def _connector_files() -> dict[str, Path]:
+    """Files of trained weights by their name below the connector folders."""
+    return {
+        file.relative_to(root).as_posix(): file
+        for root in reversed(_roots((CONNECTOR_ROOT,)))
+        for file in sorted(root.rglob("*"))
+        if file.suffix.lower() in (SAFETENSORS, *PICKLES) and file.is_file()
+    }
+
+
+def connector_names() -> list[str]:
+    """What the loader lists; one entry that says which folder to fill where there is nothing."""
+    return list(_connector_files()) or [NO_CONNECTOR]
+
+
+def connector_file(name: str) -> Path:
+    """A listed file of trained weights.
+
+    Raises:
+        FileNotFoundError: None of that name; names never reach outside the folders.
+    """
+    files = _connector_files()
+    if name not in files:
+        raise FileNotFoundError(
+            f"There is no connector file called {name!r}. Put it (.safetensors, .pt or .bin) into "
+            f"models/{CONNECTOR_ROOT}, reload the node definitions (key R) and choose it."
+        )
+    return files[name]
+
+
+def connector_fingerprint(name: str) -> tuple | None:
+    """Time and size of a connector file; None where it is missing."""
+    file = _connector_files().get(name)
+    if file is None:
+        return None
+    status = file.stat()
+    return status.st_mtime_ns, status.st_size
 
 
 def _stats_files() -> dict[str, Path]:
@@ -150,3 +264,100 @@ def new_stats_file(name: str) -> Path:
             "name without folders, for example z-image-qwen3-4b."
         )
     return Path(folder_paths.models_dir) / STATS_ROOT / f"{stem}.safetensors"
+
+
+def _saved_conditionings() -> Path:
+    return Path(folder_paths.get_output_directory()) / CONDITIONING_ROOT
+
+
+def _conditioning_files() -> dict[str, Path]:
+    """Files that may hold a conditioning, by name: input/..., output/..., models/...."""
+    places = [
+        ("input", Path(folder_paths.get_input_directory())),
+        (OUTPUT, _saved_conditionings()),
+        *(("models", root) for root in reversed(_roots((CONDITIONING_ROOT,)))),
+    ]
+    return {
+        f"{word}/{file.relative_to(root).as_posix()}": file
+        for word, root in places
+        for file in sorted(root.rglob("*.safetensors"))
+        if file.is_file()
+    }
+
+
+def conditioning_names() -> list[str]:
+    """What Load VLM Conditioning lists; one entry that says what to do where there is nothing."""
+    return list(_conditioning_files()) or [NO_CONDITIONING]
+
+
+def conditioning_file(name: str) -> Path:
+    """A listed conditioning file.
+
+    Raises:
+        FileNotFoundError: None of that name; names never reach outside the folders.
+    """
+    files = _conditioning_files()
+    if name not in files:
+        raise FileNotFoundError(
+            f"There is no conditioning file called {name!r}. Put it into input or "
+            f"models/{CONDITIONING_ROOT}, or save it with Save VLM Conditioning; then reload the "
+            "node definitions (key R) and choose it on Load VLM Conditioning."
+        )
+    return files[name]
+
+
+def conditioning_fingerprint(name: str) -> tuple | None:
+    """Time and size of a conditioning file; None where it is missing."""
+    try:
+        status = conditioning_file(name).stat()
+    except FileNotFoundError:
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
+def check_conditioning_name(name: str) -> list[str]:
+    """Folders and file, without its ending, in a name that a person typed.
+
+    Raises:
+        ValueError: A name that leaves the folder, or one that no file can have.
+    """
+    parts = name.strip().removesuffix(".safetensors").split("/")
+    wrong = any(not part.strip() or part.startswith(".") for part in parts)
+    if wrong or any(c in name for c in '\\:*?"<>|\0'):
+        raise ValueError(
+            f"{name!r} cannot be the name of a file. Give name on Save VLM Conditioning letters "
+            'and digits, folders with / if you like, and no .. and none of \\ : * ? " < > |, for '
+            "example portraits/style."
+        )
+    return parts
+
+
+def new_conditioning_file(name: str, numbered: bool) -> tuple[str, Path]:
+    """Where a conditioning is saved under a name that a person typed; makes the folder.
+
+    Args:
+        name: With folders; `%year%` and the like become the time, as in ComfyUI's own Save nodes.
+        numbered: A new file that counts up; otherwise always the same one.
+
+    Returns:
+        The name under which it is listed, and the file.
+
+    Raises:
+        ValueError: As `check_conditioning_name`.
+    """
+    parts = check_conditioning_name(name)
+    root = _saved_conditionings()
+    folder, stem, number, *_ = folder_paths.get_save_image_path("/".join(parts), str(root))
+    file = Path(folder) / f"{stem}{f'_{number:05}_' if numbered else ''}.safetensors"
+    return f"{OUTPUT}/{file.relative_to(root).as_posix()}", file
+
+
+def view_entry(file: Path) -> dict[str, str]:
+    """A file below the output folder, as ComfyUI's /view takes it."""
+    inside = file.relative_to(folder_paths.get_output_directory())
+    return {"filename": inside.name, "subfolder": inside.parent.as_posix(), "type": OUTPUT}
+
+
+def disk_cache_folder() -> Path:
+    """Where encoded prompts are kept, for those who ask for it."""
+    return Path(folder_paths.get_user_directory()) / "vlm_conditioning" / "cache"

@@ -32,7 +32,7 @@ class VisionBlock:
         return self.frames * self.rows * self.cols
 
 
-def mrope_positions(n: int, blocks: Sequence[VisionBlock]) -> torch.Tensor:
+def mrope_positions(n: int, blocks: Sequence[VisionBlock], left: int = 0) -> torch.Tensor:
     """Positions of a sequence of text and vision blocks (Qwen2-VL report, section 2.1).
 
     Text counts up on all three axes together. A block starts where the text stopped, spreads over
@@ -41,12 +41,13 @@ def mrope_positions(n: int, blocks: Sequence[VisionBlock]) -> torch.Tensor:
     Args:
         n: Tokens of the sequence.
         blocks: Its vision blocks, in order of their start.
+        left: Pad tokens in front, which stand at 1 and count for nothing, as transformers has it.
 
     Returns:
         int64 [3, n]: time, row, column; origin 0.
     """
-    parts: list[torch.Tensor] = []
-    token = position = 0
+    parts: list[torch.Tensor] = [torch.ones(3, left, dtype=torch.int64)]
+    token, position = left, 0
     for block in blocks:
         parts.append(torch.arange(position, position + block.start - token).expand(3, -1))
         position += block.start - token

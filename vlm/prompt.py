@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from .families import Family
+from .padding import Padding
 from .positions import VisionBlock
 from .targets import Target
 from .templates import Piece, Template, split_special
-from .token_map import new_map
+from .token_map import join, new_map
 from .tokenizer import SYSTEM_SLOT, TEXT_SLOT, Tokenizer
 from .visuals import Visual
 
@@ -28,9 +29,10 @@ class Prompt:
         token_map: Role and place of every token, plain data.
         blocks: The vision blocks, in order.
         visuals: Pictures and video, in order of their number.
-        real: Tokens before the padding.
+        real: Tokens before the padding on the right, those of the left included.
         prefix: Tokens before the first typed one: what a changed text leaves as it was.
         dropped: Leading tokens that the target never sees.
+        left: Pad tokens in front; such a prompt has no prefix to reuse.
     """
 
     ids: tuple[int, ...]
@@ -40,11 +42,39 @@ class Prompt:
     real: int
     prefix: int
     dropped: int
+    left: int = 0
 
     @cached_property
     def prefix_key(self) -> str:
         """Digest of the prefix: its token ids and the pixels they stand for."""
-        digest = hashlib.sha256(repr(self.ids[: self.prefix]).encode())
+        return self._digest(self.ids[: self.prefix])
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of all that decides its hidden states: ids, padding, pixels."""
+        return self._digest((self.ids, self.real, self.left))
+
+    def continued(self, ids: Sequence[int], roles: Sequence[str]) -> Prompt:
+        """The prompt with more tokens behind it, such as the model's answer.
+
+        Args:
+            ids: Their ids, never read as pictures.
+            roles: One per token.
+
+        Raises:
+            ValueError: There are pad tokens at its end.
+        """
+        if self.real != len(self.ids):
+            raise ValueError("A prompt with pad tokens at its end cannot be continued.")
+        return replace(
+            self,
+            ids=(*self.ids, *ids),
+            token_map=join(self.token_map, new_map(roles)),
+            real=self.real + len(ids),
+        )
+
+    def _digest(self, facts: tuple) -> str:
+        digest = hashlib.sha256(repr(facts).encode())
         for visual in self.visuals:
             digest.update(visual.digest())
         return digest.hexdigest()
@@ -117,7 +147,7 @@ def render(
     if system is None:
         system_piece = Piece(template.system_for(len(visuals)), "system")
     else:
-        system_piece = Piece(_valid(system), "system")
+        system_piece = Piece(valid_text(system), "system")
     if template.body is None:
         layout = tokenizer.chat(bool(system_piece.text), images, video, template.number_pictures)
     else:
@@ -131,10 +161,10 @@ def render(
         layout = template.body.replace("{pictures}", pictures).replace("{text}", TEXT_SLOT)
         if system_piece.text:
             layout = f"<|im_start|>system\n{SYSTEM_SLOT}<|im_end|>\n" + layout
-    text = _valid(text)
+    text = valid_text(text)
     typed = [Piece(text, "text")]
     if template.wording is not None:
-        before, quoted, after = template.wording(text, _valid(edit or ""), images, video)
+        before, quoted, after = template.wording(text, valid_text(edit or ""), images, video)
         typed = [Piece(before, "template"), Piece(quoted, "text"), Piece(after, "template")]
     fill = {SYSTEM_SLOT: [system_piece], TEXT_SLOT: typed}
     pieces: list[Piece] = []
@@ -156,7 +186,7 @@ def _name_system(pieces: list[Piece]) -> list[Piece]:
     return named
 
 
-def _valid(text: str) -> str:
+def valid_text(text: str) -> str:
     """Typed text as valid Unicode: half a surrogate pair, as JSON allows, becomes U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
@@ -167,11 +197,21 @@ def build_prompt(
     family: Family,
     visuals: Sequence[Visual],
     target: Target,
+    padding: Padding | None = None,
 ) -> Prompt:
-    """Turns pieces into ids, opens up pictures to their tokens, and pads for the target.
+    """Turns pieces into ids, opens up pictures to their tokens, and pads.
+
+    Args:
+        pieces: Of `render`.
+        tokenizer: The model's.
+        family: Its vision tokens.
+        visuals: Pictures, then at most one video.
+        target: Says how far to pad on the right.
+        padding: How far to pad on the left instead; None = not.
 
     Raises:
-        ValueError: The template has fewer or more places for pictures than there are pictures.
+        ValueError: The template has fewer or more places for pictures than there are pictures, or
+            a picture lies behind the end that `padding` cuts at.
     """
     out = _Tokens(tokenizer)
     blocks: list[VisionBlock] = []
@@ -200,6 +240,8 @@ def build_prompt(
     out.close()
     if waiting:
         raise ValueError("The template has no place for these pictures. Choose another template.")
+    if padding is not None:
+        return _pad_left(out, blocks, visuals, target, padding)
     return _finish(out, blocks, visuals, target)
 
 
@@ -230,6 +272,42 @@ def _open_visual(
         if timed:
             out.token(family.vision_end, "vision_marker", (number, 0, 0, 0))
     return blocks
+
+
+def _pad_left(
+    out: _Tokens,
+    blocks: list[VisionBlock],
+    visuals: Sequence[Visual],
+    target: Target,
+    padding: Padding,
+) -> Prompt:
+    """Cuts where the padding says so, and puts pad tokens in front."""
+    end = padding.least if padding.cut else len(out.ids)
+    if "image" in out.roles[end:]:
+        raise ValueError(
+            f"The pictures alone reach beyond the {padding.least} tokens at which this template "
+            f"cuts: {len(out.ids)} were needed. Lower max_pixels on VLM Encode, or choose the "
+            "template x2i, which cuts nothing."
+        )
+    for column in (out.ids, out.roles, out.places):
+        del column[end:]
+    prompt = _finish(out, blocks, visuals, replace(target, pad_to=0))
+    left = padding.length(len(prompt.ids)) - len(prompt.ids)
+    if not left:
+        return prompt
+    pads = _Tokens(out.tokenizer)
+    for _ in range(left):
+        pads.token(target.pad_token, "pad")
+    return replace(
+        prompt,
+        ids=(*pads.ids, *prompt.ids),
+        token_map=join(new_map(pads.roles), prompt.token_map),
+        blocks=tuple(replace(block, start=block.start + left) for block in prompt.blocks),
+        real=left + prompt.real,
+        prefix=0,
+        dropped=left + prompt.dropped if prompt.dropped else 0,
+        left=left,
+    )
 
 
 def _finish(

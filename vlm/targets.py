@@ -22,7 +22,9 @@ class Target:
         pooled: Width of the pooled vector it also reads, 0 = none.
         drop: What of the sequence it never sees: "", "prefix" (everything up to the user's own
             words) or "system" (the system turn).
-        pad_to: Fewest tokens; shorter sequences are padded on the right with `pad_token`.
+        pad_side: `right` = padded to `pad_to`; `left` = padded as far as the template says, since
+            a connector was trained on that template.
+        pad_to: Fewest tokens where it pads on the right.
         pad_token: The token that pads.
         min_pixels: Fewest pixels of a picture as the VLM sees it; None = the family's.
         max_pixels: Most pixels; None = the family's.
@@ -41,6 +43,7 @@ class Target:
     width: int | None = None
     pooled: int = 0
     drop: str = ""
+    pad_side: str = "right"
     pad_to: int = 0
     pad_token: str = "<|endoftext|>"
     min_pixels: int | None = None
@@ -159,7 +162,32 @@ TARGETS: dict[str, Target] = {
             layers=None,
             width=4096,
             pooled=768,
-            source="Qwen2VL-Flux and X2I: a connector maps the VLM's width",
+            pad_side="left",
+            source="X2I: a connector maps all layers of a VLM; its templates say how far to pad",
+        ),
+        Target(
+            name="qwen2vl-flux",
+            title="FLUX.1 (Qwen2VL-Flux)",
+            encoder="Qwen2-VL-7B",
+            template="qwen2vl-flux",
+            layers=None,
+            width=4096,
+            pooled=768,
+            min_pixels=512 * 28 * 28,
+            max_pixels=512 * 28 * 28,
+            source="Qwen2VL-Flux's model.py: a picture alone",
+        ),
+        Target(
+            name="qwen2vl-flux-text",
+            title="FLUX.1 (Qwen2VL-Flux with T5 text)",
+            encoder="Qwen2-VL-7B",
+            template="qwen2vl-flux",
+            layers=None,
+            width=4096,
+            pooled=768,
+            min_pixels=256 * 28 * 28,
+            max_pixels=256 * 28 * 28,
+            source="Qwen2VL-Flux's model.py: a picture and a prompt for T5",
         ),
         Target(
             name="chat",

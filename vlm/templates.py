@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .padding import Padding
+
 IM_USER = "<|im_start|>user\n"
 IM_END = "<|im_end|>\n<|im_start|>assistant\n"
 NO_THINKING = "<think>\n\n</think>\n\n"
@@ -63,6 +65,7 @@ class Template:
         max_pixels: Most pixels of a picture that go with the template; None = the target's.
         video_max_pixels: Most pixels of a video's frame; None = the family's.
         sample_fps: Video frames per second that the template was made for; None = the family's.
+        padding: How the prompt is padded on the left; None = not at all.
     """
 
     name: str
@@ -76,6 +79,7 @@ class Template:
     max_pixels: int | None = None
     video_max_pixels: int | None = None
     sample_fps: float | None = None
+    padding: Padding | None = None
 
     def system_for(self, pictures: int) -> str:
         """The default system text for a prompt with that many pictures."""
@@ -131,6 +135,14 @@ def x2i_internvl(text: str, edit: str | None, pictures: int, video: bool) -> tup
     return _as_dict({"Text input": None, "Instruction editing description": edit or "no"}, text)
 
 
+def describe(text: str, edit: str | None, pictures: int, video: bool) -> tuple[str, str, str]:
+    """Qwen2VL-Flux: always the same words, unless others are typed.
+
+    Its picture comes first and its attention is causal: the picture's tokens do not know them.
+    """
+    return ("", text, "") if text.strip() else ("Describe this image.", "", "")
+
+
 _USER = IM_USER + "{pictures}{text}" + IM_END
 
 TEMPLATES: dict[str, Template] = {
@@ -159,6 +171,7 @@ TEMPLATES: dict[str, Template] = {
             system="Comprehend and analyze the provided prompt.",
             picture="<image{number}>{vision}",
         ),
+        Template("qwen2vl-flux", "Qwen2VL-Flux's model.py", wording=describe),
         Template(
             "x2i",
             "X2I's released ComfyUI node",
@@ -167,15 +180,29 @@ TEMPLATES: dict[str, Template] = {
             max_pixels=224 * 224,
             video_max_pixels=128 * 128,
             sample_fps=1.0,
+            padding=Padding(512, factor=1.3),
         ),
-        Template("x2i-train", "X2I's training script", wording=x2i_train, sample_fps=1.0),
-        Template("x2i-paper", "X2I paper, section 13", wording=x2i_paper, sample_fps=1.0),
+        Template(
+            "x2i-train",
+            "X2I's training script",
+            wording=x2i_train,
+            sample_fps=1.0,
+            padding=Padding(512, cut=True),
+        ),
+        Template(
+            "x2i-paper",
+            "X2I paper, section 13",
+            wording=x2i_paper,
+            sample_fps=1.0,
+            padding=Padding(512, factor=1.3),
+        ),
         Template(
             "x2i-internvl",
             "X2I's InternVL script",
             system=INTERNVL_SYSTEM,
             wording=x2i_internvl,
             max_pixels=128 * 128,
+            padding=Padding(512, cut=True),
         ),
     )
 }

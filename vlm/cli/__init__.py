@@ -1,4 +1,4 @@
-"""The command line: `python -m vlm encode`, `demo` and `tiny`."""
+"""The command line: `python -m vlm encode`, `demo`, `tiny` and `convert`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from . import demo, encode, tiny
+from . import convert, demo, encode, tiny
 
 DESCRIPTION = """\
 What a vision-language model understands of pictures and words, as conditioning for diffusion
@@ -20,6 +20,7 @@ Start here:
   python -m vlm demo --out demo           the whole way on a built-in model, in seconds
   python -m vlm encode --help             every step of it, on your own pictures and model
   python -m vlm tiny models/tiny          the built-in model as a folder, for tests and workflows
+  python -m vlm convert IN OUT.safetensors   trained weights from .pt or .bin to safetensors
 """
 
 # Layer choices start with a minus, which argparse would take for an option.
@@ -33,12 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words after `python -m vlm`; None = those of this process.
 
     Returns:
-        Exit status: 0, 2 after an error that a person can mend, 130 when interrupted.
+        Exit status: 0, 1 when some jobs of many failed, 2 after an error that a person can mend,
+        130 when interrupted.
     """
     parser = make_parser()
     options = parser.parse_args(_join_layers(sys.argv[1:] if arguments is None else arguments))
     try:
-        options.run(options)
+        return options.run(options) or 0
     except torch.cuda.OutOfMemoryError:
         return _fail(
             "The model does not fit into the graphics card's memory. Lower --max-pixels, choose "
@@ -49,7 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("stopped\n")
         return 130
-    return 0
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -61,7 +62,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (encode, demo, tiny):
+    for module in (encode, demo, tiny, convert):
         module.add_parser(commands)
     return parser
 

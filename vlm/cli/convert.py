@@ -1,0 +1,66 @@
+"""`python -m vlm convert`: trained weights from PyTorch's format to safetensors."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from ..connector import load_connector
+from ..connector_file import read_state_dict, write_state_dict
+from ..lap_file import lap_metadata
+from .output import say, size_of
+
+DESCRIPTION = """\
+Turns a .pt, .pth or .bin file of trained weights into safetensors, which cannot run code as it is
+read. The file is read as tensors and plain data only; one that holds anything else is refused, and
+nothing of it runs. The container around the weights and `module.` before their names are left out;
+dtypes stay.
+"""
+
+EPILOG = """\
+Examples:
+  python -m vlm convert connector.pt ComfyUI/models/vlm_connectors/qwen2vl-flux.safetensors
+      Qwen2VL-Flux's connector; its t5_embedder.pt likewise
+  python -m vlm convert qwen2.5-vl-7b_proj.pt x2i-7b.safetensors
+      X2I's AlignNet, as {"config": ..., "state_dict": ...} or bare
+  python -m vlm convert krea2.safetensors krea2-txtfusion.safetensors
+      the LAP weights inside a Krea 2 checkpoint, and nothing else of it
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the command to the parser."""
+    parser = commands.add_parser(
+        "convert",
+        help="turn a .pt or .bin file of weights into safetensors",
+        description=DESCRIPTION,
+        epilog=textwrap.dedent(EPILOG),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", metavar="IN", help=".pt, .pth, .bin or .safetensors file")
+    parser.add_argument(
+        "result", metavar="OUT", help=".safetensors file to write; one of that name is replaced"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Runs the command."""
+    tensors = read_state_dict(options.source)
+    write_state_dict(tensors, options.result, lap_metadata(options.source))
+    result = Path(options.result)
+    size = size_of(result.stat().st_size)
+    say(f"{result}: {len(tensors)} tensors, {size}, {_what_it_is(result)}")
+
+
+def _what_it_is(result: Path) -> str:
+    """What the written file holds; other weights than a connector's are converted as well."""
+    try:
+        connector = load_connector(result)
+    except ValueError as error:
+        return f"not a connector ({error})"
+    pooled = f" and {connector.pooled} pooled" if connector.pooled else ""
+    made_for = f", made for {connector.made_for}" if connector.made_for else ""
+    return f"{connector.title}, {connector.in_width} to {connector.width}{pooled}{made_for}"
