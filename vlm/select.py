@@ -227,7 +227,6 @@ def _layer(k: int, num_layers: int) -> int:
     if not -num_layers <= k < num_layers:
         raise ValueError(
             f"Layer {k} does not exist: this model has layers 0 to {num_layers - 1} (or "
-            f"{-num_layers} to -1), where 0 is the embeddings. Set layers in Hidden Layer Select "
-            f"to some of these."
+            f"{-num_layers} to -1), where 0 is the embeddings. Set layers to some of these."
         )
     return k % num_layers
