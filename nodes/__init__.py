@@ -1,13 +1,37 @@
 """ComfyUI's side of the pack: sockets, schemas, devices. One node family per file."""
 
-from . import blend, encode, load, normalize, style, target, tokens
+from . import (
+    blend,
+    bridge,
+    clip,
+    connectors,
+    encode,
+    files,
+    griddot,
+    influence,
+    lap,
+    load,
+    normalize,
+    rewrite,
+    style,
+    target,
+    tokens,
+)
 
 NODES = [
     *load.NODES,
+    *clip.NODES,
+    *files.NODES,
     *encode.NODES,
+    *rewrite.NODES,
+    *lap.NODES,
+    *influence.NODES,
     *tokens.NODES,
+    *griddot.NODES,
     *normalize.NODES,
     *blend.NODES,
     *style.NODES,
+    *connectors.NODES,
+    *bridge.NODES,
     *target.NODES,
 ]

@@ -25,7 +25,19 @@ MAX_PIXELS = 64 * 1024 * 1024
 _ANY_DEPTH = 1000
 
 
-def _pixel_budget() -> list[io.Input]:
+def images_input() -> io.Input:
+    """Pictures on sockets that grow: `images.image0`, `images.image1`, ..."""
+    template = io.Autogrow.TemplatePrefix(
+        io.Image.Input("image", tooltip="A picture, or a batch: several pictures."),
+        prefix="image",
+        min=0,
+        max=50,
+    )
+    return io.Autogrow.Input("images", template=template, optional=True)
+
+
+def pixel_budget() -> list[io.Input]:
+    """The widgets of the bounds of a picture's area."""
     return [
         io.Int.Input(
             "min_pixels",
@@ -59,12 +71,6 @@ class VLMEncode(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Sockets and widgets."""
-        images = io.Autogrow.TemplatePrefix(
-            io.Image.Input("image", tooltip="A picture, or a batch: several pictures."),
-            prefix="image",
-            min=0,
-            max=50,
-        )
         return io.Schema(
             node_id="VLMCEncode",
             display_name="VLM Encode Image/Text",
@@ -87,7 +93,7 @@ class VLMEncode(io.ComfyNode):
                     tooltip="The diffusion model that will read the result. Sets template, pixel "
                     "budget and layers; `auto` on later nodes means the target's.",
                 ),
-                io.Autogrow.Input("images", template=images, optional=True),
+                images_input(),
                 io.Image.Input(
                     "video",
                     optional=True,
@@ -129,7 +135,7 @@ class VLMEncode(io.ComfyNode):
                     tooltip="Editing text of the X2I templates; other templates do not read it. "
                     "Empty = none (neutral).",
                 ),
-                *_pixel_budget(),
+                *pixel_budget(),
                 io.String.Input(
                     "depth",
                     default=AUTO,

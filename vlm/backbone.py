@@ -7,6 +7,7 @@ ComfyUI has loaded (`vlm.native`).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -34,9 +35,56 @@ class LayerCache:
             return keys, values
         return torch.cat([self.past[0], keys], dim=2), torch.cat([self.past[1], values], dim=2)
 
+    @property
+    def before(self) -> tuple[Any, ...]:
+        """The past as ComfyUI's layers take it: keys, values and how many; () = none."""
+        return () if self.past is None else (*self.past, self.past[0].shape[2])
+
+    def after(self, keys: torch.Tensor, values: torch.Tensor, length: int) -> None:
+        """Takes what ComfyUI's layers give back: the past and the new ones, so many in all."""
+        self.new = (keys, values)
+
+
+class GrowingCache(LayerCache):
+    """Keys and values of one decoder layer with room for those to come, written in place."""
+
+    def __init__(self, room: int, past: tuple[torch.Tensor, torch.Tensor] | None = None):
+        """Makes room for so many positions in all, the past included."""
+        super().__init__()
+        self._room = room
+        self._buffers: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._length = 0
+        if past is not None:
+            self.update(*past, layer=0)
+
+    def update(
+        self, keys: torch.Tensor, values: torch.Tensor, layer: int, options: Any = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Writes new keys and values behind the past; called by the layer's attention."""
+        if self._buffers is None:
+            batch, heads, _, width = keys.shape
+            shape = batch, heads, self._room, width
+            self._buffers = keys.new_empty(shape), values.new_empty(shape)
+        end = self._length + keys.shape[2]
+        for buffer, new in zip(self._buffers, (keys, values), strict=True):
+            buffer[:, :, self._length : end] = new
+        self._length, self.new = end, (keys, values)
+        return self._buffers[0][:, :, :end], self._buffers[1][:, :, :end]
+
+    @property
+    def before(self) -> tuple[Any, ...]:
+        """Their buffers have room, so ComfyUI's layers write into them."""
+        return () if self._buffers is None else (*self._buffers, self._length)
+
+    def after(self, keys: torch.Tensor, values: torch.Tensor, length: int) -> None:
+        """The first ones are copied into the buffers; later ones are there already."""
+        if self._buffers is None:
+            self.update(keys, values, layer=0)
+        self._length = length
+
 
 class Backbone(ABC):
-    """The parts of a VLM that hidden states need. Never the LM head.
+    """The parts of a VLM that hidden states need; the LM head only where it writes.
 
     Attributes:
         num_decoder_layers: Decoder layers; hidden states have one layer more.
@@ -119,6 +167,31 @@ class Backbone(ABC):
     @abstractmethod
     def norm(self, hidden: torch.Tensor) -> torch.Tensor | None:
         """The final norm of [1, N, D] on the text part's device; None where there is none."""
+
+    @abstractmethod
+    def head(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The LM head on the text part's device; its weights may go when it does.
+
+        Returns:
+            A function of normed states [1, 1, D] to logits [vocabulary].
+
+        Raises:
+            ValueError: The model has none, so it cannot write.
+        """
+
+    @property
+    @abstractmethod
+    def key_width(self) -> int:
+        """Width of one token's keys in one decoder layer, all heads together."""
+
+    def writing_bytes(self, tokens: int) -> int:
+        """Estimate of what writing needs beside a run: keys and values of all layers, the head.
+
+        Args:
+            tokens: N of the sequence once it is written.
+        """
+        cache = 2 * self.num_decoder_layers * self.key_width * tokens
+        return self.dtype.itemsize * (cache + self.vocabulary * self.width)
 
     def run_bytes(self, part: str, tokens: int, patches: int) -> int:
         """Estimate of a run's memory beside the weights, in bytes.

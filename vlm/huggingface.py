@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from .backbone import TEXT, VISION, Backbone, LayerCache
 from .families import Family
-from .fp8 import ScaledLinear
+from .fp8 import ScaledEmbedding, ScaledLinear, dequantise
+from .lm_head import LMHead
 from .patch_embed import PatchEmbed
 
 
@@ -45,11 +47,13 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
 
     Attributes:
         parts: The two halves by their name, for who moves them.
+        lm_head: The LM head, unread; None = the embeddings are the LM head as well.
     """
 
-    def __init__(self, model: torch.nn.Module, family: Family):
+    def __init__(self, model: torch.nn.Module, family: Family, lm_head: LMHead | None = None):
         """Wraps a base model and gives it our patch embedding."""
         super().__init__()
+        self.lm_head = lm_head
         model.visual.patch_embed = PatchEmbed(model.visual.patch_embed)
         self.model = model
         self.family = family
@@ -133,6 +137,28 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
     def norm(self, hidden: torch.Tensor) -> torch.Tensor:
         """The final norm."""
         return self.text.norm(hidden)
+
+    def head(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The LM head; see `Backbone.head`."""
+        table = self.text.embed_tokens
+        if self.lm_head is not None:
+            weight = self.lm_head.weight(self.vocabulary, self.width, self.dtype)
+        elif isinstance(table, ScaledEmbedding):
+            weight = dequantise(table.weight, table.scale, self.dtype)
+        else:
+            weight = table.weight
+        weight = weight.to(self.device_of(TEXT), self.dtype)
+        return lambda hidden: torch.nn.functional.linear(hidden, weight)[0, -1]
+
+    def keep_head(self) -> None:
+        """Reads an LM head of its own into memory, for files that go."""
+        if self.lm_head is not None:
+            self.lm_head.keep(self.vocabulary, self.width, self.dtype)
+
+    @property
+    def key_width(self) -> int:
+        """Width of one token's keys, all heads together."""
+        return self.text.layers[0].self_attn.k_proj.out_features
 
     def converted_bytes(self, part: str) -> int:
         """Bytes of the largest fp8 weight of a part in the residual stream's dtype."""

@@ -17,6 +17,7 @@ from .folder import build_config, check_tokenizer, check_weights, read_config, w
 from .gguf import gguf_message, is_gguf
 from .host import Host
 from .huggingface import HuggingFaceBackbone
+from .lm_head import find_head
 from .model import VLM
 from .quantized import check_quantize, load_quantized
 from .tensor_names import find_family
@@ -69,7 +70,7 @@ def load(
         disk_cache: Keeps the layers asked for beyond this process; None = nothing is kept.
 
     Returns:
-        The model, in eval mode, without its LM head.
+        The model, in eval mode; its LM head is read when it first writes.
 
     Raises:
         FileNotFoundError: The folder, the file or a part of it is missing.
@@ -88,6 +89,7 @@ def load(
             model = _load("tiny", _read_folder(path, tokenizer, config), to, keep)
             for weight in model.backbone.parameters():  # the files go: no page may stay in use
                 weight.data = weight.data.clone()
+            model.backbone.keep_head()
             return model
     if width is not None or layers is not None:
         raise ValueError('width and layers belong to the built-in model: load("tiny", ...).')
@@ -175,7 +177,7 @@ def _load(name: str, source: _Source, to: _Target, keep: dict[str, Any]) -> VLM:
     else:
         dtype = _own_dtype(source.config, source.files) if to.dtype == "auto" else to.dtype
         model = load_model(source.files, source.built, family, dtype, to.device)
-    backbone = HuggingFaceBackbone(model, family)
+    backbone = HuggingFaceBackbone(model, family, find_head(path, source.config, source.files))
     if source.tokenizer.size > backbone.vocabulary:
         raise ValueError(
             f"The tokenizer for {path} has {source.tokenizer.size} tokens, the weights know "

@@ -12,11 +12,14 @@ from .families import Family
 from .fingerprint import fingerprint
 from .hidden_states import HiddenStates
 from .host import Host
-from .padding import AUTO, NONE, choose_padding
+from .padding import AUTO, NONE, Padding, choose_padding
 from .prefix_cache import PrefixCache
 from .prompt import Prompt, build_prompt, render
 from .recall import Recall
+from .rewrite import Rewritten, replay, write
+from .rewrite_prompts import DEFAULT, find_system
 from .run import Run
+from .sampling import Sampling
 from .targets import Target, find_target
 from .templates import Template, find_template
 from .tokenizer import Tokenizer
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class VLM:
-    """A vision-language model as an encoder.
+    """A vision-language model as an encoder, and as a rewriter of prompts.
 
     Attributes:
         name: What messages call it.
@@ -103,6 +106,7 @@ class VLM:
         depth: int | None = None,
         keep_mb: float = 512,
         padding: str = AUTO,
+        mute: Sequence[int] = (),
     ) -> HiddenStates | list[HiddenStates]:
         """Prepares the hidden states of a prompt; layers run when they are asked for.
 
@@ -124,6 +128,8 @@ class VLM:
             keep_mb: Bound in MB (2**20 bytes) under which every layer passed is kept.
             padding: `auto` = as the target was trained; `left` = pad tokens in front, to the
                 template's length or 512; `none` = no pad token anywhere.
+            mute: Numbers (origin 0, a video last) of pictures that the model does not see: their
+                tokens stay where they are, as plain placeholders.
 
         Returns:
             Hidden states, or a list of them in the order of several texts.
@@ -139,26 +145,101 @@ class VLM:
         if padding == NONE:
             goal = replace(goal, pad_to=0)
         visuals = self._see(images, video, fps, (min_pixels, max_pixels), layout, goal)
+        for number in mute:
+            visuals[number] = replace(visuals[number], muted=True)
         states = []
         for one in [text] if isinstance(text, str) else _several(text):
-            if not isinstance(one, str) or not isinstance(system, str | None):
-                kind = type(system if isinstance(one, str) else one).__name__
-                raise TypeError(f"The prompt and the system prompt are text, one is a {kind}.")
-            pieces = render(
-                layout,
-                self.tokenizer,
-                one,
-                system=system,
-                edit=edit,
-                visuals=visuals,
-                family=self.family,
-            )
-            prompt = build_prompt(pieces, self.tokenizer, self.family, visuals, goal, pad)
-            states.append(self._states(prompt, goal, keep_mb))
+            prompt = self._prompt(one, layout, goal, visuals, system, edit, pad)
+            states.append(self.states_of(prompt, goal, keep_mb))
             if depth is not None:
                 for each in states[-1].keyframes:
                     each.reach(depth)
         return states[0] if isinstance(text, str) else states
+
+    def rewrite(
+        self,
+        text: str,
+        images: Any = None,
+        *,
+        target: str = "chat",
+        system: str | None = None,
+        max_tokens: int = 256,
+        temperature: float = 0.7,
+        top_p: float = 0.8,
+        top_k: int = 20,
+        seed: int = 0,
+        answer: str | None = None,
+        template: str = "chat",
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        keep_mb: float = 512,
+    ) -> Rewritten:
+        """Has the model rewrite a prompt; the hidden states of its answer come from that pass.
+
+        UniFusion's VERIFI (section 3.3). Nothing is padded.
+
+        Args:
+            text: What the person asks for. Special tokens in it stay ordinary text.
+            images: As for `encode`; they stand before the text.
+            target: The diffusion model that will read it (`vlm.targets`), or `chat`.
+            system: What the model is told to do; None = `rewrite_prompts.SYSTEM_PROMPTS`' dense
+                description, "" = none but what the chat template brings by itself.
+            max_tokens: Most tokens generated, thinking included; at least 1.
+            temperature: 0 = always the likeliest token.
+            top_p: Only the likeliest tokens that reach this probability together; 1 = all.
+            top_k: Only so many of the likeliest tokens; 0 = all.
+            seed: Of the draws.
+            answer: An answer to put there instead of generating one; its states are then run like
+                those of `encode`.
+            template: Layout; the model's own chat template is what it was trained to answer in.
+            min_pixels: Fewest pixels of a picture as the VLM sees it; None = the target's.
+            max_pixels: Most pixels, likewise.
+            keep_mb: Bound in MB (2**20 bytes) under which every layer is kept.
+
+        Returns:
+            Hidden states of prompt, pictures and answer, and the answer's text.
+
+        Raises:
+            ValueError: As for `encode`; nothing to rewrite, nothing written, a number outside its
+                range, a model without LM head.
+            TypeError: A prompt that is not text.
+        """
+        sampling = Sampling(temperature, top_p, top_k, seed)
+        goal, layout = replace(self._goal(target), pad_to=0), find_template(template)
+        visuals = self._see(images, None, 1.0, (min_pixels, max_pixels), layout, goal)
+        if not visuals and not str(text).strip():
+            raise ValueError("There is nothing to rewrite: no prompt and no picture.")
+        if system is None:
+            system = find_system(DEFAULT)
+        prompt = self._prompt(text, layout, goal, visuals, system, None, None)
+        if answer is not None:
+            return replay(self, prompt, goal, answer, keep_mb)
+        return write(self, prompt, goal, sampling, max_tokens, keep_mb)
+
+    def _prompt(
+        self,
+        text: str,
+        layout: Template,
+        goal: Target,
+        visuals: Sequence[Visual],
+        system: str | None,
+        edit: str | None,
+        pad: Padding | None,
+    ) -> Prompt:
+        """Lays one text and the pictures out."""
+        if not isinstance(text, str) or not isinstance(system, str | None):
+            kind = type(system if isinstance(text, str) else text).__name__
+            raise TypeError(f"The prompt and the system prompt are text, one is a {kind}.")
+        pieces = render(
+            layout,
+            self.tokenizer,
+            text,
+            system=system,
+            edit=edit,
+            visuals=visuals,
+            family=self.family,
+        )
+        return build_prompt(pieces, self.tokenizer, self.family, visuals, goal, pad)
 
     def _goal(self, name: str) -> Target:
         """The target, with the layer that a person chose on the model instead of its own."""
@@ -176,7 +257,7 @@ class VLM:
             "or a Qwen-VL model on VLM Loader."
         )
 
-    def _states(self, prompt: Prompt, goal: Target, keep_mb: float) -> HiddenStates:
+    def states_of(self, prompt: Prompt, goal: Target, keep_mb: float) -> HiddenStates:
         """Hidden states of a prompt, with those of later versions of the weights."""
         first, *later = (
             HiddenStates(self, prompt, goal, keep_mb, keyframe)

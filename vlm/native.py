@@ -72,6 +72,7 @@ class NativeBackbone(Backbone):
             ValueError: Not a model that this pack knows how to run.
         """
         self.family = family_of_native(transformer)
+        self._transformer = transformer
         self.text = transformer.model
         self.visual = transformer.visual if self.family.sees else None
         self.vision_config = SimpleNamespace(tokens_per_second=TOKENS_PER_SECOND)
@@ -126,7 +127,7 @@ class NativeBackbone(Backbone):
         """Runs one decoder layer, which overwrites `hidden`; see `Backbone.run_layer`."""
         past = None
         if cache is not None:
-            past = () if cache.past is None else (*cache.past, cache.past[0].shape[2])
+            past = cache.before
         attention = self._attention(hidden.device)
         if isinstance(mask, _Mask):
             attention, mask = mask.blinded(attention), mask.added
@@ -138,12 +139,35 @@ class NativeBackbone(Backbone):
             past_key_value=past,
         )
         if cache is not None:
-            cache.new = present[:2]
+            cache.after(*present)
         return output
 
     def norm(self, hidden: torch.Tensor) -> torch.Tensor | None:
         """The final norm, where the file has one."""
         return None if self.text.norm is None else self.text.norm(hidden)
+
+    def head(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """ComfyUI's own LM head; see `Backbone.head`.
+
+        Qwen2.5-VL-7B has one in its files that ComfyUI leaves out, and its embeddings are none.
+        """
+        if self.text.norm is None:
+            raise ValueError(
+                "This CLIP's file was cut before its last layer, so it cannot write. Load a whole "
+                "Qwen3-VL with Load CLIP, or a VLM with VLM Loader."
+            )
+        if self.family is qwen2_5_vl.FAMILY:
+            raise ValueError(
+                "This CLIP is a Qwen2.5-VL without its LM head, which Load CLIP leaves out, so it "
+                "cannot write. Use a VLM folder on VLM Loader, or a Qwen3-VL-4B file with type "
+                "krea2 in Load CLIP."
+            )
+        return lambda hidden: self._transformer.logits(hidden)[0, -1]
+
+    @property
+    def key_width(self) -> int:
+        """Width of one token's keys, all heads together."""
+        return self.text.config.num_key_value_heads * self.text.config.head_dim
 
     def converted_bytes(self, part: str) -> int:
         """Bytes of the largest weight of a part in float32."""

@@ -24,9 +24,14 @@ SHORTEST_PREFIX = 8
 class Run:
     """A run of one prompt.
 
+    Attributes:
+        node: The node that messages name.
+
     `hidden` are the states of the tokens from `offset` on; the tokens before it are a prefix that
     has already passed the layers that run. Where the prefix has not been, both go on as one.
     """
+
+    node = "VLM Encode"
 
     def __init__(self, model: VLM, states: HiddenStates, wanted: Sequence[int]):
         """Prepares a run.
@@ -43,13 +48,15 @@ class Run:
         self.start = states.nearest(wanted[0])
         self.end = wanted[-1]
         self.device = torch.device("cpu")  # known once the host has brought the text part
-        self.positions = mrope_positions(len(self.prompt.ids), self.prompt.blocks)
-        roles = self.prompt.token_map["role"]
-        self.at_vision = [i for i, role in enumerate(roles) if role == "image"]
+        self.positions = mrope_positions(
+            len(self.prompt.ids), self.prompt.blocks, self.prompt.left
+        )
+        self.visuals = [visual for visual in self.prompt.visuals if not visual.muted]
+        self.at_vision = self._seen_places()
         self.prefix = self._find_prefix()
         self.offset = 0
         self.done = 0
-        self.total = self.end - (self.start or 0) + len(self.prompt.visuals) * self._sees()
+        self.total = self.end - (self.start or 0) + len(self.visuals) * self._sees()
         self._features: tuple[torch.Tensor, list[torch.Tensor]] | None = None
         self._rotary: Any = None
         self._mask: Any = None
@@ -68,7 +75,8 @@ class Run:
             except OUT_OF_MEMORY as error:
                 raise OUT_OF_MEMORY(self._does_not_fit()) from error
 
-    def _run(self) -> None:
+    def _run(self) -> torch.Tensor:
+        """Runs to the end; the states of the tokens that ran last."""
         if self._sees():
             self._see()  # first, so that the two parts need not be on the device together
         self.device = self._bring(TEXT)
@@ -84,12 +92,16 @@ class Run:
             if self.prefix is not None and self.prefix.states:
                 self.model.prefix_cache.put(self.states.prefix_key, self.prefix)
         self._check_finite(hidden)
+        return hidden
 
     def _bring(self, part: str) -> torch.device:
         """Has the host bring a part of the weights; the device it runs on."""
-        needed = self.backbone.run_bytes(part, len(self.prompt.ids), self._patches())
-        self.model.host.bring(part, needed, self.states.keyframe)
+        self.model.host.bring(part, self._needed(part), self.states.keyframe)
         return self.backbone.device_of(part)
+
+    def _needed(self, part: str) -> int:
+        """Bytes that a part's run takes beside the weights."""
+        return self.backbone.run_bytes(part, len(self.prompt.ids), self._patches())
 
     def _patches(self) -> int:
         """Patches of the largest picture."""
@@ -98,15 +110,25 @@ class Run:
     def _does_not_fit(self) -> str:
         tokens, patches = len(self.prompt.ids), self._patches()
         parts = [TEXT, VISION] if self._sees() else [TEXT]
-        needed = max(self.backbone.run_bytes(part, tokens, patches) for part in parts)
+        needed = max(self._needed(part) for part in parts)
         advice = "a smaller dtype or a quantised file on the loader"
         if self.prompt.visuals:
-            advice = f"a smaller max_pixels on VLM Encode, fewer images, or {advice}"
+            advice = f"a smaller max_pixels on {self.node}, fewer images, or {advice}"
         return (
-            f"VLM Encode: out of memory. {self.model.name} needs about {needed / GIGABYTE:.1f} GB "
+            f"{self.node}: out of memory. {self.model.name} needs about {needed / GIGABYTE:.1f} GB "
             f"beside its weights for {tokens} tokens and {patches} patches of its largest image, "
             f"more than was free. Choose {advice}."
         )
+
+    def _seen_places(self) -> list[int]:
+        """Where tokens stand whose embeddings are a picture's features, muted pictures left out."""
+        roles, numbers = (self.prompt.token_map[column] for column in ("role", "image"))
+        muted = {n for n, visual in enumerate(self.prompt.visuals) if visual.muted}
+        return [
+            place
+            for place, (role, number) in enumerate(zip(roles, numbers, strict=True))
+            if role == "image" and number not in muted
+        ]
 
     def _find_prefix(self) -> Prefix | None:
         """The known prefix, or an empty one to fill, or none where neither helps."""
@@ -159,7 +181,7 @@ class Run:
         if self._features is None:
             self._bring(VISION)
             seen = []
-            for visual in self.prompt.visuals:
+            for visual in self.visuals:
                 patches = visual.patches()
                 seen.append(self.backbone.see(patches.pixels, patches.grid))
                 self._step()
@@ -182,13 +204,17 @@ class Run:
         return hidden
 
     def _allowed(self, running: int) -> torch.Tensor | None:
-        """Causal, and blind to padding; None where plain causal attention does the same."""
-        n, real = len(self.prompt.ids), self.prompt.real
-        if not self.offset and real == n:
+        """Causal, and blind to padding; None where plain causal attention does the same.
+
+        A pad token on the left looks at nothing: attention then gives it zeros, in scaled dot
+        product attention with a 2-D mask, which is how X2I's connectors know pad tokens.
+        """
+        n, real, left = len(self.prompt.ids), self.prompt.real, self.prompt.left
+        if not self.offset and not left and real == n:
             return None
         key = torch.arange(n, device=self.device)
         query = torch.arange(n - running, n, device=self.device)
-        mask = (key[None, :] <= query[:, None]) & (key[None, :] < real)
+        mask = (key[None, :] <= query[:, None]) & (key[None, :] < real) & (key[None, :] >= left)
         return mask[None, None]
 
     def _layer(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
@@ -196,7 +222,7 @@ class Run:
         past = None
         if self.offset:
             past = tuple(tensor.to(self.device) for tensor in self.prefix.pairs[layer])
-        cache = LayerCache(past) if self.prefix is not None else None
+        cache = self._cache(past)
         hidden = self.backbone.run_layer(layer, hidden, self._rotary, self._mask, cache)
         if layer < self.backbone.num_deepstack:
             places, features = self._vision_here(layer + 1)
@@ -206,6 +232,10 @@ class Run:
         if self.prefix is not None and not self.offset:
             self._extend_prefix(hidden, cache)
         return hidden
+
+    def _cache(self, past: tuple[torch.Tensor, torch.Tensor] | None) -> LayerCache | None:
+        """What takes the next decoder layer's keys and values; None = nobody needs them."""
+        return LayerCache(past) if self.prefix is not None else None
 
     def _extend_prefix(self, hidden: torch.Tensor, cache: LayerCache) -> None:
         length, device = self.prefix.length, self.model.host.cache_device
@@ -242,7 +272,10 @@ class Run:
         """Refuses NaN and Inf, which a residual stream never loses again once it has them."""
         if bool(torch.isfinite(hidden).all()):
             return
-        bad = self.states.drop_nonfinite()
+        raise self._not_finite(self.states.drop_nonfinite())
+
+    def _not_finite(self, bad: int) -> ValueError:
+        """What is said of NaN or Inf in layer `bad`."""
         self.model.prefix_cache.clear()
         advice = "Choose bfloat16 or float32 as dtype on VLM Loader."
         if self.states.dtype in (torch.bfloat16, torch.float32):
@@ -250,8 +283,8 @@ class Run:
         dtype = str(self.states.dtype).removeprefix("torch.")
         known = bad == 0 or bad - 1 in self.states.held
         before = "" if known else " (or of one before it, which was not kept)"
-        raise ValueError(
-            f"VLM Encode: the states of layer {bad}{before} hold NaN or Inf in {dtype}. "
+        return ValueError(
+            f"{self.node}: the states of layer {bad}{before} hold NaN or Inf in {dtype}. "
             f"Finite numbers were expected. {advice}"
         )
 

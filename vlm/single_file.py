@@ -19,6 +19,8 @@ from .video import read_video_rules
 from .visuals import VisualRules
 
 SUFFIX = ".safetensors"
+# Of the published models those up to 4B have no LM head of their own (their config.json files).
+WIDEST_TIED = 2560
 
 
 def config_beside(file: Path, family: Family) -> dict[str, Any] | None:
@@ -92,7 +94,7 @@ def published_config(checkpoint: Checkpoint, family: Family) -> dict[str, Any]:
         **nested,
         "model_type": family.model_type,
         "vision_config": vision,
-        "tie_word_embeddings": True,  # the LM head is never run
+        "tie_word_embeddings": width <= WIDEST_TIED,
     }
 
 

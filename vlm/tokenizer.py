@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from .folder import read_json
@@ -43,6 +44,8 @@ class Tokenizer:
         )
         self._backend = self._tokenizer.backend_tokenizer
         self.specials = frozenset(self._tokenizer.get_added_vocab())
+        added = self._tokenizer.added_tokens_decoder.items()
+        self._silent = frozenset(number for number, token in added if token.special)
         # All added tokens become special and special ones are left unparsed: from here on the
         # backend reads any text as ordinary text, and special tokens enter by id only.
         self._backend.add_special_tokens(
@@ -69,6 +72,10 @@ class Tokenizer:
             )
         return found
 
+    def find(self, *tokens: str) -> frozenset[int]:
+        """Ids of those of some special tokens that the tokenizer has."""
+        return frozenset(self.id_of(token) for token in tokens if token in self.specials)
+
     def split(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids of ordinary text, and the characters [start, end) that each one covers."""
         if not text:
@@ -79,6 +86,11 @@ class Tokenizer:
     def text_of(self, ids: list[int]) -> str:
         """Text of ids, special tokens included."""
         return self._backend.decode(ids, skip_special_tokens=False)
+
+    def words_of(self, ids: Sequence[int]) -> str:
+        """Text of ids without the special tokens, as transformers skips them."""
+        spoken = [number for number in ids if number not in self._silent]
+        return self._backend.decode(spoken, skip_special_tokens=False)
 
     def chat(self, system: bool, images: int, video: bool, number_images: bool = False) -> str:
         """The chat template around slots for the system text and the typed text.

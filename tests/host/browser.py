@@ -128,17 +128,28 @@ class ComfyPage:
         self.page.wait_for_timeout(300)
 
     def add_from_search(self, name: str) -> None:
-        """Adds a node or a blueprint the way people do: double click, type its name, Enter."""
+        """Adds a node or a blueprint the way people do: double click, type its name, Enter.
+
+        A busy machine can miss a step, which nothing on the page tells; then all is done again,
+        more slowly.
+        """
         width, height = (self.page.viewport_size[side] for side in ("width", "height"))
-        self.page.mouse.dblclick(width * 0.55, height * 0.7)
-        self.page.wait_for_timeout(700)
-        self.page.keyboard.type(name)
-        self.page.wait_for_timeout(1200)
-        self.page.keyboard.press("Enter")
-        self.page.wait_for_timeout(1200)
-        # The new node hangs on the pointer until a click puts it down.
-        self.page.mouse.click(width * 0.45, height * 0.5)
-        self.page.wait_for_timeout(500)
+        count = "() => app.rootGraph.nodes.length"
+        before = self.page.evaluate(count)
+        for patience in (1, 3, 8):
+            self.page.mouse.dblclick(width * 0.55, height * 0.7)
+            self.page.wait_for_timeout(700 * patience)
+            self.page.keyboard.type(name)
+            self.page.wait_for_timeout(1200 * patience)
+            self.page.keyboard.press("Enter")
+            self.page.wait_for_timeout(1200 * patience)
+            # The new node hangs on the pointer until a click puts it down.
+            self.page.mouse.click(width * 0.45, height * 0.5)
+            self.page.wait_for_timeout(500 * patience)
+            if self.page.evaluate(count) > before:
+                return
+            self.page.keyboard.press("Escape")
+        raise TimeoutError(f"{name} did not come out of the page's search.")
 
     def missing_types(self) -> list[str]:
         """Types of the graph's nodes, subgraphs included, that the page does not know."""

@@ -16,6 +16,8 @@ from browser import BrowserMissing, ComfyPage, chromium  # noqa: E402
 from comfy_find import HOW_TO, Checkout, find_comfyui  # noqa: E402
 from comfy_host import PACK_FOLDER, ComfyHost, ServerFailed, pack_source  # noqa: E402
 from tiny_checkpoints import write_models, write_qwen3vl  # noqa: E402
+from tiny_connectors import write_connectors  # noqa: E402
+from tiny_writer import let_it_write  # noqa: E402
 
 TINY_NATIVE = Path(__file__).parent / "tiny_native"
 
@@ -69,7 +71,15 @@ def public_vlm(models: Path) -> Path:
     """
     from vlm.tiny import write_tiny
 
-    return write_tiny(models / "VLM" / "Qwen3-VL-4B-Instruct", "qwen3_vl", width=2560, layers=28)
+    folder = models / "VLM" / "Qwen3-VL-4B-Instruct"
+    return let_it_write(write_tiny(folder, "qwen3_vl", width=2560, layers=28))
+
+
+@pytest.fixture(scope="session")
+def flux_connectors(models: Path) -> Path:
+    """The models folder with tiny connectors, and the VLMs that they belong to."""
+    write_connectors(models)
+    return models
 
 
 @pytest.fixture(scope="session")

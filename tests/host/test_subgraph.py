@@ -54,9 +54,10 @@ def test_published_as_a_blueprint(comfy):
         for key, entry in comfy.get("/global_subgraphs").items()
         if entry["info"].get("node_pack") == f"custom_nodes.{PACK_FOLDER}"
     }
-    ((key, entry),) = found.items()
-    assert entry["name"] == NAME
-    assert json.loads(comfy.get(f"/global_subgraphs/{key}")["data"]) == read(BLUEPRINT)
+    files = {path.stem: read(path) for path in BLUEPRINT.parent.glob("*.json")}
+    assert {entry["name"] for entry in found.values()} == set(files)
+    for key, entry in found.items():
+        assert json.loads(comfy.get(f"/global_subgraphs/{key}")["data"]) == files[entry["name"]]
 
 
 @pytest.fixture
@@ -99,6 +100,7 @@ def test_three_added_nodes_make_the_first_picture(page):
             const one = type => app.rootGraph.nodes.find(node => node.type === type)
             const block = app.rootGraph.nodes.find(node => node.title === name)
             one('CLIPLoader').connect(0, block, 'clip')
+            one('VLMCLoader').widgets[0].value = 'VLM/Qwen3-VL-4B-Instruct'
             one('VLMCLoader').connect(0, block, 'vlm')
             one('LoadImage').connect(0, block, 'picture')
             block.connect(0, one('KSampler'), 'positive')

@@ -11,6 +11,7 @@ import pytest
 from comfy_find import REPO
 from comfy_host import PACK_FOLDER
 from comfy_result import Result
+from graphs import node as api_node
 from PIL import Image
 from snapshot import assert_same_as_file, updating
 from workflow_tools import (
@@ -30,17 +31,61 @@ from workflow_tools import (
 
 THUMBNAIL_BYTES = 80_000
 TITLE = 30
-FILES = {"unet_name": "diffusion_models", "clip_name": "text_encoders", "vae_name": "vae"}
+FILES = {
+    "unet_name": "diffusion_models",
+    "clip_name": "text_encoders",
+    "clip_name1": "text_encoders",
+    "clip_name2": "text_encoders",
+    "vae_name": "vae",
+    "control_net_name": "controlnet",
+    "connector": "vlm_connectors",
+    "embedder": "vlm_connectors",
+}
+TITLES = {"flux1": "FLUX.1", "flux2": "FLUX.2", "qwen": "Qwen-Image", "z": "Z-Image"}
+# Where the VLMs that the workflows name come from, and files that have no address of their own.
+VLM_SOURCES = {
+    "VLM/Qwen3-VL-4B-Instruct": "Qwen/Qwen3-VL-4B-Instruct",
+    "VLM/Qwen2.5-VL-7B-Instruct": "Qwen/Qwen2.5-VL-7B-Instruct",
+    "VLM/Qwen2VL-Flux": "Djrango/Qwen2vl-Flux",
+}
+IN_REPOSITORIES = ("qwen2vl-flux.safetensors", "connector.pt", "t5_embedder.pt", "_proj.pt")
 each_workflow = pytest.mark.parametrize("name", NAMES)
 
 
 @pytest.fixture(scope="module")
-def host(comfy, checkout, models, public_vlm):
+def host(public_vlm, flux_connectors, comfy, checkout, models):
     """A server with the files that the workflows name."""
     # Pictures of the graph show the bundled example; everything else is faster with a small one.
     example_picture(comfy, checkout, 768 if updating() else 128)
+    save_first(comfy)
+    example_video(comfy)
     yield comfy
     shutil.rmtree(models / "vlm_stats", ignore_errors=True)
+
+
+def save_first(comfy):
+    """The file that z-image-load-conditioning names, made as its note says."""
+    prompt = small(read(API / "z-image-save-conditioning.json"))
+    # Another prompt than the workflow's: its own test must not find everything in the cache.
+    next(x for x in prompt.values() if "value" in x["inputs"])["inputs"]["value"] = "a lighthouse"
+    comfy.run(prompt)
+
+
+def example_video(comfy):
+    """Puts the video that flux1-x2i-video loads into input/: four seconds, small."""
+    frames = api_node("EmptyImage", width=64, height=64, batch_size=8, color=0x336699)
+    made = comfy.run(
+        {
+            "frames": frames,
+            "video": api_node("CreateVideo", images=["frames", 0], fps=2.0),
+            "save": api_node(
+                "SaveVideo", video=["video", 0], filename_prefix="example", format="mp4",
+                codec="h264",
+            ),
+        }
+    )  # fmt: skip
+    (shown,) = made.outputs["save"]["images"]
+    (comfy.base / "input" / "example.mp4").write_bytes(comfy.view(shown))
 
 
 @pytest.fixture(scope="module")
@@ -80,11 +125,15 @@ def test_note_says_which_weights_go_where(name):
     for node in read(API / f"{name}.json").values():
         for widget, folder in FILES.items():
             if widget in node["inputs"]:
-                line = next(x for x in text.splitlines() if node["inputs"][widget] in x)
-                assert f"**{folder}/**" in line
+                if not isinstance(node["inputs"][widget], str):
+                    continue
+                inside, _, file = node["inputs"][widget].rpartition("/")
+                line = next(x for x in text.splitlines() if file in x)
+                assert f"**{f'{folder}/{inside}'.rstrip('/')}/**" in line
         if node["class_type"] == "VLMCLoader":
             assert f"**{node['inputs']['model']}/**" in text
-    assert "Qwen/Qwen3-VL-4B-Instruct" in text and "Comfy-Org/" in text
+            assert VLM_SOURCES[node["inputs"]["model"]] in text
+    assert "Comfy-Org/" in text
     assert "## To play with" in text
 
 
@@ -94,10 +143,11 @@ def test_loaders_offer_their_download(name):
     for node in read(WORKFLOWS / f"{name}.json")["nodes"]:
         for widget, folder in FILES.items():
             file = (node.get("widgets_values_named") or {}).get(widget)
-            if file:
-                (model,) = node["properties"]["models"]
+            if isinstance(file, str) and not file.endswith(IN_REPOSITORIES):
+                offered = node["properties"]["models"]
+                model = next(each for each in offered if each["name"] == file)
                 assert (model["name"], model["directory"]) == (file, folder)
-                assert model["url"].endswith(f"/{folder}/{file}")
+                assert model["url"].endswith(f"/{file}")
 
 
 @each_workflow
@@ -161,7 +211,7 @@ def test_runs_through_the_api(host, flow):
     assert all(found.startswith(b"\x89PNG") for found in pictures)
     assert len(set(pictures)) == len(pictures)
     (check,) = [line for line in lines(result) if line.startswith("fits ")]
-    assert check.startswith("fits FLUX.2" if flow.startswith("flux2") else "fits Z-Image")
+    assert check.startswith(f"fits {TITLES[flow.split('-')[0]]}")
 
 
 def test_opens_and_queues_in_the_page(host, page, flow):

@@ -20,14 +20,28 @@ from comfy_find import Checkout
 
 # Every file has the place and name that ComfyUI's own templates ask for.
 MODELS = {
-    "diffusion_models/z_image_turbo_bf16.safetensors": ("stub", {"width": 2560, "layers": 2}),
+    "diffusion_models/z_image_turbo_bf16.safetensors": (
+        "stub", {"kind": "z-image", "width": 2560},
+    ),
+    "diffusion_models/qwen_image_edit_fp8_e4m3fn.safetensors": (
+        "stub", {"kind": "qwen-image", "width": 3584},
+    ),
     "text_encoders/qwen_3_4b.safetensors": ("stub", {"width": 2560, "layers": 30}),
+    "text_encoders/qwen3vl_4b_fp8_scaled.safetensors": ("stub", {"width": 2560, "layers": 36}),
+    "text_encoders/qwen_2.5_vl_7b_fp8_scaled.safetensors": (
+        "stub", {"width": 3584, "layers": 8},
+    ),
     "vae/ae.safetensors": ("taesd", {}),
     "diffusion_models/flux-2-klein-4b.safetensors": ("klein", {"width": 7680}),
     "diffusion_models/tiny_klein_192.safetensors": ("klein", {"width": 192}),
     "vae/flux2-vae.safetensors": ("flux2_vae", {}),
+    "vae/qwen_image_vae.safetensors": ("wan_vae", {}),
     "diffusion_models/flux1-dev.safetensors": ("flux1", {"width": 4096}),
-}
+    "diffusion_models/qwen2vl-flux.safetensors": ("flux1", {"width": 4096}),
+    "controlnet/flux-canny-controlnet-v3.safetensors": ("flux_controlnet", {"width": 4096}),
+    "text_encoders/clip_l.safetensors": ("stub", {"width": 768}),
+    "text_encoders/t5xxl_fp16.safetensors": ("stub", {"width": 4096}),
+}  # fmt: skip
 SPECIAL_IDS = {"image": 151655, "video": 151656, "vision_start": 151652, "vision_end": 151653}
 
 
@@ -62,9 +76,16 @@ def write_qwen3vl(checkout: Checkout, folder: Path, width: int = 64, layers: int
     return folder
 
 
-def write_stub(path: Path, width: int = 2560, layers: int = 2) -> Path:
-    """Writes a stub file that tiny_native's loaders replace by a tiny model (see stubs.py)."""
-    metadata = {"tiny_native": "stub", "width": str(width), "layers": str(layers)}
+def write_stub(path: Path, width: int, layers: int = 2, kind: str = "clip") -> Path:
+    """Writes a stub file that tiny_native's loaders replace by a tiny model (see stubs.py).
+
+    Args:
+        path: where.
+        width: of the CONDITIONING that the model gives or reads.
+        layers: of a text encoder.
+        kind: `clip`, or the diffusion model's name in stubs.MODELS.
+    """
+    metadata = {"tiny_native": kind, "width": str(width), "layers": str(layers)}
     header = json.dumps({"__metadata__": metadata}).encode()
     header += b" " * (-len(header) % 8)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,12 +121,15 @@ def _weights():
     return module
 
 
-def _save(module, path: Path, drop: str = "-") -> None:
-    """Saves a module's state dict without the names that begin with `drop`."""
+def _save(
+    module, path: Path, drop: str = "-", rename: tuple[str, str] = ("-", "-")
+) -> None:
+    """Saves a module's state dict without the names that begin with `drop`, some renamed."""
     from safetensors.torch import save_file
 
     state = module.state_dict()
-    tensors = {name: x.contiguous() for name, x in state.items() if not name.startswith(drop)}
+    kept = {name: x.contiguous() for name, x in state.items() if not name.startswith(drop)}
+    tensors = {name.replace(*rename): x for name, x in kept.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, str(path))
 
@@ -132,20 +156,31 @@ def make_klein(path: Path, width: int) -> None:
     _save(_weights().fill(model, "klein.", sharp=True), path)
 
 
+def _flux1_config(width: int) -> dict[str, Any]:
+    return _flux_config(
+        in_channels=16, out_channels=16, vec_in_dim=768, context_in_dim=width, mlp_ratio=4.0,
+        axes_dim=[16, 56, 56], theta=10000, patch_size=2, qkv_bias=True, guidance_embed=True,
+        txt_ids_dims=[],
+    )  # fmt: skip
+
+
 def make_flux1(path: Path, width: int) -> None:
     """FLUX.1 dev: hidden 128, one block of each kind, context `width` (4096), pooled 768."""
     import comfy.ops
     from comfy.ldm.flux.model import Flux
 
-    model = Flux(
-        **_flux_config(
-            in_channels=16, out_channels=16, vec_in_dim=768, context_in_dim=width, mlp_ratio=4.0,
-            axes_dim=[16, 56, 56], theta=10000, patch_size=2, qkv_bias=True, guidance_embed=True,
-            txt_ids_dims=[],
-        ),
-        operations=comfy.ops.disable_weight_init,
-    )  # fmt: skip
+    model = Flux(**_flux1_config(width), operations=comfy.ops.disable_weight_init)
     _save(_weights().fill(model, "flux1.", sharp=True), path)
+
+
+def make_flux_controlnet(path: Path, width: int) -> None:
+    """A FLUX.1 ControlNet as XLabs publishes them, with a text input of its own."""
+    import comfy.ops
+    from comfy.ldm.flux.controlnet import ControlNetFlux
+
+    model = ControlNetFlux(**_flux1_config(width), operations=comfy.ops.disable_weight_init)
+    _weights().fill(model, "flux_controlnet.", sharp=True)
+    _save(model, path, rename=("_norm.weight", "_norm.scale"))  # by which loaders know the format
 
 
 def make_taesd(path: Path) -> None:
@@ -169,6 +204,17 @@ def make_flux2_vae(path: Path) -> None:
     model = _weights().fill(AutoencoderKL(ddconfig=config, embed_dim=32))
     _center(model.decoder.conv_out, 0.0)
     _save(model, path, drop="encoder.")
+
+
+def make_wan_vae(path: Path) -> None:
+    """The video VAE that Qwen-Image uses, of width 8."""
+    from comfy.ldm.wan.vae import WanVAE
+
+    model = _weights().fill(
+        WanVAE(dim=8, z_dim=16, temperal_downsample=[False, True, True]), "wan_vae."
+    )
+    _center(model.decoder.head[-1], 0.0)
+    _save(model, path)
 
 
 def _center(last, grey: float) -> None:

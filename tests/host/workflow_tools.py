@@ -28,6 +28,7 @@ BARE = {
     "LiteGraph.Canvas.MaximumFps": 5,
 }
 THUMBNAIL = (720, 480)
+FEW_TOKENS = 12  # that a VLM writes in a test
 Box = tuple[float, float, float, float]
 
 
@@ -54,27 +55,31 @@ def example_picture(host: ComfyHost, checkout: Checkout, side: int = 768) -> str
 
 
 def small(prompt: dict[str, Any], side: int = 64) -> dict[str, Any]:
-    """An API prompt with latents of `side` pixels, so that a CPU samples it in seconds."""
+    """An API prompt with latents of `side` pixels and short answers: seconds on a CPU."""
     prompt = json.loads(json.dumps(prompt))
     for node in prompt.values():
         sized = "Latent" in node["class_type"] or "Scheduler" in node["class_type"]
         for name in ("width", "height") if sized else ():
             node["inputs"][name] = side
+        if "max_tokens" in node["inputs"]:
+            node["inputs"]["max_tokens"] = FEW_TOKENS
     return prompt
 
 
 def make_small(page: ComfyPage, side: int = 64, seed: int = 7) -> None:
     """The same in the page that shows a workflow: sizes and seed as a person would type them."""
     page.evaluate(
-        """([side, seed]) => {
+        """([side, seed, tokens]) => {
             for (const node of app.rootGraph.nodes)
                 for (const widget of node.widgets ?? []) {
                     const sized = /Latent|Scheduler|PrimitiveInt/.test(node.type)
                     if (sized && /^(width|height|value)$/.test(widget.name)) widget.value = side
-                    if (/^(noise_)?seed$/.test(widget.name)) widget.value = seed
+                    const samples = !node.type.startsWith('VLMC')
+                    if (samples && /^(noise_)?seed$/.test(widget.name)) widget.value = seed
+                    if (widget.name === 'max_tokens') widget.value = tokens
                 }
         }""",
-        [side, seed],
+        [side, seed, FEW_TOKENS],
     )
 
 

@@ -53,6 +53,8 @@ class Family:
             DeepStack level.
         chat_template: Jinja chat template for files that come without one.
         sees: False where it has no vision tower.
+        stop_tokens: Tokens that end an answer.
+        thinking: Tokens around what it writes before the answer; not every model has them.
         published: Its published models, for files that come without a config.json; None = such
             files are not loaded.
     """
@@ -70,6 +72,8 @@ class Family:
     vision_end: str = "<|vision_end|>"
     image_token: str = "<|image_pad|>"
     video_token: str = "<|video_pad|>"
+    stop_tokens: tuple[str, ...] = ("<|im_end|>", "<|endoftext|>")
+    thinking: tuple[str, str] = ("<think>", "</think>")
 
 
 def features_only(output: Any) -> tuple[torch.Tensor, list[torch.Tensor]]:

@@ -3,25 +3,71 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
 
 import comfy.model_management
 import comfy.model_patcher
 import comfy.sd
+import comfy.sd1_clip
 import comfy.supported_models
 import comfy.text_encoders.flux
+import comfy.text_encoders.krea2
+import comfy.text_encoders.qwen3vl
+import comfy.text_encoders.qwen_image
+import comfy.text_encoders.qwen_vl
 import comfy.text_encoders.z_image
 import torch
 
 from .weights import fill
 
-CLIP_TARGETS = {
-    "z-image": (comfy.text_encoders.z_image.te, comfy.text_encoders.z_image.ZImageTokenizer),
-    "flux2-klein": (comfy.text_encoders.flux.klein_te, comfy.text_encoders.flux.KleinTokenizer),
+# target: (its text encoder, its tokenizer, what the encoder is called inside the CLIP)
+CLIP_TARGETS: dict[str, tuple[Callable[[], type], type, str]] = {
+    "z-image": (
+        comfy.text_encoders.z_image.te,
+        comfy.text_encoders.z_image.ZImageTokenizer,
+        "qwen3_4b",
+    ),
+    "flux2-klein": (
+        comfy.text_encoders.flux.klein_te,
+        comfy.text_encoders.flux.KleinTokenizer,
+        "qwen3_4b",
+    ),
+    "krea2": (
+        comfy.text_encoders.krea2.te,
+        comfy.text_encoders.krea2.Krea2Tokenizer,
+        "qwen3vl_4b",
+    ),
+    "qwen-image": (
+        comfy.text_encoders.qwen_image.te,
+        comfy.text_encoders.qwen_image.QwenImageTokenizer,
+        "qwen25_7b",
+    ),
+    # No language model: what VLM From CLIP has to refuse.
+    "sd15": (
+        lambda: comfy.sd1_clip.SD1ClipModel,
+        comfy.sd1_clip.SD1Tokenizer,
+        "clip_l",
+    ),
+}
+QWEN3_VL_VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "depth": 3,
+    "deepstack_visual_indexes": [0, 1],
+}
+QWEN2_5_VL_VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_heads": 2,
+    "num_layers": 2,
 }
 
 
 def text_config(width: int, layers: int) -> dict[str, int]:
-    """Config of the tiny Qwen3 by its native names; head_dim stays 128, which is fixed there."""
+    """Config of the tiny Qwen by its native names; head_dim stays 128, which is fixed there."""
     return {
         "hidden_size": width,
         "intermediate_size": 64,
@@ -32,17 +78,53 @@ def text_config(width: int, layers: int) -> dict[str, int]:
 
 
 def tiny_clip(target: str, width: int = 64, layers: int = 36) -> comfy.sd.CLIP:
-    """The native text encoder of a target with a tiny Qwen3 in float32 and the real tokenizer.
+    """The native text encoder of a target with a tiny Qwen in float32 and the real tokenizer.
 
     Only the class that recognises checkpoints by their size is passed by: the wrapper, the
-    tokenizer, the template and the layers taken are those of the real loader.
+    tokenizer, the template and the layers taken are those of the real loader. Vision towers of
+    krea2 and qwen-image are two or three blocks of width 32.
     """
-    make, tokenizer = CLIP_TARGETS[target]
+    make, tokenizer, name = CLIP_TARGETS[target]
     pick = types.SimpleNamespace(clip=make(), tokenizer=tokenizer, params={})
-    options = {"dtype": torch.float32, "qwen3_4b_model_config": text_config(width, layers)}
-    clip = comfy.sd.CLIP(pick, model_options=options)
-    fill(clip.cond_stage_model.qwen3_4b.transformer)
+    options = {"dtype": torch.float32, f"{name}_model_config": text_config(width, layers)}
+    with tiny_vision():
+        clip = comfy.sd.CLIP(pick, model_options=options)
+    fill(getattr(clip.cond_stage_model, name).transformer)
     return clip
+
+
+def tiny_flux_clip() -> comfy.sd.CLIP:
+    """FLUX.1's two text encoders at their widths, T5 4096 and CLIP-L 768, with one layer each."""
+    flux = comfy.text_encoders.flux
+    make = flux.flux_clip(dtype_t5=torch.float32)
+    pick = types.SimpleNamespace(clip=make, tokenizer=flux.FluxTokenizer, params={})
+    options = {
+        "dtype": torch.float32,
+        "t5xxl_model_config": {"num_layers": 1, "d_ff": 64, "num_heads": 1},
+        "clip_l_model_config": {"num_hidden_layers": 1, "intermediate_size": 64},
+    }
+    clip = comfy.sd.CLIP(pick, model_options=options)
+    fill(clip.cond_stage_model)
+    return clip
+
+
+@contextmanager
+def tiny_vision() -> Iterator[None]:
+    """Native vision towers made meanwhile are tiny; their sizes are no part of model_options."""
+    make = comfy.text_encoders.qwen_vl.Qwen2VLVisionTransformer
+
+    def smaller(**sizes: Any) -> torch.nn.Module:
+        tower = make(**(sizes | QWEN2_5_VL_VISION))
+        tower.fullatt_block_indexes = [1]  # block 0 attends within windows, as most of them do
+        return tower
+
+    native = comfy.text_encoders.qwen3vl
+    with (
+        mock.patch.object(comfy.text_encoders.qwen_vl, "Qwen2VLVisionTransformer", smaller),
+        mock.patch.dict(native.QWEN3VL_VISION, qwen3vl_4b=QWEN3_VL_VISION),
+        mock.patch.dict(native.QWEN3VL_VISION_COMMON, num_heads=2),
+    ):
+        yield
 
 
 def tiny_z_image(width: int = 2560, layers: int = 2) -> comfy.model_patcher.ModelPatcher:
@@ -68,9 +150,30 @@ def tiny_z_image(width: int = 2560, layers: int = 2) -> comfy.model_patcher.Mode
             "pad_tokens_multiple": 32,
         }
     )
+    return _tiny_model(config, "z_image.")
+
+
+def tiny_qwen_image(width: int = 3584) -> comfy.model_patcher.ModelPatcher:
+    """A Qwen-Image diffusion model of two blocks, dim 256, that reads CONDITIONING of `width`."""
+    return _tiny_model(
+        comfy.supported_models.QwenImage(
+            {
+                "image_model": "qwen_image",
+                "in_channels": 64,
+                "num_layers": 2,
+                "num_attention_heads": 2,
+                "joint_attention_dim": width,
+            }
+        ),
+        "qwen_image.",
+    )
+
+
+def _tiny_model(config: Any, prefix: str) -> comfy.model_patcher.ModelPatcher:
+    """The random diffusion model of a config, in float32, as ComfyUI's loader would wrap it."""
     device = comfy.model_management.get_torch_device()
     config.set_inference_dtype(torch.float32, None, device=device)
     model = config.get_model({}, "", device=torch.device("cpu"))
-    fill(model.diffusion_model, "z_image.", sharp=True)
+    fill(model.diffusion_model, prefix, sharp=True)
     offload = comfy.model_management.unet_offload_device()
     return comfy.model_patcher.CoreModelPatcher(model, load_device=device, offload_device=offload)

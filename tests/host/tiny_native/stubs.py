@@ -13,9 +13,17 @@ from pathlib import Path
 
 import comfy.sd
 
-from .models import tiny_clip, tiny_z_image
+from .models import tiny_clip, tiny_flux_clip, tiny_qwen_image, tiny_z_image
 
 KEY = "tiny_native"
+CLIP_TYPES = {
+    comfy.sd.CLIPType.FLUX: "flux2-klein",
+    comfy.sd.CLIPType.FLUX2: "flux2-klein",
+    comfy.sd.CLIPType.LUMINA2: "z-image",
+    comfy.sd.CLIPType.KREA2: "krea2",
+    comfy.sd.CLIPType.QWEN_IMAGE: "qwen-image",
+}
+MODELS = {"z-image": tiny_z_image, "qwen-image": tiny_qwen_image}
 
 
 def stub_kind(path: str) -> dict[str, str] | None:
@@ -37,15 +45,15 @@ def install() -> None:
         stub = stub_kind(ckpt_paths[0])
         if stub is None:
             return load_clip(ckpt_paths, embedding_directory, clip_type, **kwargs)
-        flux = (comfy.sd.CLIPType.FLUX, comfy.sd.CLIPType.FLUX2)
-        target = "flux2-klein" if clip_type in flux else "z-image"
-        return tiny_clip(target, int(stub["width"]), int(stub["layers"]))
+        if len(ckpt_paths) == 2:
+            return tiny_flux_clip()
+        return tiny_clip(CLIP_TYPES[clip_type], int(stub["width"]), int(stub["layers"]))
 
     def model(unet_path, model_options=None, **kwargs):
         stub = stub_kind(unet_path)
         if stub is None:
             return load_model(unet_path, model_options or {}, **kwargs)
-        return tiny_z_image(int(stub["width"]))
+        return MODELS[stub[KEY]](int(stub["width"]))
 
     comfy.sd.load_clip = clip
     comfy.sd.load_diffusion_model = model

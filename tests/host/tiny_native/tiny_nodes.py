@@ -11,7 +11,7 @@ from comfy_api.latest import io
 from comfy_execution.utils import get_executing_context
 from safetensors.torch import save_file
 
-from .models import CLIP_TARGETS, tiny_clip, tiny_z_image
+from .models import CLIP_TARGETS, tiny_clip, tiny_qwen_image, tiny_z_image
 from .weights import seeded
 
 CATEGORY = "test only"
@@ -32,6 +32,23 @@ class TestTinyZImage(io.ComfyNode):
     @classmethod
     def execute(cls, width):
         return io.NodeOutput(tiny_z_image(width))
+
+
+class TestTinyQwenImage(io.ComfyNode):
+    """A random Qwen-Image model."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="TestTinyQwenImage",
+            category=CATEGORY,
+            inputs=[io.Int.Input("width", default=3584, min=8, max=65536)],
+            outputs=[io.Model.Output()],
+        )
+
+    @classmethod
+    def execute(cls, width):
+        return io.NodeOutput(tiny_qwen_image(width))
 
 
 class TestTinyClip(io.ComfyNode):
@@ -98,6 +115,44 @@ class TestCutTokens(io.ComfyNode):
         return io.NodeOutput([[states[:, :tokens], {**o}] for states, o in conditioning])
 
 
+class TestTextStream(io.ComfyNode):
+    """Writes what leaves `txt_in` of a running model, and of a ControlNet, beside the outputs."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="TestTextStream",
+            category=CATEGORY,
+            inputs=[io.Model.Input("model"), io.ControlNet.Input("control_net", optional=True)],
+            outputs=[io.Model.Output(), io.ControlNet.Output()],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, model, control_net=None):
+        context = get_executing_context()
+        folder = Path(folder_paths.get_output_directory()) / "text_stream"
+        folder.mkdir(parents=True, exist_ok=True)
+        watched = {"model": model.model.diffusion_model}
+        if control_net is not None:
+            watched["control"] = control_net.control_model
+        paths = {}
+        for name, network in watched.items():
+            path = folder / f"{context.prompt_id}_{name}.safetensors"
+            for hook in getattr(network, "test_hooks", []):
+                hook.remove()
+            network.test_hooks = [network.txt_in.register_forward_hook(_writer(path))]
+            paths[name] = str(path)
+        return io.NodeOutput(model, control_net, ui={"text_stream": [paths]})
+
+
+def _writer(path):
+    def write(module, inputs, output):
+        save_file({"stream": output.detach().float().cpu().contiguous()}, path)
+
+    return write
+
+
 class TestTensorDump(io.ComfyNode):
     """Writes every entry's tensor and options beside the outputs; passes the input on."""
 
@@ -139,4 +194,12 @@ def is_plain(value) -> bool:
     return value is None or isinstance(value, (bool, int, float, str))
 
 
-NODES = [TestTinyZImage, TestTinyClip, TestTinyConditioning, TestCutTokens, TestTensorDump]
+NODES = [
+    TestTinyZImage,
+    TestTinyQwenImage,
+    TestTinyClip,
+    TestTinyConditioning,
+    TestCutTokens,
+    TestTextStream,
+    TestTensorDump,
+]

@@ -10,6 +10,7 @@ import threading
 import time
 
 import comfy.model_management
+import psutil
 import torch
 from aiohttp import web
 from server import PromptServer
@@ -80,11 +81,16 @@ def _add_routes(server: PromptServer) -> None:
             if entry.model is not None
         ]
         busy = bool(queue.currently_running or queue.queue)
-        return web.json_response({"flags": dict(queue.flags), "loaded": loaded, "busy": busy})
+        resident = psutil.Process().memory_info().rss  # bytes
+        return web.json_response(
+            {"flags": dict(queue.flags), "loaded": loaded, "busy": busy, "resident": resident}
+        )
 
     @routes.get("/tiny_native/live")
     async def live(request):
-        # Without gc.collect(): what only the garbage collector would free counts as alive.
+        # What only the garbage collector would free counts as alive, unless it is asked to run.
+        if request.query.get("collect"):
+            gc.collect()
         names = [type(thing).__name__ for thing in gc.get_objects()]
         return web.json_response({x: names.count(x) for x in request.query["names"].split(",")})
 

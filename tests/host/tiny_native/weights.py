@@ -6,7 +6,7 @@ import zlib
 
 import torch
 
-EMBEDDING = "embed_tokens.weight"
+EMBEDDINGS = ("embed_tokens.weight", "shared.weight", "token_embedding.weight")
 QK_NORMS = ("q_norm", "k_norm", "query_norm", "key_norm")
 
 
@@ -17,7 +17,7 @@ def seeded(name: str, shape: tuple[int, ...]) -> torch.Tensor:
     so that a deep random network neither dies out nor explodes and its input still matters.
     """
     noise = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-    if name.endswith(EMBEDDING):
+    if name.endswith(EMBEDDINGS):
         return embedding(name, shape)
     values = torch.randn(shape, generator=noise)
     if name.endswith(("running_var", "num_batches_tracked")):

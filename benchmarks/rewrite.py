@@ -1,0 +1,103 @@
+"""Rewriting a prompt: beside transformers' `generate` and an encoding of what it wrote.
+
+The usual way is `generate` (greedy, with its cache), then a full forward of picture, prompt and
+answer with `output_hidden_states=True`: two passes over the same tokens. Ours keeps the states of
+the pass that wrote. The model is that of encode.py, the number of tokens is forced on both.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import Any
+
+import encode
+import table
+import torch
+from PIL import Image
+
+ROUNDS = 5
+TOKENS = 64
+NEW = {"do_sample": False, "min_new_tokens": TOKENS, "max_new_tokens": TOKENS}
+
+
+def ours_of(model: Any, image: Image.Image, text: str, keep: bool) -> Any:
+    """Our loop from the picture to the hidden states, or without keeping any."""
+    from vlm.hidden_states import HiddenStates
+    from vlm.rewrite import Rewriting, join_states
+    from vlm.sampling import Sampling
+
+    class Bare(Rewriting):
+        def _hold(self, layer: int, hidden: torch.Tensor) -> None:
+            pass
+
+    encoded = model.encode(text, images=image, target="z-image")
+    states = HiddenStates(model, encoded.prompt, encoded.target, keep_mb=2048)
+    kind = Rewriting if keep else Bare
+    run = kind(model, states, Sampling(temperature=0), TOKENS)
+    run.go()
+    return join_states(model, run, ["generated"] * TOKENS, 2048) if keep else run
+
+
+class Usual(encode.Usual):
+    """transformers' way."""
+
+    @torch.no_grad()
+    def run(self, image: Image.Image) -> Any:
+        """The ids, and all hidden states of a forward of them."""
+        patches = self.processor(images=[image], return_tensors="pt")
+        ids = self.whole.generate(**self.inputs, **patches, **NEW, pad_token_id=0)
+        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        if "mm_token_type_ids" in self.inputs:
+            inputs["mm_token_type_ids"] = (ids == self.whole.config.image_token_id).int()
+        return ids, self.whole(**inputs, **patches, output_hidden_states=True)
+
+
+def check(usual: Any, made: Any) -> None:
+    """Both ways wrote the same, and hold the same.
+
+    Raises:
+        ValueError: They do not, so that their times mean nothing.
+    """
+    ids, output = usual
+    theirs, ours = output.hidden_states[12], made.layer(12)
+    apart = (theirs - ours).abs().max() / theirs.abs().max()
+    if ids[0].tolist() != list(made.prompt.ids) or apart > 1e-4:
+        raise ValueError(f"The two ways differ: states by {apart:.1e}. Nothing was measured.")
+
+
+def speed(rounds: int) -> list[table.Row]:
+    """Every kind of work once a round, in turn."""
+    whole, processor, ours = encode.build()
+    ours.prefix_cache.limit = 0
+    ours.family = replace(ours.family, stop_tokens=())
+    image, text, clock = encode.picture(0), encode.words(ours, 0), encode.Clock()
+    prompt = ours.encode(text, images=image, target="z-image").prompt
+    usual = Usual(whole, processor, prompt.ids)
+    check(usual.run(image), ours_of(ours, image, text, keep=True))
+    for number in range(rounds):
+        table.say(f"round {number + 1} of {rounds}")
+        clock.time("usual", lambda: usual.run(image))
+        clock.time("kept", lambda: ours_of(ours, image, text, keep=True))
+        clock.time("bare", lambda: ours_of(ours, image, text, keep=False))
+    kept = clock.median("kept")
+    return [
+        table.Row("generate, then a forward of it all", clock.median("usual"), None, "s"),
+        table.Row("writing with states", kept / clock.median("usual"), 0.85, "of the usual way"),
+        table.Row("writing with states", kept / clock.median("bare"), 1.1, "of without states"),
+    ]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the benchmark; the exit status."""
+    parser = table.parser(__doc__)
+    parser.add_argument(
+        "--rounds", type=int, default=ROUNDS, help="measurements of each, at least 5 (default 5)"
+    )
+    options = parser.parse_args(arguments)
+    encode.quiet()
+    return table.finish(speed(max(options.rounds, 5)), options.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
