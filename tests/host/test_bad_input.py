@@ -116,7 +116,7 @@ def test_a_layer_that_does_not_exist(comfy):
     prompt = seen("too deep")
     text = failed(comfy, change(prompt, "layer", layers="99"), "layer")
     assert "Layer 99 does not exist: this model has layers 0 to 36" in text
-    assert "Hidden Layer Select" in text
+    assert "Set layers to some of these" in text
     text = failed(comfy, change(prompt, "encode", depth="-99"), "encode")
     assert "Layer -99 does not exist" in text and "depth" in text
 
@@ -242,7 +242,7 @@ def test_an_empty_list_says_which_folder_to_fill_and_then_fills(start_comfy, mod
         assert host.modules(*late) == []
         (only,) = listed(host)
         assert "put a Qwen-VL folder into" in only and "models/VLM" in only
-        text = failed(host, seen("nothing there", model=only), "vlm", "FileNotFoundError")
+        (text,) = refused(host, seen("nothing there", model=only)).details("vlm")
         assert "models/VLM" in text and "VLM Loader" in text and "config.json" in text
         fill(models / "VLM" / "tiny", empty, extra)
         assert sorted(listed(host)) == ["LLM/deep/er", "VLM/tiny", "language/beside"]
