@@ -263,9 +263,23 @@ def test_runs_as_a_script_and_teaches(tmp_path):
 
 
 @pytest.mark.parametrize("path", sorted(API.glob("*.json")), ids=lambda path: path.stem)
-def test_every_workflow_can_be_swept(path):
+def test_every_workflow_takes_what_it_has_a_place_for(path):
     prompt = sweep.load_prompt(path)
-    sweep.set_words(prompt, "a dog")
-    assert "a dog" in json.dumps(prompt)
-    sweep.set_values(prompt, ("LoadImage",), "image", "cat.png")
-    sweep.set_values(prompt, *sweep.PLACES["layers"], "-4")
+    there = {node["class_type"] for node in prompt.values()}
+    for kinds, name, value in (
+        (("LoadImage",), "image", "cat.png"),
+        (*sweep.PLACES["layers"], "-4"),
+        (*sweep.PLACES["alpha"], 0.7),
+    ):
+        if there & set(kinds):
+            sweep.set_values(prompt, kinds, name, value)
+            assert value in [node["inputs"].get(name) for node in prompt.values()]
+        else:
+            with pytest.raises(sweep.SweepError, match=f"no {kinds[0]}.* to set {name} on"):
+                sweep.set_values(prompt, kinds, name, value)
+    if there & set(sweep.ENCODERS):
+        sweep.set_words(prompt, "a dog")
+        assert "a dog" in json.dumps(prompt)
+    else:
+        with pytest.raises(sweep.SweepError, match="no VLM Encode"):
+            sweep.set_words(prompt, "a dog")

@@ -13,6 +13,8 @@ FILE_LISTS = {
     ("VLMCLoader", "model"),
     ("VLMCReferenceStats", "source"),
     ("VLMCLoadConditioning", "file"),
+    ("VLMCConnectorLoader", "connector"),
+    ("VLMCT5Bridge", "embedder"),
 }
 
 

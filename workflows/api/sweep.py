@@ -22,8 +22,9 @@ Prompt = dict[str, dict[str, Any]]
 # Where a value of the sweep goes: the classes of nodes, and their input.
 PLACES = {
     "alpha": (("VLMCAlphaBlend", "VLMCStyleDelta"), "alpha"),
-    "layers": (("VLMCHiddenLayerSelect",), "layers"),
+    "layers": (("VLMCHiddenLayerSelect", "VLMCLAPPool"), "layers"),
 }
+ENCODERS = ("VLMCEncode", "VLMCRewrite", "VLMCImageInfluence")
 POLL_SECONDS = 0.3
 EPILOG = """\
 Start ComfyUI first. WORKFLOW is one of the .json files beside this script, or your own, saved in
@@ -161,8 +162,8 @@ def set_values(prompt: Prompt, kinds: tuple[str, ...], name: str, value: Any) ->
 
 
 def set_words(prompt: Prompt, words: str) -> None:
-    """Sets the prompt of VLM Encode, and of every text encoder that had the same words."""
-    encoders = [node for node in prompt.values() if node["class_type"] == "VLMCEncode"]
+    """Sets the prompt of what reads it with the VLM, and of encoders that had the same words."""
+    encoders = [node for node in prompt.values() if node["class_type"] in ENCODERS]
     if not encoders:
         raise SweepError("The workflow has no VLM Encode, so --prompt has nowhere to go.")
     for encoder in encoders:
@@ -173,7 +174,9 @@ def set_words(prompt: Prompt, words: str) -> None:
             continue
         for node in prompt.values():
             for name in ("prompt", "text"):
-                if node["inputs"].get(name) == old:
+                # No words are no words in common: an empty negative stays empty.
+                same = node["inputs"].get(name) == old
+                if same and (old or node is encoder):
                     node["inputs"][name] = words
 
 

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from tiny_clips import KINDS, make_clip, native_encode, tiny_clip
 
-WHAT_WORKS = r"qwen_2\.5_vl_7b\.safetensors with type qwen_image"
+WHAT_WORKS = r"qwen_2\.5_vl_7b_fp8_scaled\.safetensors with type qwen_image"
 
 
 LLAMA = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "vocab_size": 32}
