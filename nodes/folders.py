@@ -48,6 +48,15 @@ def _roots(names: tuple[str, ...]) -> list[Path]:
     return list(roots.values())
 
 
+def _time_and_size(file: Path | None) -> tuple[int, int] | None:
+    """What changes when a file does; None where it is missing."""
+    try:
+        status = None if file is None else file.stat()
+    except FileNotFoundError:  # gone since it was listed
+        return None
+    return status and (status.st_mtime_ns, status.st_size)
+
+
 def _as_on_disk(place: Path) -> Path:
     """The folder with the case of its name on disk.
 
@@ -207,11 +216,7 @@ def connector_file(name: str) -> Path:
 
 def connector_fingerprint(name: str) -> tuple | None:
     """Time and size of a connector file; None where it is missing."""
-    file = _connector_files().get(name)
-    if file is None:
-        return None
-    status = file.stat()
-    return status.st_mtime_ns, status.st_size
+    return _time_and_size(_connector_files().get(name))
 
 
 def _stats_files() -> dict[str, Path]:
@@ -244,11 +249,7 @@ def stats_file(name: str) -> Path:
 
 def stats_fingerprint(name: str) -> tuple | None:
     """Time and size of saved reference statistics; None where they are missing."""
-    file = _stats_files().get(name)
-    if file is None:
-        return None
-    status = file.stat()
-    return status.st_mtime_ns, status.st_size
+    return _time_and_size(_stats_files().get(name))
 
 
 def new_stats_file(name: str) -> Path:
@@ -308,11 +309,7 @@ def conditioning_file(name: str) -> Path:
 
 def conditioning_fingerprint(name: str) -> tuple | None:
     """Time and size of a conditioning file; None where it is missing."""
-    try:
-        status = conditioning_file(name).stat()
-    except FileNotFoundError:
-        return None
-    return status.st_mtime_ns, status.st_size
+    return _time_and_size(_conditioning_files().get(name))
 
 
 def check_conditioning_name(name: str) -> list[str]:

@@ -11,8 +11,6 @@ Layout, version 1. Tensors are named ``0.states`` (first entry) and, for tensors
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from safetensors.torch import load, save
 from .entries import Entry
 from .token_map import read_map
 from .tokens import Tokens
+from .whole_file import write_whole
 
 FORMAT, VERSION = "vlm_conditioning", 1
 _PLAIN = (type(None), bool, int, float, str)
@@ -71,7 +70,7 @@ def save_conditioning(
         "entries": json.dumps(rows),
         "about": json.dumps(_value_out(dict(about or {}), "about", None)),
     }
-    _write(tensors, path, metadata)
+    write_whole(path, _in_order(save(tensors, metadata)))
 
 
 def load_conditioning(path: str | Path) -> list[Entry]:
@@ -116,21 +115,6 @@ def load_about(path: str | Path) -> dict[str, Any]:
         return dict(_value_in(json.loads(metadata["about"]), {}))
     except _DAMAGE as error:
         raise ValueError(f"{path.name} is damaged ({_words(error)}). {_EXPECTED}") from error
-
-
-def _write(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """Writes to a new name beside ``path``, then takes its place in one step."""
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        # Written by us: safetensors' own temporary file would outlive a kill under a strange name.
-        beside.write_bytes(_in_order(save(tensors, metadata)))
-        os.replace(beside, path)
-    except OSError as error:
-        raise OSError(
-            error.errno, f"{path} could not be written ({error.strerror}). Is the disk full?"
-        ) from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _in_order(data: bytes) -> bytes:

@@ -6,16 +6,16 @@ PyTorch's format is a pickle, which can run code as it is read. It is read here 
 
 from __future__ import annotations
 
-import os
 import pickle
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
+
+from .whole_file import write_whole
 
 SAFETENSORS = ".safetensors"
 PICKLES = (".pt", ".pth", ".bin")
@@ -80,17 +80,7 @@ def write_state_dict(
         raise FileNotFoundError(f"The folder {path.parent} does not exist. Make it first.")
     # Tensors that share memory, as tied weights do, get their own: safetensors refuses them.
     own = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        beside.touch()
-        rights = beside.stat().st_mode  # as the umask says; some safetensors versions write 0600
-        save_file(own, beside, metadata=dict(metadata or {"format": "pt"}))
-        beside.chmod(rights)
-        os.replace(beside, path)
-    except SafetensorError as error:
-        raise OSError(f"{path} could not be written ({error}). Is the disk full?") from error
-    finally:
-        beside.unlink(missing_ok=True)
+    write_whole(path, save(own, dict(metadata or {"format": "pt"})))
 
 
 def _check_kind(path: Path, ending: str) -> None:

@@ -13,7 +13,6 @@ import math
 import os
 import re
 import time
-import uuid
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -23,6 +22,8 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+
+from .whole_file import write_whole
 
 FORMAT, VERSION = "vlm_cache", 1
 MEGABYTE = 1024 * 1024
@@ -142,15 +143,10 @@ class DiskCache:
         return self.folder / f"vlm-{key}.safetensors"
 
     def _write(self, data: bytes, path: Path) -> None:
-        """Writes to a new name beside ``path``, then takes its place in one step."""
+        """Writes the file in one step, as used now."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-        try:
-            beside.write_bytes(data)
-            _touch(beside)
-            os.replace(beside, path)
-        finally:
-            _remove(beside)
+        write_whole(path, data)
+        _touch(path)
 
     def _give_up(self, error: OSError) -> None:
         if self._warned:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from .spread import sink_tokens
 from .tokens import Tokens
+from .whole_file import write_whole
 
 _FORMAT = "vlm_stats"
 _NOTES = ("model", "layer", "prompts", "count", "global_std")
@@ -135,7 +136,7 @@ def save_stats(stats: Stats, path: str | Path) -> None:
     tensors = {name: getattr(stats, name) for name in names}
     tensors = {name: value.clone() for name, value in tensors.items() if value is not None}
     notes = {name: json.dumps(getattr(stats, name)) for name in _NOTES}
-    save_file(tensors, path, metadata={"format": _FORMAT, **notes})
+    write_whole(path, save(tensors, {"format": _FORMAT, **notes}))
 
 
 def load_stats(path: str | Path) -> Stats:

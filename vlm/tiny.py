@@ -10,11 +10,12 @@ import json
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from .families import FAMILIES as KNOWN
 from .tiny_tokenizer import make_tokenizer, make_tokenizer_config
 from .tiny_weights import draw, text_shapes, vision_shapes
+from .whole_file import write_whole
 
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 FILES = (
@@ -244,7 +245,7 @@ def write_tiny(
     config = _config(family, width, layers, ids)
     # Weights first: they carry the mark that lets an interrupted write be repeated.
     metadata = {"format": "pt", MARK: f"{family} width {width} layers {layers}"}
-    save_file(_state_dict(family, config, width), out / "model.safetensors", metadata)
+    write_whole(out / "model.safetensors", save(_state_dict(family, config, width), metadata))
     for name, content in _contents(family, tokenizer, config).items():
         text = json.dumps(content, ensure_ascii=False, indent=2)
         (out / name).write_text(text + "\n", encoding="utf-8")

@@ -165,7 +165,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch, where):
     if where == "write":
         monkeypatch.setattr(files.Path, "write_bytes", half)
     else:
-        monkeypatch.setattr(files.os, "replace", refuse)
+        monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(OSError, match="could not be written.*(No space|denied)"):
         save_conditioning([entry()], path, {"number": 2})
     assert load_about(path) == {"number": 1}

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 from ..conditioning_file import load_about, save_conditioning
 from ..entries import Entry
 from ..tokens import Tokens
+from ..whole_file import write_whole
 from .jobs import Job
 
 INDEX = "index.jsonl"
@@ -173,9 +173,7 @@ def index_row(folder: Path, job: Job) -> dict[str, Any]:
 
 def _write_index(folder: Path, jobs: Sequence[Job]) -> None:
     rows = [json.dumps(index_row(folder, job), ensure_ascii=False) for job in jobs]
-    beside = _beside(folder)
-    beside.write_text("".join(row + "\n" for row in rows), encoding="utf-8")
-    os.replace(beside, folder / INDEX)
+    write_whole(folder / INDEX, "".join(row + "\n" for row in rows).encode())
 
 
 def _read_index(folder: Path) -> list[dict[str, Any]]:
@@ -189,11 +187,6 @@ def _read_index(folder: Path) -> list[dict[str, Any]]:
     if missing:
         raise ValueError(f"{folder} lacks {missing[0]}. Delete {folder} to make it again.")
     return rows
-
-
-def _beside(folder: Path) -> Path:
-    """A name to write under before the file takes its own."""
-    return folder / f".{uuid.uuid4().hex}.part"
 
 
 def _is_half(file: Path) -> bool:
