@@ -62,7 +62,7 @@ def vlm_from_clip(
         f"This CLIP ({family.title}, {backbone.width} wide)",
         family,
         Tokenizer(Path(tokenizer.name_or_path), family.chat_template),
-        native_rules(backbone.visual, family.model_type),
+        native_rules(backbone.visual, family),
         backbone,
         host,
         prefix_cache_mb,

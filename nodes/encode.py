@@ -16,53 +16,13 @@ from ..vlm.targets import TARGETS
 from ..vlm.templates import TEMPLATES
 from ..vlm.token_map import count_roles
 from .devices import conditioning_device
+from .prompting import connected, images_input, pixel_budget, prompt_input
 from .shown import shown
 from .sockets import HiddenStates, Model, need
 
 AUTO = "auto"
-MAX_PIXELS = 64 * 1024 * 1024
 # Deep enough for any model: only whether the text can be read is checked when it is queued.
 _ANY_DEPTH = 1000
-
-
-def images_input() -> io.Input:
-    """Pictures on sockets that grow: `images.image0`, `images.image1`, ..."""
-    template = io.Autogrow.TemplatePrefix(
-        io.Image.Input("image", tooltip="A picture, or a batch: several pictures."),
-        prefix="image",
-        min=0,
-        max=50,
-    )
-    return io.Autogrow.Input("images", template=template, optional=True)
-
-
-def pixel_budget() -> list[io.Input]:
-    """The widgets of the bounds of a picture's area."""
-    return [
-        io.Int.Input(
-            "min_pixels",
-            default=0,
-            min=0,
-            max=MAX_PIXELS,
-            step=1024,
-            optional=True,
-            advanced=True,
-            tooltip="Fewest pixels of a picture as the VLM sees it; smaller ones are enlarged. "
-            "0 = the target's own (neutral). Has nothing to do with the latent's size.",
-        ),
-        io.Int.Input(
-            "max_pixels",
-            default=0,
-            min=0,
-            max=MAX_PIXELS,
-            step=1024,
-            optional=True,
-            advanced=True,
-            tooltip="Most pixels of a picture as the VLM sees it; larger ones are shrunk. Each "
-            "32x32 pixels (Qwen2-VL and Qwen2.5-VL: 28x28) are one token. 0 = the target's own, "
-            "1 megapixel (neutral). Raise it for documents and screenshots.",
-        ),
-    ]
 
 
 class VLMEncode(io.ComfyNode):
@@ -80,12 +40,7 @@ class VLMEncode(io.ComfyNode):
             search_aliases=["VLM", "Qwen-VL encode", "image prompt", "picture to conditioning"],
             inputs=[
                 Model.Input("model", tooltip="From VLM Loader or VLM From CLIP."),
-                io.String.Input(
-                    "prompt",
-                    multiline=True,
-                    dynamic_prompts=True,
-                    tooltip="The words. Special tokens typed here stay ordinary text.",
-                ),
+                prompt_input(),
                 io.Combo.Input(
                     "target",
                     options=list(TARGETS),
@@ -192,7 +147,7 @@ class VLMEncode(io.ComfyNode):
         start = time.perf_counter()
         states = model.encode(
             prompt,
-            [image for image in (images or {}).values() if image is not None],
+            connected(images),
             target=target,
             template=None if template == AUTO else template,
             system=system or None,

@@ -12,7 +12,7 @@ from ..vlm.influence import image_influence, in_time, parse_strengths
 from ..vlm.model import VLM
 from ..vlm.targets import TARGETS
 from .devices import conditioning_device
-from .encode import pixel_budget
+from .prompting import connected, images_input, pixel_budget, prompt_input
 from .shown import shown
 from .sockets import Model, need
 
@@ -25,12 +25,6 @@ class ImageInfluence(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Sockets and widgets."""
-        images = io.Autogrow.TemplatePrefix(
-            io.Image.Input("image", tooltip="A picture, or a batch: several pictures."),
-            prefix="image",
-            min=1,
-            max=50,
-        )
         percent = {"min": 0.0, "max": 1.0, "step": 0.01, "optional": True, "advanced": True}
         return io.Schema(
             node_id="VLMCImageInfluence",
@@ -42,12 +36,7 @@ class ImageInfluence(io.ComfyNode):
             search_aliases=["VLM", "image strength", "image weight", "several images"],
             inputs=[
                 Model.Input("model", tooltip="From VLM Loader or VLM From CLIP."),
-                io.String.Input(
-                    "prompt",
-                    multiline=True,
-                    dynamic_prompts=True,
-                    tooltip="The words. Special tokens typed here stay ordinary text.",
-                ),
+                prompt_input(),
                 io.Combo.Input(
                     "target",
                     options=READABLE,
@@ -62,7 +51,7 @@ class ImageInfluence(io.ComfyNode):
                     "(neutral), 0 = its influence taken away, 2 = twice of it, below 0 = the "
                     "opposite.",
                 ),
-                io.Autogrow.Input("images", template=images),
+                images_input(least=1),
                 io.Float.Input(
                     "start_percent",
                     default=0.0,
@@ -125,7 +114,7 @@ class ImageInfluence(io.ComfyNode):
         weighed, plain = image_influence(
             model,
             prompt,
-            [image for image in (images or {}).values() if image is not None],
+            connected(images),
             given,
             target=target,
             min_pixels=min_pixels or None,

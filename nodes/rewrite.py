@@ -11,7 +11,7 @@ from ..vlm.model import VLM
 from ..vlm.rewrite_prompts import DEFAULT, SYSTEM_PROMPTS, find_system
 from ..vlm.targets import TARGETS
 from ..vlm.token_map import count_roles
-from .encode import images_input, pixel_budget
+from .prompting import connected, images_input, pixel_budget
 from .shown import shown
 from .sockets import HiddenStates, Model, need
 
@@ -158,7 +158,7 @@ class VLMRewrite(io.ComfyNode):
         start = time.perf_counter()
         made = model.rewrite(
             prompt,
-            [image for image in (images or {}).values() if image is not None],
+            connected(images),
             target=target,
             system=system if system.strip() else find_system(preset),
             max_tokens=max_tokens,

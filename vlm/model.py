@@ -45,7 +45,7 @@ class VLM:
         name: str,
         family: Family,
         tokenizer: Tokenizer,
-        rules: VisualRules,
+        rules: VisualRules | None,
         backbone: Backbone,
         host: Host | None = None,
         prefix_cache_mb: float = 1024,
@@ -60,7 +60,7 @@ class VLM:
             name: What messages call it.
             family: Its family.
             tokenizer: Its tokenizer.
-            rules: Its preprocessing.
+            rules: Its preprocessing; None where it cannot see.
             backbone: Its weights.
             host: Who moves the weights and shows progress; None = they stay where they are.
             prefix_cache_mb: Bound of the prefix cache, MB (2**20 bytes).

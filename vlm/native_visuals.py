@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from .images import Patches, PixelRules, read_rules
+from .families import Family
+from .images import Patches, PixelRules
 from .picture_inputs import to_pictures
-from .video import read_video_rules
+from .single_file import published_rules
 from .visuals import Visual, VisualRules
 
 # (picture [1, H, W, 3], rules, fewest and most pixels or None) to patches [P, ...] and grid [1, 3]
@@ -19,19 +20,21 @@ MakePatches = Callable[
 ]
 
 
-def native_rules(visual: torch.nn.Module | None, family: str) -> VisualRules:
+def native_rules(visual: torch.nn.Module | None, family: Family) -> VisualRules | None:
     """The published preprocessing of a native vision tower.
 
     Args:
-        visual: The tower; None for a model without one, whose rules are never used.
-        family: `model_type` of its family.
+        visual: The tower; None for a model without one.
+        family: Its family.
     """
+    if visual is None:
+        return None
     sizes = {
         "patch_size": visual.patch_embed.patch_size,
         "temporal_patch_size": visual.patch_embed.temporal_patch_size,
         "spatial_merge_size": visual.spatial_merge_size,
-    } if visual is not None else {}
-    return VisualRules(read_rules({}, sizes), read_video_rules({}, {}, sizes, family))
+    }
+    return published_rules({"vision_config": sizes}, family)
 
 
 @dataclass(frozen=True, eq=False)

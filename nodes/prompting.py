@@ -1,0 +1,60 @@
+"""What every node that runs a prompt through a VLM has: words, pictures, their size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+MAX_PIXELS = 64 * 1024 * 1024
+
+
+def prompt_input() -> io.Input:
+    """The words."""
+    return io.String.Input(
+        "prompt",
+        multiline=True,
+        dynamic_prompts=True,
+        tooltip="The words. Special tokens typed here stay ordinary text.",
+    )
+
+
+def images_input(least: int = 0) -> io.Input:
+    """Pictures on sockets that grow: `images.image0`, `images.image1`, ...
+
+    Args:
+        least: Fewest that must be connected.
+    """
+    template = io.Autogrow.TemplatePrefix(
+        io.Image.Input("image", tooltip="A picture, or a batch: several pictures."),
+        prefix="image",
+        min=least,
+        max=50,
+    )
+    return io.Autogrow.Input("images", template=template, optional=not least)
+
+
+def connected(images: dict[str, Any] | None) -> list[Any]:
+    """The pictures of such sockets, in order."""
+    return [image for image in (images or {}).values() if image is not None]
+
+
+def pixel_budget() -> list[io.Input]:
+    """The bounds of a picture's area."""
+    bound = {"default": 0, "min": 0, "max": MAX_PIXELS, "step": 1024}
+    bound |= {"optional": True, "advanced": True}
+    return [
+        io.Int.Input(
+            "min_pixels",
+            tooltip="Fewest pixels of a picture as the VLM sees it; smaller ones are enlarged. "
+            "0 = the target's own (neutral). Has nothing to do with the latent's size.",
+            **bound,
+        ),
+        io.Int.Input(
+            "max_pixels",
+            tooltip="Most pixels of a picture as the VLM sees it; larger ones are shrunk. Each "
+            "32x32 pixels (Qwen2-VL and Qwen2.5-VL: 28x28) are one token. 0 = the target's own, "
+            "1 megapixel (neutral). Raise it for documents and screenshots.",
+            **bound,
+        ),
+    ]
