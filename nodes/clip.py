@@ -13,9 +13,8 @@ from comfy_api.latest import io
 from ..vlm.images import PixelRules
 from ..vlm.model import VLM
 from ..vlm.native import NativeBackbone
-from ..vlm.native_visuals import native_rules, see_natively
+from ..vlm.native_visuals import native_look
 from ..vlm.tokenizer import Tokenizer
-from ..vlm.visuals import see_images
 from .caches import disk_cache, disk_cache_input, prefix_cache_input
 from .devices import ClipHost
 from .shown import shown
@@ -62,11 +61,12 @@ def vlm_from_clip(
         f"This CLIP ({family.title}, {backbone.width} wide)",
         family,
         Tokenizer(Path(tokenizer.name_or_path), family.chat_template),
-        native_rules(backbone.visual, family),
+        native_look(
+            backbone.visual, family, _patches if preprocessing == COMFYUI else None
+        ),
         backbone,
         host,
         prefix_cache_mb,
-        see=see_natively(_patches) if preprocessing == COMFYUI else see_images,
         layer=clip.layer_idx,
         disk_cache=disk_cache(disk_cache_mb),
     )

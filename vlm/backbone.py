@@ -133,13 +133,16 @@ class Backbone(ABC):
         """Rotary embedding of M-RoPE positions int64 [3, N], as the layers take it."""
 
     @abstractmethod
-    def attention_mask(self, allowed: torch.Tensor | None, hidden: torch.Tensor) -> Any:
-        """What the layers take as a mask, made once a run.
+    def attention_mask(
+        self, allowed: torch.Tensor | None, hidden: torch.Tensor, past: int
+    ) -> Any:
+        """What the layers take as a mask.
 
         Args:
             allowed: True where position q may look at position k, [1, 1, S, P + S]; None = plain
-                causal attention among the S.
+                causal attention: P is 0, or S is 1.
             hidden: [1, S, D], for its dtype and device.
+            past: P.
         """
 
     @abstractmethod
@@ -223,4 +226,5 @@ def _widest(module: torch.nn.Module) -> int:
 
 def _pixel_values(visual: torch.nn.Module) -> int:
     """Values of one patch, as the tower's first layer takes it."""
-    return visual.patch_embed.proj.weight[0].numel()
+    kernel = next(weight for weight in visual.parameters() if weight.ndim >= 4)
+    return kernel[0].numel()

@@ -21,6 +21,7 @@ from .families import Family
 from .folder import UNBUILDABLE, open_whole, unbuildable
 from .safetensors_header import Entry, read_header
 from .tensor_names import our_name
+from .text_only import as_base_model
 
 DTYPES = {
     "F32": torch.float32,
@@ -127,7 +128,7 @@ def load_model(
     Raises:
         ValueError: The tensors do not fit the config; says which.
     """
-    model = _build(config, checkpoint.where)
+    model = build_empty(config, family, checkpoint.where)
     _check(checkpoint, model, family)
     for name in model.state_dict():
         owner, _, leaf = name.rpartition(".")
@@ -135,8 +136,17 @@ def load_model(
     return model.eval().to(device)  # what is left to move are the buffers
 
 
-def _build(config: Any, where: Path) -> torch.nn.Module:
-    """The model with its buffers, but without memory for a parameter."""
+def build_empty(config: Any, family: Family, where: Path) -> torch.nn.Module:
+    """transformers' base model with its buffers, but without memory for a parameter.
+
+    Args:
+        config: transformers' own, of `folder.build_config`.
+        family: Its family.
+        where: Whose config it is, for the message.
+
+    Raises:
+        ValueError: transformers cannot build it.
+    """
     import transformers
     from torch.nn.modules.module import register_module_parameter_registration_hook
 
@@ -149,11 +159,12 @@ def _build(config: Any, where: Path) -> torch.nn.Module:
 
     hook = register_module_parameter_registration_hook(without_memory)
     try:
-        return transformers.AutoModel.from_config(config, attn_implementation="sdpa")
+        model = transformers.AutoModel.from_config(config, attn_implementation="sdpa")
     except UNBUILDABLE as error:
         raise unbuildable(where, error) from error
     finally:
         hook.remove()
+    return as_base_model(model, family)
 
 
 def _check(checkpoint: Checkpoint, model: torch.nn.Module, family: Family) -> None:

@@ -8,10 +8,9 @@ from typing import Any
 import torch
 
 from .backbone import TEXT, VISION, Backbone, LayerCache
-from .families import Family
+from .families import Eyes, Family
 from .fp8 import ScaledEmbedding, ScaledLinear, dequantise
 from .lm_head import LMHead
-from .patch_embed import PatchEmbed
 
 
 class VisionTower(torch.nn.Module):
@@ -43,7 +42,7 @@ class LanguageModel(torch.nn.Module):
 
 
 class HuggingFaceBackbone(Backbone, torch.nn.Module):
-    """A base model of transformers (with `visual` and `language_model`), in eval mode.
+    """A base model of transformers with a `language_model`, in eval mode.
 
     Attributes:
         parts: The two halves by their name, for who moves them.
@@ -51,17 +50,19 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
     """
 
     def __init__(self, model: torch.nn.Module, family: Family, lm_head: LMHead | None = None):
-        """Wraps a base model and gives it our patch embedding."""
+        """Wraps a base model, which its family may change."""
         super().__init__()
         self.lm_head = lm_head
-        model.visual.patch_embed = PatchEmbed(model.visual.patch_embed)
         self.model = model
         self.family = family
         # In a dict: registered, their weights would count twice.
-        self.parts = {VISION: VisionTower(model.visual), TEXT: LanguageModel(self.text)}
+        self.parts = {TEXT: LanguageModel(self.text)}
+        if family.eyes is not None:
+            family.eyes.prepare(model)
+            self.parts = {VISION: VisionTower(_tower(model, family.eyes)), **self.parts}
         self.num_decoder_layers = len(self.text.layers)
         self.width = self.text.norm.weight.shape[0]
-        self.num_deepstack = len(getattr(model.visual, "deepstack_visual_indexes", ()))
+        self.num_deepstack = len(getattr(self.visual, "deepstack_visual_indexes", ()))
 
     @property
     def text(self) -> torch.nn.Module:
@@ -69,9 +70,9 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
         return self.model.language_model
 
     @property
-    def visual(self) -> torch.nn.Module:
-        """The vision tower."""
-        return self.model.visual
+    def visual(self) -> torch.nn.Module | None:
+        """The vision tower; several modules that see are one."""
+        return self.parts[VISION].visual if VISION in self.parts else None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -86,7 +87,7 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
     @property
     def vision_config(self) -> Any:
         """The vision tower's part of config.json."""
-        return self.model.config.vision_config
+        return getattr(self.model.config, "vision_config", None)
 
     def device_of(self, part: str) -> torch.device:
         """Where a part runs now."""
@@ -101,19 +102,18 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
         self, pixels: torch.Tensor, grid: tuple[int, int, int]
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Runs the vision tower; see `Backbone.see`."""
-        device = self.device_of(VISION)
-        grid_thw = torch.tensor([grid], device=device)
-        pixels = pixels.to(device, self.dtype)
-        return self.family.unpack_vision(self.model.get_image_features(pixels, grid_thw))
+        pixels = pixels.to(self.device_of(VISION), self.dtype)
+        return self.family.eyes.see(self.model, pixels, grid)
 
     def rotary(self, hidden: torch.Tensor, positions: torch.Tensor) -> Any:
         """Rotary embedding; see `Backbone.rotary`."""
-        embedding = self.text.rotary_emb.to(hidden.device)  # a buffer, which no partial load moves
-        return embedding(hidden, positions[:, None, :])
+        return self.family.decoder.rotary(self.text, hidden, positions)
 
-    def attention_mask(self, allowed: torch.Tensor | None, hidden: torch.Tensor) -> Any:
-        """As it is: without a mask the attention kernel is causal by itself."""
-        return allowed
+    def attention_mask(
+        self, allowed: torch.Tensor | None, hidden: torch.Tensor, past: int
+    ) -> Any:
+        """As the family's decoder takes it; see `Backbone.attention_mask`."""
+        return self.family.decoder.mask(self.text, allowed, hidden, past)
 
     def run_layer(
         self,
@@ -126,12 +126,11 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
         """Runs one decoder layer; see `Backbone.run_layer`."""
         output = self.text.layers[layer](
             hidden,
-            position_embeddings=rotary,
-            attention_mask=mask,
             past_key_values=cache,
             use_cache=cache is not None,
+            **self.family.decoder.arguments(self.text, layer, rotary, mask),
         )
-        # transformers 4.57 returns a tuple for Qwen2-VL and Qwen2.5-VL.
+        # transformers 4.57 returns a tuple for some families.
         return output[0] if isinstance(output, tuple) else output
 
     def norm(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -165,3 +164,9 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
         layers = (self.visual if part == VISION else self.text).modules()
         sizes = (layer.weight.numel() for layer in layers if isinstance(layer, ScaledLinear))
         return max(sizes, default=0) * self.dtype.itemsize
+
+
+def _tower(model: torch.nn.Module, eyes: Eyes) -> torch.nn.Module:
+    """What of a base model sees, as one module."""
+    modules = {name: getattr(model, name) for name in eyes.modules}
+    return next(iter(modules.values())) if len(modules) == 1 else torch.nn.ModuleDict(modules)

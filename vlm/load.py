@@ -22,7 +22,7 @@ from .model import VLM
 from .quantized import check_quantize, load_quantized
 from .tensor_names import find_family
 from .tokenizer import Tokenizer
-from .visuals import VisualRules, read_visual_rules
+from .visuals import Look
 
 DTYPES = {
     "float32": torch.float32,
@@ -123,7 +123,7 @@ class _Source:
     built: Any
     family: Family
     tokenizer: Tokenizer
-    rules: VisualRules
+    look: Look | None
     files: Checkpoint | None
 
 
@@ -132,11 +132,11 @@ def _read_folder(path: Path, tokenizer: str | Path | None, config: dict | None) 
     family = family_of(config.get("model_type"), f"{path}")
     built = build_config(config, family, path)
     reads = _read_tokenizer(path if tokenizer is None else tokenizer)
-    rules = read_visual_rules(path, config)
+    look = family.eyes.read_look(path, config) if family.eyes else None
     check_weights(path)
     quantised = bool(config.get("quantization_config"))
     files = None if quantised else Checkpoint(path, weight_files(path))
-    return _Source(path, config, built, family, reads, rules, files)
+    return _Source(path, config, built, family, reads, look, files)
 
 
 def _read_file(path: Path, tokenizer: str | Path | None, config: dict | None) -> _Source:
@@ -156,8 +156,8 @@ def _read_file(path: Path, tokenizer: str | Path | None, config: dict | None) ->
     place = single_file.tokenizer_beside(path) if tokenizer is None else tokenizer
     # The folder's own template may be that of another model with the same tokenizer.
     reads = _read_tokenizer(place, family.chat_template)
-    rules = single_file.published_rules(config, family)
-    return _Source(path, config, built, family, reads, rules, files)
+    look = single_file.published_rules(config, family)
+    return _Source(path, config, built, family, reads, look, files)
 
 
 def _read_tokenizer(folder: str | Path, chat_template: str | None = None) -> Tokenizer:
@@ -183,8 +183,9 @@ def _load(name: str, source: _Source, to: _Target, keep: dict[str, Any]) -> VLM:
             f"The tokenizer for {path} has {source.tokenizer.size} tokens, the weights know "
             f"{backbone.vocabulary}. They belong to different models; download both again."
         )
-    source.tokenizer.id_of(family.image_token)  # says so where it is that of a text-only model
-    return VLM(name, family, source.tokenizer, source.rules, backbone, **keep)
+    if family.eyes:
+        source.tokenizer.id_of(family.eyes.image_token)  # says so where it is a text-only model's
+    return VLM(name, family, source.tokenizer, source.look, backbone, **keep)
 
 
 def _own_dtype(config: dict[str, Any], files: Checkpoint) -> torch.dtype:

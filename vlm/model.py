@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from .sampling import Sampling
 from .targets import Target, find_target
 from .templates import Template, find_template
 from .tokenizer import Tokenizer
-from .visuals import Visual, VisualRules, see_images, see_video
+from .visuals import Look, Visual
 
 if TYPE_CHECKING:
     from .disk_cache import DiskCache
@@ -45,12 +45,11 @@ class VLM:
         name: str,
         family: Family,
         tokenizer: Tokenizer,
-        rules: VisualRules | None,
+        look: Look | None,
         backbone: Backbone,
         host: Host | None = None,
         prefix_cache_mb: float = 1024,
         *,
-        see: Callable[..., list[Visual]] = see_images,
         layer: int | None = None,
         disk_cache: DiskCache | None = None,
     ):
@@ -60,22 +59,20 @@ class VLM:
             name: What messages call it.
             family: Its family.
             tokenizer: Its tokenizer.
-            rules: Its preprocessing; None where it cannot see.
+            look: Its preprocessing; None where it cannot see.
             backbone: Its weights.
             host: Who moves the weights and shows progress; None = they stay where they are.
             prefix_cache_mb: Bound of the prefix cache, MB (2**20 bytes).
-            see: Turns pictures into what the vision tower takes, as `visuals.see_images` does.
             layer: Layer (without final norm) that a person chose instead of a target's single one.
             disk_cache: Keeps the layers asked for beyond this process; None = nothing is kept.
         """
         self.name = name
         self.family = family
         self.tokenizer = tokenizer
-        self.rules = rules
+        self.look = look
         self.backbone = backbone
         self.host = host or Host()
         self.prefix_cache = PrefixCache(prefix_cache_mb)
-        self._see_images = see
         self._layer = layer
         self._disk_cache = disk_cache
         self.host.attach(backbone)
@@ -257,6 +254,12 @@ class VLM:
             "or a Qwen-VL model on VLM Loader."
         )
 
+    def _takes_no_video(self) -> str:
+        return (
+            f"{self.name} ({self.family.title}) takes pictures, not videos. Connect single frames "
+            "as images, or use a Qwen-VL or InternVL model on VLM Loader."
+        )
+
     def states_of(self, prompt: Prompt, goal: Target, keep_mb: float) -> HiddenStates:
         """Hidden states of a prompt, with those of later versions of the weights."""
         first, *later = (
@@ -276,17 +279,21 @@ class VLM:
         target: Target,
     ) -> list[Visual]:
         """Pictures, then the video, at the size the model sees them."""
-        if not self.family.sees:
+        if self.look is None:
             if images is None and video is None or images == []:
                 return []
             raise ValueError(self._is_blind())
         least = pixels[0] or target.min_pixels
         most = pixels[1] or template.max_pixels or target.max_pixels
-        visuals = self._see_images(images, self.rules, least, most)
+        visuals = self.look.see_images(images, least, most)
         if video is not None:
             most = pixels[1] or template.video_max_pixels
-            seen = see_video(video, fps, self.rules, template.sample_fps, pixels[0], most)
-            step = self.family.video_time_step(seen.seconds_per_grid, self.backbone.vision_config)
+            if not self.family.eyes.video:
+                raise ValueError(self._takes_no_video())
+            seen = self.look.see_video(video, fps, template.sample_fps, pixels[0], most)
+            step = self.family.eyes.video_time_step(
+                seen.seconds_per_grid, self.backbone.vision_config
+            )
             visuals.append(replace(seen, time_step=step))
         return visuals
 

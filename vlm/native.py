@@ -107,7 +107,9 @@ class NativeBackbone(Backbone):
             positions = positions[:1]
         return self.text.compute_freqs_cis(positions, hidden.device)
 
-    def attention_mask(self, allowed: torch.Tensor | None, hidden: torch.Tensor) -> Any:
+    def attention_mask(
+        self, allowed: torch.Tensor | None, hidden: torch.Tensor, past: int
+    ) -> Any:
         """A mask to add, as the native models build it: a quarter of the lowest number."""
         lowest = torch.finfo(hidden.dtype).min / 4
         if allowed is not None:

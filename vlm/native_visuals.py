@@ -20,23 +20,6 @@ MakePatches = Callable[
 ]
 
 
-def native_rules(visual: torch.nn.Module | None, family: Family) -> VisualRules | None:
-    """The published preprocessing of a native vision tower.
-
-    Args:
-        visual: The tower; None for a model without one.
-        family: Its family.
-    """
-    if visual is None:
-        return None
-    sizes = {
-        "patch_size": visual.patch_embed.patch_size,
-        "temporal_patch_size": visual.patch_embed.temporal_patch_size,
-        "spatial_merge_size": visual.spatial_merge_size,
-    }
-    return published_rules({"vision_config": sizes}, family)
-
-
 @dataclass(frozen=True, eq=False)
 class PatchedVisual(Visual):
     """A picture that came as patches: `pixels` holds them, float32 [P, C * T * p * p]."""
@@ -48,30 +31,54 @@ class PatchedVisual(Visual):
         return Patches(torch.from_numpy(self.pixels[0]), grid, merge)
 
 
-def see_natively(make_patches: MakePatches) -> Callable[..., list[Visual]]:
-    """A stand-in for `visuals.see_images` that has ComfyUI resize the pictures.
+@dataclass(frozen=True)
+class NativeLook(VisualRules):
+    """Has ComfyUI resize the pictures.
 
     Its resize is bilinear without antialiasing and keeps all bits of the picture; the families'
     own is bicubic with antialiasing, of 8-bit pictures.
 
-    Args:
+    Attributes:
         make_patches: ComfyUI's preprocessing.
     """
 
-    def see(
-        images: Any, rules: VisualRules, min_pixels: int | None, max_pixels: int | None
+    make_patches: MakePatches
+
+    def see_images(
+        self, images: Any, min_pixels: int | None, max_pixels: int | None
     ) -> list[Visual]:
+        """Has each picture resized; see `Look.see_images`."""
         to_pictures(images)  # says what is wrong with a picture
-        seen = []
+        seen, merge = [], self.image.merge
         for picture in _pictures(images):
-            pixels, grid = make_patches(picture, rules.image, min_pixels, max_pixels)
+            pixels, grid = self.make_patches(picture, self.image, min_pixels, max_pixels)
             _, rows, cols = (int(side) for side in grid[0])
             patches = pixels.to("cpu", torch.float32).contiguous().numpy()
-            merge = rules.image.merge
-            seen.append(PatchedVisual((patches,), rules.image, 1, rows // merge, cols // merge))
+            seen.append(PatchedVisual((patches,), self.image, 1, rows // merge, cols // merge))
         return seen
 
-    return see
+
+def native_look(
+    visual: torch.nn.Module | None, family: Family, make_patches: MakePatches | None = None
+) -> VisualRules | None:
+    """How a native vision tower wants its pictures: the published preprocessing.
+
+    Args:
+        visual: The tower; None for a model without one.
+        family: Its family.
+        make_patches: ComfyUI's preprocessing, to be used instead for pictures.
+    """
+    if visual is None:
+        return None
+    sizes = {
+        "patch_size": visual.patch_embed.patch_size,
+        "temporal_patch_size": visual.patch_embed.temporal_patch_size,
+        "spatial_merge_size": visual.spatial_merge_size,
+    }
+    rules = published_rules({"vision_config": sizes}, family)
+    if make_patches is None:
+        return rules
+    return NativeLook(rules.image, rules.video, make_patches)
 
 
 def _pictures(images: Any) -> list[torch.Tensor]:

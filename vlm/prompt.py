@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from .families import Family
+from .families import Eyes, Family
 from .padding import Padding
 from .positions import VisionBlock
 from .targets import Target
@@ -17,7 +17,7 @@ from .token_map import join, new_map
 from .tokenizer import SYSTEM_SLOT, TEXT_SLOT, Tokenizer
 from .visuals import Visual
 
-TURN = "<|im_start|>"
+_TURNS = ("<|im_start|>", "<|im_end|>")  # that layouts other than the chat template are made of
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,10 @@ class Prompt:
         return digest.hexdigest()
 
 
+Place = tuple[int, int, int, int, int]  # image, frame, tile, row, column
+NOWHERE: Place = (-1, 0, 0, 0, 0)
+
+
 class _Tokens:
     """Collects tokens; runs of ordinary text are split together, as one string."""
 
@@ -87,14 +91,14 @@ class _Tokens:
         self.tokenizer = tokenizer
         self.ids: list[int] = []
         self.roles: list[str] = []
-        self.places: list[tuple[int, int, int, int]] = []  # image, frame, row, column
+        self.places: list[Place] = []
         self.turns: list[tuple[int, str]] = []  # first token and role of each turn
         self._open: list[Piece] = []
 
     def text(self, piece: Piece) -> None:
         self._open.append(piece)
 
-    def token(self, token: str, role: str, place: tuple[int, int, int, int] = (-1, 0, 0, 0)):
+    def token(self, token: str, role: str, place: Place = NOWHERE) -> None:
         self.close()
         self._add(self.tokenizer.id_of(token), role, place)
 
@@ -111,7 +115,7 @@ class _Tokens:
             roles = role_of[start : max(end, start + 1)]
             self._add(token_id, "text" if "text" in roles else roles[-1])
 
-    def _add(self, token_id, role, place=(-1, 0, 0, 0)) -> None:
+    def _add(self, token_id: int, role: str, place: Place = NOWHERE) -> None:
         self.ids.append(token_id)
         self.roles.append(role)
         self.places.append(place)
@@ -142,6 +146,7 @@ def render(
     Returns:
         Pieces; every picture is still one image token, every video one video token.
     """
+    eyes = family.eyes
     images = sum(not visual.is_video for visual in visuals)
     video = any(visual.is_video for visual in visuals)
     if system is None:
@@ -149,13 +154,16 @@ def render(
     else:
         system_piece = Piece(valid_text(system), "system")
     if template.body is None:
-        layout = tokenizer.chat(bool(system_piece.text), images, video, template.number_pictures)
+        layout = tokenizer.chat(
+            bool(system_piece.text), images, video, template.number_pictures, plain=eyes is None
+        )
+        if eyes is not None and eyes.in_chat is not None:
+            layout = layout.replace(*eyes.in_chat)
     else:
-        slots = [family.image_token] * images + [family.video_token] * video
+        _check_turns(template, tokenizer, family)
+        slots = [eyes.image_token] * images + [eyes.video_token] * video if eyes else []
         pictures = "".join(
-            template.picture.format(
-                vision=family.vision_start + token + family.vision_end, number=number
-            )
+            template.picture.format(vision=eyes.start + token + eyes.end, number=number)
             for number, token in enumerate(slots, start=1)
         )
         layout = template.body.replace("{pictures}", pictures).replace("{text}", TEXT_SLOT)
@@ -170,20 +178,43 @@ def render(
     pieces: list[Piece] = []
     for part in re.split(f"({re.escape(SYSTEM_SLOT)}|{re.escape(TEXT_SLOT)})", layout):
         pieces += fill.get(part) or split_special(part, "template", tokenizer.specials)
-    return _name_system(pieces)
+    return _name_system(pieces, family)
 
 
-def _name_system(pieces: list[Piece]) -> list[Piece]:
+def _check_turns(template: Template, tokenizer: Tokenizer, family: Family) -> None:
+    """Refuses a layout whose turns the model does not know."""
+    unknown = [
+        token for token in _TURNS if token in template.body and token not in tokenizer.specials
+    ]
+    if unknown:
+        raise ValueError(
+            f"The template {template.name} is written in Qwen's turn tokens, and {family.title} "
+            f"has no {unknown[0]}. Set `template` on VLM Encode to chat, the model's own layout."
+        )
+
+
+def _name_system(pieces: list[Piece], family: Family) -> list[Piece]:
     """Gives the system text that a chat template brings by itself its role."""
     named: list[Piece] = []
-    header = "system\n"
-    for piece in pieces:
-        opens = bool(named) and named[-1] == Piece(TURN, "template", True)
-        if opens and piece.role == "template" and piece.text.startswith(header):
+    for index, piece in enumerate(pieces):
+        header = _header(pieces[:index], piece, family)
+        if header:
             named.append(Piece(header, "template"))
             piece = Piece(piece.text.removeprefix(header), "system")
-        named.append(piece)
+        if piece.text:
+            named.append(piece)
     return named
+
+
+def _header(before: list[Piece], piece: Piece, family: Family) -> str:
+    """What stands in a piece before a system turn's text; "" = it is not of such a turn."""
+    turn, end = (Piece(token, "template", True) for token in (family.turn, family.header_end))
+    if piece.special or piece.role != "template":
+        return ""
+    if family.header_end:
+        begins = before[-3:] == [turn, Piece("system", "template"), end]
+        return "\n\n" if begins and piece.text.startswith("\n\n") else ""
+    return "system\n" if before[-1:] == [turn] and piece.text.startswith("system\n") else ""
 
 
 def valid_text(text: str) -> str:
@@ -214,27 +245,29 @@ def build_prompt(
             a picture lies behind the end that `padding` cuts at.
     """
     out = _Tokens(tokenizer)
+    eyes = family.eyes
     blocks: list[VisionBlock] = []
     waiting = list(enumerate(visuals))
     number = -1
     for index, piece in enumerate(pieces):
         if not piece.special:
             out.text(piece)
-        elif piece.text in (family.image_token, family.video_token):
+        elif eyes is not None and piece.text in (eyes.image_token, eyes.video_token):
             if not waiting:
                 raise ValueError("The template has more places for pictures than there are.")
             number, visual = waiting.pop(0)
-            blocks += _open_visual(out, family, number, visual)
-        elif piece.text == family.vision_start and _starts_video(pieces, index, family):
-            continue  # each group of frames brings its own marker
-        elif piece.text == family.vision_start:
-            out.token(piece.text, "vision_marker", (number + 1, 0, 0, 0))
-        elif piece.text == family.vision_end:
-            if not (family.timed_frames and visuals[number].is_video):
-                out.token(piece.text, "vision_marker", (number, 0, 0, 0))
+            blocks += _open_visual(out, eyes, number, visual)
+        elif eyes is not None and piece.text == eyes.start:
+            follows = pieces[index + 1].text if index + 1 < len(pieces) else ""
+            if not (eyes.frames_apart and follows == eyes.video_token):
+                out.token(piece.text, "vision_marker", (number + 1, 0, 0, 0, 0))
+        elif eyes is not None and piece.text == eyes.end:
+            # Each group of frames brought its own markers.
+            if not (eyes.frames_apart and visuals[number].is_video):
+                out.token(piece.text, "vision_marker", (number, 0, 0, 0, 0))
         else:
             out.token(piece.text, "template")
-            if piece.text == TURN:
+            if piece.text == family.turn:
                 header = pieces[index + 1].text if index + 1 < len(pieces) else ""
                 out.turns.append((len(out.ids) - 1, header.split("\n")[0]))
     out.close()
@@ -245,32 +278,26 @@ def build_prompt(
     return _finish(out, blocks, visuals, target)
 
 
-def _starts_video(pieces: Sequence[Piece], index: int, family: Family) -> bool:
-    follows = pieces[index + 1].text if index + 1 < len(pieces) else ""
-    return family.timed_frames and follows == family.video_token
-
-
 def _open_visual(
-    out: _Tokens, family: Family, number: int, visual: Visual
+    out: _Tokens, eyes: Eyes, number: int, visual: Visual
 ) -> list[VisionBlock]:
     """Adds the tokens of one picture or video; the blocks they form."""
     out.close()
-    token = family.video_token if visual.is_video else family.image_token
-    timed = family.timed_frames and visual.is_video
+    token = eyes.frame_token if visual.is_video else eyes.image_token
+    apart = eyes.frames_apart and visual.is_video
     blocks = []
-    if not timed:
+    if not apart:
         step = visual.time_step
         blocks.append(VisionBlock(len(out.ids), visual.frames, visual.rows, visual.cols, step))
     for frame in range(visual.frames):
-        if timed:
-            out.text(Piece(f"<{visual.seconds[frame]:.1f} seconds>", "template"))
-            out.token(family.vision_start, "vision_marker", (number, 0, 0, 0))
+        if apart:
+            out.text(Piece(eyes.frame_text(frame, visual.seconds[frame]), "template"))
+            out.token(eyes.start, "vision_marker", (number, 0, 0, 0, 0))
             blocks.append(VisionBlock(len(out.ids), 1, visual.rows, visual.cols))
-        for row in range(visual.rows):
-            for col in range(visual.cols):
-                out.token(token, "image", (number, frame, row, col))
-        if timed:
-            out.token(family.vision_end, "vision_marker", (number, 0, 0, 0))
+        for place in visual.places(frame):
+            out.token(token, "image", (number, frame, *place))
+        if apart:
+            out.token(eyes.end, "vision_marker", (number, 0, 0, 0, 0))
     return blocks
 
 
@@ -320,12 +347,8 @@ def _finish(
     dropped = _dropped(out, target)
     while len(out.ids) < target.pad_to:
         out.token(target.pad_token, "pad")
-    image, frame, row, col = (list(column) for column in zip(*out.places, strict=True))
-    grids = [
-        {"image": number, "frames": visual.frames, "rows": visual.rows, "cols": visual.cols}
-        for number, visual in enumerate(visuals)
-    ]
-    token_map = new_map(out.roles, image, frame, [0] * len(out.ids), row, col, grids)
+    grids = [{"image": number, **visual.grid} for number, visual in enumerate(visuals)]
+    token_map = new_map(out.roles, *zip(*out.places, strict=True), grids)
     return Prompt(
         tuple(out.ids), token_map, tuple(blocks), tuple(visuals), real, prefix, dropped
     )

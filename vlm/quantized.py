@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from .families import Family
+from .text_only import as_base_model
 
 QUANTIZE = ("8-bit", "4-bit")
 _PACKAGES = ("bitsandbytes", "accelerate")
@@ -69,7 +70,7 @@ def load_quantized(
 
     options = {"device_map": {"": device}} if find_spec("accelerate") else {}
     if quantize is not None:
-        options["quantization_config"] = _bitsandbytes(quantize, dtype)
+        options["quantization_config"] = _bitsandbytes(quantize, dtype, family)
     try:
         model, info = getattr(transformers, family.architecture).from_pretrained(
             str(path),
@@ -99,7 +100,7 @@ def load_quantized(
         )
     if quantize == "8-bit":
         _let_them_move(model.model)
-    return model.model.eval().requires_grad_(False)
+    return as_base_model(model.model.eval().requires_grad_(False), family)
 
 
 class _Moving:
@@ -131,12 +132,13 @@ def _let_them_move(model: torch.nn.Module) -> None:
             layer.__class__ = kind
 
 
-def _bitsandbytes(quantize: str, dtype: str | torch.dtype) -> Any:
+def _bitsandbytes(quantize: str, dtype: str | torch.dtype, family: Family) -> Any:
     """Settings of bitsandbytes: LLM.int8 or NF4, computing in the residual stream's dtype."""
     from transformers import BitsAndBytesConfig
 
     # Named as in the whole model and, for older versions, as in the base model.
-    whole = ["lm_head", "visual", "model.visual"]
+    eyes = family.eyes.modules if family.eyes else ()
+    whole = ["lm_head", *eyes, *(f"model.{name}" for name in eyes)]
     if quantize == "8-bit":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=whole)
     return BitsAndBytesConfig(

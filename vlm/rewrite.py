@@ -119,9 +119,11 @@ class Rewriting(Run):
         hidden = self.backbone.embed(torch.tensor([[token]], device=self.device))
         places = torch.full((3, 1), position, device=self.device)
         rotary = self.backbone.rotary(hidden, places)
+        past = len(self.prompt.ids) + len(self.ids)
+        mask = self.backbone.attention_mask(None, hidden, past)
         for layer, cache in enumerate(self._caches):
             self._keep_row(layer, hidden)
-            hidden = self.backbone.run_layer(layer, hidden, rotary, None, cache)
+            hidden = self.backbone.run_layer(layer, hidden, rotary, mask, cache)
         self._keep_row(len(self._caches), hidden)
         if not bool(torch.isfinite(hidden).all()):
             row = len(self.ids)

@@ -48,9 +48,9 @@ class Run:
         self.start = states.nearest(wanted[0])
         self.end = wanted[-1]
         self.device = torch.device("cpu")  # known once the host has brought the text part
-        self.positions = mrope_positions(
-            len(self.prompt.ids), self.prompt.blocks, self.prompt.left
-        )
+        self.decoder = model.family.decoder
+        blocks = self.prompt.blocks if self.decoder.mrope else ()
+        self.positions = mrope_positions(len(self.prompt.ids), blocks, self.prompt.left)
         self.visuals = [visual for visual in self.prompt.visuals if not visual.muted]
         self.at_vision = self._seen_places()
         self.prefix = self._find_prefix()
@@ -134,6 +134,8 @@ class Run:
         """The known prefix, or an empty one to fill, or none where neither helps."""
         if self.prompt.prefix < SHORTEST_PREFIX or not self.model.prefix_cache.limit:
             return None
+        if not self.decoder.reuses_prefix:
+            return None
         known = self.model.prefix_cache.get(self.states.prefix_key)
         if self.start is None:
             return known or Prefix(self.prompt.prefix)
@@ -200,7 +202,7 @@ class Run:
             positions = self.positions[:, self.offset :].to(self.device)
             self._rotary = self.backbone.rotary(hidden, positions)
             allowed = self._allowed(hidden.shape[1])
-            self._mask = self.backbone.attention_mask(allowed, hidden)
+            self._mask = self.backbone.attention_mask(allowed, hidden, self.offset)
         return hidden
 
     def _allowed(self, running: int) -> torch.Tensor | None:
@@ -210,12 +212,24 @@ class Run:
         product attention with a 2-D mask, which is how X2I's connectors know pad tokens.
         """
         n, real, left = len(self.prompt.ids), self.prompt.real, self.prompt.left
-        if not self.offset and not left and real == n:
+        whole = self._pictures() if self.decoder.pictures_whole else None
+        if not self.offset and not left and real == n and whole is None:
             return None
         key = torch.arange(n, device=self.device)
         query = torch.arange(n - running, n, device=self.device)
-        mask = (key[None, :] <= query[:, None]) & (key[None, :] < real) & (key[None, :] >= left)
+        mask = key[None, :] <= query[:, None]
+        if whole is not None:
+            mask |= (whole[query][:, None] == whole[None, :]) & (whole[None, :] >= 0)
+        mask &= (key[None, :] < real) & (key[None, :] >= left)
         return mask[None, None]
+
+    def _pictures(self) -> torch.Tensor | None:
+        """The number of the picture that each token is part of, -1 = none; None without any."""
+        columns = (self.prompt.token_map[name] for name in ("role", "image"))
+        numbers = [
+            number if role == "image" else -1 for role, number in zip(*columns, strict=True)
+        ]
+        return torch.tensor(numbers, device=self.device) if max(numbers) >= 0 else None
 
     def _layer(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
         """Decoder layer `layer` and what DeepStack adds after it."""

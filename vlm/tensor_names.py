@@ -1,8 +1,9 @@
 """What the tensors of a checkpoint are called, and which family they are.
 
-Three layouts are about: transformers' present one (`model.language_model.*`, `model.visual.*`),
-its older one (`model.layers.*` beside `visual.*`; ComfyUI's text encoder files have it too) and
-`language_model.model.*`. Ours is that of transformers' base model: `language_model.*`, `visual.*`.
+Several layouts are about: transformers' present one (`model.language_model.*`, `model.visual.*`),
+its older one (`model.layers.*` beside `visual.*`; ComfyUI's text encoder files have it too),
+`language_model.model.*`, and bare `layers.*` of language models. Ours is that of transformers' base
+model: `language_model.*` beside `visual.*`, or `vision_tower.*` and `multi_modal_projector.*`.
 """
 
 from __future__ import annotations
@@ -12,13 +13,12 @@ from collections.abc import Iterable
 from .families import Family, family_of
 
 LANGUAGE, VISUAL = "language_model.", "visual."
+_SEES = (VISUAL, "vision_tower.", "multi_modal_projector.")
 _RENAMED = (
-    ("model.language_model.", LANGUAGE),
     ("language_model.model.", LANGUAGE),
-    ("model.visual.", VISUAL),
-    ("model.layers.", f"{LANGUAGE}layers."),
-    ("model.embed_tokens.", f"{LANGUAGE}embed_tokens."),
-    ("model.norm.", f"{LANGUAGE}norm."),
+    *((f"model.{part}", part) for part in (LANGUAGE, *_SEES)),
+    *((f"model.{part}", LANGUAGE + part) for part in ("layers.", "embed_tokens.", "norm.")),
+    *((part, LANGUAGE + part) for part in ("layers.", "embed_tokens.", "norm.")),
 )
 _NEVER_RUN = ("lm_head.", "model.lm_head.", "language_model.lm_head.")
 # What other files that lie in the same folders are called by, in the order to ask.
@@ -50,7 +50,7 @@ def our_name(name: str) -> str | None:
     for theirs, ours in _RENAMED:
         if name.startswith(theirs):
             return ours + name.removeprefix(theirs)
-    return name if name.startswith((LANGUAGE, VISUAL)) else None
+    return name if name.startswith((LANGUAGE, *_SEES)) else None
 
 
 def find_model_type(names: Iterable[str]) -> str | None:

@@ -176,18 +176,19 @@ def make_tokenizer() -> dict:
     }
 
 
-def make_tokenizer_config(tokenizer: dict, chat_template: str, processor: str) -> dict:
+def make_tokenizer_config(tokenizer: dict, chat_template: str, processor: str | None) -> dict:
     """The content of tokenizer_config.json that goes with `make_tokenizer`.
 
     Args:
         tokenizer: what `make_tokenizer` returned.
         chat_template: Jinja text of the family's chat template.
-        processor: name of the family's processor class.
+        processor: name of the family's processor class; None = it has none.
     """
     decoder = {
         str(token["id"]): {key: value for key, value in token.items() if key != "id"}
         for token in tokenizer["added_tokens"]
     }
+    named = {} if processor is None else {"processor_class": processor}
     return {
         "add_bos_token": False,
         "add_prefix_space": False,
@@ -200,7 +201,7 @@ def make_tokenizer_config(tokenizer: dict, chat_template: str, processor: str) -
         "errors": "replace",
         "model_max_length": 32768,
         "pad_token": "<|endoftext|>",
-        "processor_class": processor,
+        **named,
         "split_special_tokens": False,
         "tokenizer_class": "Qwen2Tokenizer",
         "unk_token": None,

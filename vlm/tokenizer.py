@@ -92,7 +92,15 @@ class Tokenizer:
         spoken = [number for number in ids if number not in self._silent]
         return self._backend.decode(spoken, skip_special_tokens=False)
 
-    def chat(self, system: bool, images: int, video: bool, number_images: bool = False) -> str:
+    def chat(
+        self,
+        system: bool,
+        images: int,
+        video: bool,
+        number_images: bool = False,
+        *,
+        plain: bool = False,
+    ) -> str:
         """The chat template around slots for the system text and the typed text.
 
         Args:
@@ -100,6 +108,7 @@ class Tokenizer:
             images: Pictures before the text.
             video: A video after the pictures.
             number_images: Write "Picture 1: " before each picture.
+            plain: Messages are text and not lists of parts, as text-only models want them.
 
         Raises:
             ValueError: The model has no chat template, or one that leaves the text out.
@@ -108,10 +117,11 @@ class Tokenizer:
 
         content = [{"type": "image"} for _ in range(images)]
         content += [{"type": "video"}] if video else []
-        messages = [{"role": "user", "content": [*content, {"type": "text", "text": TEXT_SLOT}]}]
+        content.append({"type": "text", "text": TEXT_SLOT})
+        messages = [{"role": "user", "content": TEXT_SLOT if plain else content}]
         if system:
-            turn = {"role": "system", "content": [{"type": "text", "text": SYSTEM_SLOT}]}
-            messages.insert(0, turn)
+            text = [{"type": "text", "text": SYSTEM_SLOT}]
+            messages.insert(0, {"role": "system", "content": SYSTEM_SLOT if plain else text})
         if not self._chat_template:
             raise ValueError(
                 "This model's tokenizer has no chat template. Choose another template on "

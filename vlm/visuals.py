@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +16,50 @@ from .images import Patches, PixelRules, fit, read_rules, resize, to_patches, to
 from .video import VideoRules, prepare_video, read_video_rules
 
 
-@dataclass(frozen=True)
-class VisualRules:
-    """How a model wants its pictures and videos.
+class Look(ABC):
+    """How a model wants its pictures and videos."""
 
-    Attributes:
-        image: For pictures.
-        video: For videos.
-    """
+    @abstractmethod
+    def see_images(
+        self, images: Any, min_pixels: int | None, max_pixels: int | None
+    ) -> list[Visual]:
+        """Resizes the pictures of a prompt.
 
-    image: PixelRules
-    video: VideoRules
+        Args:
+            images: Whatever `images.to_pictures` takes.
+            min_pixels: Fewest pixels; None = the model's.
+            max_pixels: Most pixels; None = the model's.
+
+        Returns:
+            One per picture, in order.
+
+        Raises:
+            ValueError: A picture that cannot be read, or one of a shape the model does not take.
+            TypeError: Something that is not a picture.
+        """
+
+    @abstractmethod
+    def see_video(
+        self,
+        video: Any,
+        fps: float,
+        sample_fps: float | None,
+        min_pixels: int | None,
+        max_pixels: int | None,
+    ) -> Visual:
+        """Samples and resizes the frames of a video.
+
+        Args:
+            video: Frames, as `images.to_pictures` takes them.
+            fps: Frames per second of `video`.
+            sample_fps: Frames per second that the model sees; None = the model's.
+            min_pixels: Fewest pixels; None = the model's.
+            max_pixels: Most pixels; None = the model's.
+
+        Raises:
+            ValueError: No frame, frames of different sizes, a rate that is not positive.
+            TypeError: Something that is not a picture.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +91,15 @@ class Visual:
     muted: bool = False
 
     @property
+    def grid(self) -> dict[str, int]:
+        """Its tokens' grid, as the token map has it."""
+        return {"frames": self.frames, "rows": self.rows, "cols": self.cols}
+
+    def places(self, frame: int) -> Iterator[tuple[int, int, int]]:
+        """Tile, row and column of each of a frame's tokens, in their order."""
+        return ((0, row, col) for row in range(self.rows) for col in range(self.cols))
+
+    @property
     def num_patches(self) -> int:
         """P, patches before the merge."""
         return self.frames * self.rows * self.cols * self.rules.merge**2
@@ -75,68 +119,52 @@ class Visual:
         return digest.digest()
 
 
-def see_images(
-    images: Any, rules: VisualRules, min_pixels: int | None, max_pixels: int | None
-) -> list[Visual]:
-    """Resizes the pictures of a prompt.
+@dataclass(frozen=True)
+class VisualRules(Look):
+    """Pictures and videos in whole tokens of any number, as the Qwen-VL families take them.
 
-    Args:
-        images: Whatever `images.to_pictures` takes.
-        rules: Of the model.
-        min_pixels: Fewest pixels; None = the model's.
-        max_pixels: Most pixels; None = the model's.
-
-    Returns:
-        One per picture, in order.
-
-    Raises:
-        ValueError: A picture that cannot be read, or more than 200 times as long as wide.
-        TypeError: Something that is not a picture.
+    Attributes:
+        image: For pictures.
+        video: For videos.
     """
-    step = rules.image.patch * rules.image.merge
-    seen = []
-    for picture in to_pictures(images):
-        height, width = fit(picture.height, picture.width, rules.image, min_pixels, max_pixels)
-        pixels = (resize(picture, height, width),)
-        seen.append(Visual(pixels, rules.image, 1, height // step, width // step))
-    return seen
 
+    image: PixelRules
+    video: VideoRules
 
-def see_video(
-    video: Any,
-    fps: float,
-    rules: VisualRules,
-    sample_fps: float | None,
-    min_pixels: int | None,
-    max_pixels: int | None,
-) -> Visual:
-    """Samples and resizes the frames of a video.
+    def see_images(
+        self, images: Any, min_pixels: int | None, max_pixels: int | None
+    ) -> list[Visual]:
+        """Resizes the pictures of a prompt, each by itself; see `Look.see_images`."""
+        step = self.image.patch * self.image.merge
+        seen = []
+        for picture in to_pictures(images):
+            height, width = fit(picture.height, picture.width, self.image, min_pixels, max_pixels)
+            pixels = (resize(picture, height, width),)
+            seen.append(Visual(pixels, self.image, 1, height // step, width // step))
+        return seen
 
-    Args:
-        video: Frames, as `images.to_pictures` takes them.
-        fps: Frames per second of `video`.
-        rules: Of the model.
-        sample_fps: Frames per second that the model sees; None = the model's.
-        min_pixels: Fewest pixels; None = the model's.
-        max_pixels: Most pixels; None = the model's.
-
-    Raises:
-        ValueError: No frame, frames of different sizes, a rate that is not positive.
-        TypeError: Something that is not a picture.
-    """
-    step = rules.video.pixel.patch * rules.video.pixel.merge
-    frames = prepare_video(video, fps, rules.video, sample_fps, min_pixels, max_pixels)
-    height, width = frames.pixels[0].shape[:2]
-    return Visual(
-        frames.pixels,
-        rules.video.pixel,
-        len(frames.seconds),
-        height // step,
-        width // step,
-        is_video=True,
-        seconds=frames.seconds,
-        seconds_per_grid=frames.seconds_per_grid,
-    )
+    def see_video(
+        self,
+        video: Any,
+        fps: float,
+        sample_fps: float | None,
+        min_pixels: int | None,
+        max_pixels: int | None,
+    ) -> Visual:
+        """Samples and resizes the frames of a video; see `Look.see_video`."""
+        step = self.video.pixel.patch * self.video.pixel.merge
+        frames = prepare_video(video, fps, self.video, sample_fps, min_pixels, max_pixels)
+        height, width = frames.pixels[0].shape[:2]
+        return Visual(
+            frames.pixels,
+            self.video.pixel,
+            len(frames.seconds),
+            height // step,
+            width // step,
+            is_video=True,
+            seconds=frames.seconds,
+            seconds_per_grid=frames.seconds_per_grid,
+        )
 
 
 def read_visual_rules(folder: Path, config: dict) -> VisualRules:

@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 
 from vlm.images import QWEN2, QWEN3, PixelRules, fit, read_rules, to_patches, to_pictures
-from vlm.visuals import VisualRules, see_images
+from vlm.visuals import VisualRules
 
 
 def patches(picture, rules, least=None, most=None):
     """One picture the way the model sees it."""
-    (seen,) = see_images(picture, VisualRules(rules, None), least, most)
+    (seen,) = VisualRules(rules, None).see_images(picture, least, most)
     return seen.patches()
 
 

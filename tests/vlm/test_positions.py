@@ -122,7 +122,7 @@ def test_videos(v, hf, picture, name, images):
             ours = mrope_positions(h.n, blocks)
     theirs = rope_index(hf, h, seconds)
     end = h.n
-    if hf.new and not v.family.timed_frames:
+    if hf.new and not v.family.eyes.frames_apart:
         block = h.prompt.blocks[-1]
         end = block.start + block.length
         assert torch.equal(ours[:, end:], torch.arange(h.n - end).expand(3, -1)
@@ -154,7 +154,7 @@ def test_the_tokens_of_a_video(v, hf, picture, name):
     h = v.encode(TEXT, target="z-image", **frames)
     video = h.prompt.visuals[0]
     pads = "<|video_pad|>" * (video.rows * video.cols)
-    if v.family.timed_frames:
+    if v.family.eyes.frames_apart:
         indices = indices_of(v, len(frames["video"]), frames["fps"])
         times = hf.processor._calculate_timestamps(indices, frames["fps"], 2)
         assert list(video.seconds) == pytest.approx(times)
@@ -170,7 +170,7 @@ def test_the_tokens_of_a_video(v, hf, picture, name):
 def indices_of(model, count, fps):
     from vlm.video import sample_frames
 
-    return list(sample_frames(count, fps, model.rules.video))
+    return list(sample_frames(count, fps, model.look.video))
 
 
 @pytest.mark.parametrize("images", [0, 1])

@@ -99,7 +99,7 @@ def test_pixels_equal_the_familys_processor(v, hf, picture):
 
 def assert_exact_map(model, h, hf_inputs, count):
     """Against what the ids and grids of the family's processor say."""
-    image = model.tokenizer.id_of(model.family.image_token)
+    image = model.tokenizer.id_of(model.family.eyes.image_token)
     grids = [(t, r // 2, c // 2) for t, r, c in hf_inputs["image_grid_thw"].tolist()]
     token_map, ids = h.token_map, ids_of(hf_inputs)
     assert token_map["grids"] == [

@@ -37,7 +37,7 @@ def test_a_file_is_its_folder(tiny_folder, tiny, tmp_path, picture, family, styl
     file = write_single(folder, tmp_path / f"{style}.safetensors", style)
     model = vlm.load(file, dtype="float32", tokenizer=folder)
     want = tiny(family, 2)
-    assert (model.name, model.family, model.rules) == (style, want.family, want.rules)
+    assert (model.name, model.family, model.look) == (style, want.family, want.look)
     for target in ("chat", "z-image"):
         a, b = (m.encode("a red house", [picture(64, 96)], target=target) for m in (model, want))
         assert a.token_map == b.token_map

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vlm.families import FAMILIES as KNOWN
-from vlm.tiny import FAMILIES, FILES, is_tiny, write_tiny
+from vlm.tiny import is_tiny, write_tiny
 from vlm.tiny_tokenizer import ORDINARY, SPECIAL, byte_letters, learn_merges, make_tokenizer
 
 HASHES = {
@@ -18,6 +18,16 @@ HASHES = {
     "qwen2_5_vl": "6aa64d4e48ae11e1bae5ce6fe4de0f32e7398b8f638f837f9a1a6d80ddb345bd",
     "qwen3_vl": "e6528e4e81de27c09e811477cd3a3921db480e6c44150fd742045a57c36106f4",
 }
+FAMILIES = tuple(HASHES)  # the others are drawn the same way: tests/vlm/test_every_family.py
+FILES = (
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+)
 TOKENIZER_HASH = "dcc7e84caba1dbf8fe44e3be34dc229421d951ed5b1cd7fb280eab44c8a9493e"
 # What enters decoder layers 1, 9 and 36 at the last token, dimension 0; float32 on a CPU
 STREAM = {

@@ -1,10 +1,13 @@
-"""The VLM families the pack can run: one file each, listed here."""
+"""The families the pack can run: one file each, listed here."""
 
-from . import qwen2_5_vl, qwen2_vl, qwen3_vl
-from .family import Family
+from . import qwen2_5_vl, qwen2_vl, qwen3, qwen3_vl
+from .family import Eyes, Family
+
+__all__ = ["FAMILIES", "Eyes", "Family", "family_of"]
 
 FAMILIES: dict[str, Family] = {
-    module.FAMILY.model_type: module.FAMILY for module in (qwen2_vl, qwen2_5_vl, qwen3_vl)
+    module.FAMILY.model_type: module.FAMILY
+    for module in (qwen2_vl, qwen2_5_vl, qwen3_vl, qwen3)
 }
 
 

@@ -1,12 +1,20 @@
-"""What one VLM family does its own way, as data plus two small functions."""
+"""What one family of models does its own way, as data plus a few small functions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+from .decoder import Decoder
+
+if TYPE_CHECKING:
+    from ..visuals import Look
+
+Seen = tuple[torch.Tensor, list[torch.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -34,52 +42,104 @@ class Published:
 
 
 @dataclass(frozen=True)
+class Tiny:
+    """A toy model of a family: see `vlm.tiny`.
+
+    Attributes:
+        config: Width, decoder layers and the special tokens' ids to the content of config.json.
+        names: How the published files begin the names that begin so in transformers' base model.
+        step: A width to the number that widths near it must be a multiple of.
+        files: Other JSON files of the folder, by name.
+        tokenizer: Content of tokenizer.json; None = `tiny_tokenizer.make_tokenizer`'s.
+        tokenizer_config: Changes to what `tiny_tokenizer.make_tokenizer_config` makes.
+    """
+
+    config: Callable[[int, int, dict[str, int]], dict[str, Any]]
+    names: dict[str, str]
+    step: Callable[[int], int] = lambda width: 16
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tokenizer: Callable[[], dict[str, Any]] | None = None
+    tokenizer_config: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Eyes:
+    """How the models of a family see.
+
+    Attributes:
+        modules: The modules of transformers' base model that see, in the order they run.
+        see: (base model, pixels [P, ...], grid) to features [n, D], and one [n, D] per DeepStack
+            level; see `Backbone.see`.
+        read_look: Reads a folder's preprocessor files: (folder, content of config.json).
+        prepare: Changes a freshly built base model in place.
+        video: Whether it takes videos.
+        frame_text: Where each group of video frames is a block of its own, the text before it, by
+            its number (origin 0) and its time in seconds; None = a video is one block.
+        video_time_step: Seconds per grid step and the vision config to the step of the temporal
+            position between two frames of one block.
+        start: Token before a picture's tokens.
+        end: Token after them.
+        image_token: Token that a picture's features replace.
+        video_token: Token that stands for a video in a template.
+        frame_token: Token that a video's features replace.
+        in_chat: What the chat template writes for a picture, and what that stands for; None = it
+            writes start, image token and end itself.
+    """
+
+    modules: tuple[str, ...]
+    see: Callable[[Any, torch.Tensor, tuple[int, int, int]], Seen]
+    read_look: Callable[[Path, dict[str, Any]], Look]
+    prepare: Callable[[Any], None] = lambda model: None
+    video: bool = True
+    frame_text: Callable[[int, float], str] | None = None
+    video_time_step: Callable[[float, Any], float] = lambda seconds, vision: 1.0
+    start: str = "<|vision_start|>"
+    end: str = "<|vision_end|>"
+    image_token: str = "<|image_pad|>"
+    video_token: str = "<|video_pad|>"
+    frame_token: str = "<|video_pad|>"
+    in_chat: tuple[str, str] | None = None
+
+    @property
+    def frames_apart(self) -> bool:
+        """Whether each group of video frames is a block of its own."""
+        return self.frame_text is not None
+
+
+@dataclass(frozen=True)
 class Family:
-    """A family of VLMs that share an architecture, a tokenizer layout and a processor.
+    """Models that share an architecture, a tokenizer layout and a processor.
 
     Attributes:
         title: The name people know, for messages.
         model_type: `model_type` in config.json.
         architecture: Class in transformers that loads the checkpoint.
-        vision_start: Token before a picture's tokens.
-        vision_end: Token after them.
-        image_token: Token that a picture's features replace.
-        video_token: Token that a video's features replace.
-        timed_frames: True where each group of video frames is a block of its own after a line of
-            text with its time; False where a video is one block.
-        video_time_step: Seconds per grid step and the vision config to the step of the temporal
-            position between two frames of one block.
-        unpack_vision: What `get_image_features` returned to features [n, D] and one [n, D] per
-            DeepStack level.
         chat_template: Jinja chat template for files that come without one.
-        sees: False where it has no vision tower.
+        decoder: How its decoder layers are called.
+        eyes: How it sees; None = it reads text only.
+        turn: Token that begins a turn.
+        header_end: Token between the speaker's name and what is said; "" = a line end.
         stop_tokens: Tokens that end an answer.
         thinking: Tokens around what it writes before the answer; not every model has them.
         published: Its published models, for files that come without a config.json; None = such
             files are not loaded.
+        tiny: Its toy model, for tests and first looks.
     """
 
     title: str
     model_type: str
     architecture: str
-    unpack_vision: Callable[[Any], tuple[torch.Tensor, list[torch.Tensor]]]
     chat_template: str
-    video_time_step: Callable[[float, Any], float] = lambda seconds, vision: 1.0
-    timed_frames: bool = False
-    sees: bool = True
-    published: Published | None = None
-    vision_start: str = "<|vision_start|>"
-    vision_end: str = "<|vision_end|>"
-    image_token: str = "<|image_pad|>"
-    video_token: str = "<|video_pad|>"
+    decoder: Decoder = Decoder()
+    eyes: Eyes | None = None
+    turn: str = "<|im_start|>"
+    header_end: str = ""
     stop_tokens: tuple[str, ...] = ("<|im_end|>", "<|endoftext|>")
     thinking: tuple[str, str] = ("<think>", "</think>")
+    published: Published | None = None
+    tiny: Tiny | None = None
 
-
-def features_only(output: Any) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Reads the vision output of a family without DeepStack.
-
-    transformers 4.57 returns a tuple of one tensor a picture; 5.x an object that holds it.
-    """
-    features = getattr(output, "pooler_output", output)
-    return torch.cat(tuple(features)), []
+    @property
+    def sees(self) -> bool:
+        """Whether it takes pictures."""
+        return self.eyes is not None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import chat_templates
-from .family import Family, Published, features_only
+from ..visuals import read_visual_rules
+from . import chat_templates, qwen_eyes, qwen_tiny
+from .decoder import Decoder
+from .family import Eyes, Family, Published
 from .qwen2_vl import HEAD_DIM, PREPROCESSOR, TEXT
 
 
@@ -35,8 +37,15 @@ FAMILY = Family(
     title="Qwen2.5-VL",
     model_type="qwen2_5_vl",
     architecture="Qwen2_5_VLForConditionalGeneration",
-    unpack_vision=features_only,
     chat_template=chat_templates.QWEN2,
-    video_time_step=time_step,
+    decoder=Decoder(mrope=True),
+    eyes=Eyes(
+        ("visual",),
+        qwen_eyes.see,
+        read_visual_rules,
+        qwen_eyes.use_patch_embed,
+        video_time_step=time_step,
+    ),
     published=PUBLISHED,
+    tiny=qwen_tiny.QWEN2_5_VL,
 )

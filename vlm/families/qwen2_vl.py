@@ -1,7 +1,9 @@
 """Qwen2-VL: M-RoPE whose temporal position counts frames; CLIP's pixel statistics, patch 14."""
 
-from . import chat_templates
-from .family import Family, Published, features_only
+from ..visuals import read_visual_rules
+from . import chat_templates, qwen_eyes, qwen_tiny
+from .decoder import Decoder
+from .family import Eyes, Family, Published
 
 # What the language models of Qwen2-VL and Qwen2.5-VL have in common, in config.json of
 # Qwen/Qwen2-VL-2B, -7B and -72B-Instruct and Qwen/Qwen2.5-VL-3B, -7B, -32B and -72B-Instruct.
@@ -31,7 +33,9 @@ FAMILY = Family(
     title="Qwen2-VL",
     model_type="qwen2_vl",
     architecture="Qwen2VLForConditionalGeneration",
-    unpack_vision=features_only,
     chat_template=chat_templates.QWEN2,
+    decoder=Decoder(mrope=True),
+    eyes=Eyes(("visual",), qwen_eyes.see, read_visual_rules, qwen_eyes.use_patch_embed),
     published=PUBLISHED,
+    tiny=qwen_tiny.QWEN2_VL,
 )

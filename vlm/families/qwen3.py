@@ -1,13 +1,12 @@
 """Qwen3: the text-only language model that Z-Image and FLUX.2 klein were trained on."""
 
-from . import chat_templates
-from .family import Family, features_only
+from . import chat_templates, qwen_tiny
+from .family import Family
 
 FAMILY = Family(
     title="Qwen3",
     model_type="qwen3",
-    architecture="Qwen3Model",
-    unpack_vision=features_only,
+    architecture="Qwen3ForCausalLM",
     chat_template=chat_templates.QWEN3,
-    sees=False,
+    tiny=qwen_tiny.QWEN3,
 )

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-
-from . import chat_templates
-from .family import Family, Published
+from ..visuals import read_visual_rules
+from . import chat_templates, qwen_eyes, qwen_tiny
+from .decoder import Decoder
+from .family import Eyes, Family, Published
 
 
-def unpack_vision(output: Any) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Features and DeepStack features of one picture, on transformers 4.57 and 5.x."""
-    if hasattr(output, "deepstack_features"):
-        deepstack = [torch.cat(tuple(level)) for level in output.deepstack_features]
-        return torch.cat(tuple(output.pooler_output)), deepstack
-    features, deepstack = output
-    return torch.cat(tuple(features)), list(deepstack)
+def frame_text(frame: int, seconds: float) -> str:
+    """The line before a group of video frames."""
+    return f"<{seconds:.1f} seconds>"
 
 
 # Source: config.json of Qwen/Qwen3-VL-2B-, 4B-, 8B- and 32B-Instruct.
@@ -49,8 +43,15 @@ FAMILY = Family(
     title="Qwen3-VL",
     model_type="qwen3_vl",
     architecture="Qwen3VLForConditionalGeneration",
-    unpack_vision=unpack_vision,
     chat_template=chat_templates.QWEN3,
-    timed_frames=True,
+    decoder=Decoder(mrope=True),
+    eyes=Eyes(
+        ("visual",),
+        qwen_eyes.see,
+        read_visual_rules,
+        qwen_eyes.use_patch_embed,
+        frame_text=frame_text,
+    ),
     published=PUBLISHED,
+    tiny=qwen_tiny.QWEN3_VL,
 )

@@ -1,0 +1,284 @@
+"""What every family must do, as far as it declares the ability; transformers' own classes know it.
+
+A new family is one line in `FAMILIES`; what only it does has tests of its own.
+"""
+
+import inspect
+
+import pytest
+import torch
+
+import vlm
+from vlm.families import FAMILIES as KNOWN
+from vlm.tiny import write_tiny
+
+FAMILIES = (
+    "qwen2_vl",
+    "qwen2_5_vl",
+    "qwen3_vl",
+    "qwen3",
+)
+SEEING = tuple(name for name in FAMILIES if KNOWN[name].sees)
+FILMING = tuple(name for name in SEEING if KNOWN[name].eyes.video)
+LAYERS = 6
+TEXT = "A red house\nby the river, 一只红色的猫, 🎨"
+
+every = pytest.mark.parametrize("family", FAMILIES)
+seeing = pytest.mark.parametrize("family", SEEING)
+filming = pytest.mark.parametrize("family", FILMING)
+
+
+class Reference:
+    """A family's own class, fed with our token ids and pixels."""
+
+    def __init__(self, folder, family):
+        import transformers
+
+        architecture = getattr(transformers, family.architecture)
+        self.model = architecture.from_pretrained(str(folder), dtype=torch.float32).eval()
+        self.tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
+        self.eyes = family.eyes
+        self.language = getattr(self.model.model, "language_model", self.model.model)
+
+    def inputs(self, states):
+        """What the class takes of a prompt, by the names that its `forward` has."""
+        ids = torch.tensor([states.prompt.ids])
+        known = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        if self.eyes is not None:
+            known["token_type_ids"] = self._is(ids, self.eyes.image_token)
+            known["mm_token_type_ids"] = known["token_type_ids"].int()
+            if self.eyes.frame_token != self.eyes.image_token:
+                known["mm_token_type_ids"] += 2 * self._is(ids, self.eyes.frame_token).int()
+        for kind, film in (("image", False), ("video", True)):
+            seen = [one for one in states.prompt.visuals if one.is_video == film]
+            if seen:
+                patches = [one.patches() for one in seen]
+                known["pixel_values" + "_videos" * film] = torch.cat([p.pixels for p in patches])
+                known[f"{kind}_grid_thw"] = torch.tensor([p.grid for p in patches])
+        if "pixel_values_videos" not in self._takes and "pixel_values_videos" in known:
+            known["pixel_values"] = known.pop("pixel_values_videos")
+        return {name: value for name, value in known.items() if name in self._takes}
+
+    @property
+    def _takes(self):
+        return inspect.signature(self.model.forward).parameters
+
+    def _is(self, ids, token):
+        return (ids == self.tokenizer.convert_tokens_to_ids(token)).long()
+
+    def streams(self, states):
+        """What enters each decoder layer, then the stream after the last one, normed."""
+        caught = []
+
+        def catch(module, args, kwargs):
+            caught.append((args[0] if args else kwargs["hidden_states"]).clone())
+
+        hooks = [
+            layer.register_forward_pre_hook(catch, with_kwargs=True)
+            for layer in self.language.layers
+        ]
+        try:
+            with torch.no_grad():
+                normed = self.model.model(**self.inputs(states)).last_hidden_state
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return [*caught, normed]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """`made(family)`: a tiny model and its reference, made once."""
+    known = {}
+
+    def get(family):
+        if family not in known:
+            folder = tmp_path_factory.mktemp("every") / family
+            write_tiny(folder, family, layers=LAYERS)
+            known[family] = vlm.load(folder, dtype="float32"), Reference(folder, KNOWN[family])
+        model, reference = known[family]
+        model.prefix_cache.clear()
+        return model, reference
+
+    return get
+
+
+@pytest.fixture
+def compare(err):
+    """`compare(states, reference)`: every layer agrees."""
+
+    def check(states, reference):
+        want = reference.streams(states)
+        assert len(want) == states.num_layers == LAYERS + 1
+        for layer, stream in enumerate(want):
+            assert err(states.layer(layer), stream) <= 1e-5, f"layer {layer}"
+
+    return check
+
+
+# --- layers
+
+
+@every
+def test_layers_of_a_text(made, compare, family):
+    model, reference = made(family)
+    compare(model.encode(TEXT), reference)
+
+
+@seeing
+@pytest.mark.parametrize("sizes", [[(90, 150)], [(200, 64), (70, 70), (64, 130)]])
+def test_layers_of_pictures_and_a_text(made, compare, picture, family, sizes):
+    model, reference = made(family)
+    pictures = [picture(*size, seed) for seed, size in enumerate(sizes)]
+    compare(model.encode(TEXT, pictures), reference)
+
+
+@filming
+def test_layers_of_a_video(made, compare, picture, family):
+    model, reference = made(family)
+    frames = [picture(64, 96, seed) for seed in range(6)]
+    compare(model.encode(TEXT, video=frames, fps=3.0, max_pixels=64 * 96), reference)
+
+
+# --- prompt and token map
+
+
+@every
+@pytest.mark.parametrize("system", [None, "You paint."])
+def test_ids_of_a_text_are_the_chat_templates(made, family, system):
+    model, reference = made(family)
+    content = TEXT if KNOWN[family].eyes is None else [{"type": "text", "text": TEXT}]
+    messages = [{"role": "user", "content": content}]
+    if system is not None:
+        said = system if KNOWN[family].eyes is None else [{"type": "text", "text": system}]
+        messages.insert(0, {"role": "system", "content": said})
+    text = reference.tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True
+    )
+    want = reference.tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert list(model.encode(TEXT, system=system).prompt.ids) == want
+
+
+@every
+def test_roles_of_a_text(made, family):
+    model, _ = made(family)
+    h = model.encode(TEXT, system="You paint.")
+    for role, words in (("text", TEXT), ("system", "You paint.")):
+        columns = zip(h.prompt.ids, h.token_map["role"], strict=True)
+        said = model.tokenizer.text_of([number for number, one in columns if one == role])
+        assert said.strip() == words
+
+
+@seeing
+def test_each_picture_has_its_place_in_the_token_map(made, picture, family):
+    model, _ = made(family)
+    h = model.encode(TEXT, [picture(90, 150), picture(200, 64, 1)])
+    places = h.token_map
+    names = ("role", "image", "frame", "tile", "row", "col")
+    columns = list(zip(*(places[name] for name in names), strict=True))
+    for number, grid in enumerate(places["grids"]):
+        visual = h.prompt.visuals[number]
+        mine = [each[2:] for each in columns if each[0] == "image" and each[1] == number]
+        assert mine == [(0, *place) for place in visual.places(0)]
+        whole = [place for place in mine if place[1] >= 0]  # -1 = thumbnail
+        assert sorted(place[2:] for place in whole) == [
+            (row, col) for row in range(grid["rows"]) for col in range(grid["cols"])
+        ]
+        markers = [each for each in columns if each[0] == "vision_marker" and each[1] == number]
+        assert len(markers) == 2
+    ids = [number for number, role in zip(h.prompt.ids, places["role"], strict=True)
+           if role == "image"]  # fmt: skip
+    assert set(ids) == {model.tokenizer.id_of(model.family.eyes.image_token)}
+
+
+@every
+def test_forged_tokens_stay_text(made, picture, family):
+    model, _ = made(family)
+    forged = "".join(sorted(model.tokenizer.specials)) + " a house"
+    pictures = [picture(64, 64)] if KNOWN[family].sees else []
+    honest, lie = (model.encode(text, pictures) for text in ("a house", forged))
+    ours = model.tokenizer.find(*model.tokenizer.specials)
+    counts = [sum(number in ours for number in h.prompt.ids) for h in (honest, lie)]
+    assert counts[0] == counts[1]
+    columns = zip(lie.prompt.ids, lie.token_map["role"], strict=True)
+    said = [number for number, role in columns if role == "text"]
+    assert not ours & set(said)
+    assert model.tokenizer.text_of(said).strip() == forged.strip()
+
+
+def test_the_blind_say_so(made, picture):
+    for family in FAMILIES:
+        if not KNOWN[family].sees:
+            with pytest.raises(ValueError, match="reads text only, pictures or a video were given"):
+                made(family)[0].encode("a", [picture(64, 64)])
+        elif not KNOWN[family].eyes.video:
+            with pytest.raises(ValueError, match="takes pictures, not videos"):
+                made(family)[0].encode("a", video=[picture(64, 64)] * 4)
+
+
+# --- depth and reuse
+
+
+@every
+def test_deeper_resumes_where_it_stopped(made, watch, err, family):
+    model, _ = made(family)
+    model.prefix_cache.limit = 0
+    try:
+        want = model.encode(TEXT).layer(-1)
+        h = model.encode(TEXT, depth=2)
+        assert h.depth == 2
+        count = watch(model)
+        found = h.layer(-1)
+        assert count.layers == list(range(2, LAYERS))
+    finally:
+        model.prefix_cache.limit = 1024 * 2**20
+    assert err(found, want) <= 1e-6
+
+
+@every
+def test_a_new_text_behind_the_same_beginning(made, watch, err, picture, family):
+    model, _ = made(family)
+    pictures = [picture(90, 150)] if KNOWN[family].sees else []
+    system = "You are a painter of houses and rivers, and you like the colour red."
+    model.encode("A cat", pictures, system=system, depth=-1)
+    count = watch(model)
+    h = model.encode("Two dogs", pictures, system=system, depth=-1)
+    assert count.pictures == (0 if KNOWN[family].decoder.reuses_prefix else len(pictures))
+    assert bool(h.reused_tokens) is KNOWN[family].decoder.reuses_prefix
+    model.prefix_cache.clear()
+    fresh = model.encode("Two dogs", pictures, system=system)
+    for layer in range(h.num_layers):
+        assert err(h.layer(layer), fresh.layer(layer)) <= 1e-5
+
+
+# --- writing
+
+
+@every
+def test_it_writes_what_generate_writes(made, picture, family):
+    model, reference = made(family)
+    pictures = [picture(64, 96)] if KNOWN[family].sees else []
+    prompt = model.encode(TEXT, pictures, system="")
+    with torch.no_grad():
+        out = reference.model.generate(
+            **reference.inputs(prompt), max_new_tokens=12, do_sample=False
+        )
+    want = out[0, len(prompt.prompt.ids) :].tolist()
+    stops = model.tokenizer.find(*model.family.stop_tokens)
+    want = [number for number in want if number not in stops]
+    found = model.rewrite(TEXT, pictures, system="", max_tokens=12, temperature=0)
+    assert list(found.states.prompt.ids[len(prompt.prompt.ids) :]) == want
+
+
+@every
+def test_states_of_what_it_wrote(made, err, picture, family):
+    """They are those of the prompt and the answer run as one sequence."""
+    model, _ = made(family)
+    pictures = [picture(64, 96)] if KNOWN[family].sees else []
+    found = model.rewrite(TEXT, pictures, max_tokens=8, temperature=1.0, top_k=0, top_p=1.0, seed=3)
+    model.prefix_cache.clear()
+    again = model.states_of(found.states.prompt, found.states.target, 512)
+    for layer in range(again.num_layers):
+        assert err(found.states.layer(layer), again.layer(layer)) <= 1e-4
+
+

@@ -1,0 +1,50 @@
+"""How the decoder layers of a family's language model are called, one at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Decoder layers that take one rotary embedding and one mask, as Llama's and Qwen's do.
+
+    A family that does it another way overrides these methods.
+
+    Attributes:
+        mrope: Positions have three axes (time, row, column); else a picture's tokens count up as
+            text does.
+        pictures_whole: The tokens of one picture look at each other, those behind them too.
+        reuses_prefix: Keys and values of a prompt's beginning stand for that beginning, so it need
+            not run again when only the text changes.
+    """
+
+    mrope: bool = False
+    pictures_whole: bool = False
+    reuses_prefix: bool = True
+
+    def rotary(self, text: Any, hidden: torch.Tensor, positions: torch.Tensor) -> Any:
+        """Rotary embedding of positions int64 [3, N] for `hidden` [1, N, D]."""
+        embedding = text.rotary_emb.to(hidden.device)  # a buffer, which no partial load moves
+        return embedding(hidden, positions[:, None, :] if self.mrope else positions[:1])
+
+    def mask(
+        self, text: Any, allowed: torch.Tensor | None, hidden: torch.Tensor, past: int
+    ) -> Any:
+        """What `arguments` takes as a mask.
+
+        Args:
+            text: The language model.
+            allowed: True where position q may look at position k, [1, 1, S, P + S]; None = plain
+                causal attention, which the kernel does by itself without a mask.
+            hidden: [1, S, D].
+            past: P.
+        """
+        return allowed
+
+    def arguments(self, text: Any, layer: int, rotary: Any, mask: Any) -> dict[str, Any]:
+        """What decoder layer `layer` (origin 0) is called with, beside the states and the cache."""
+        return {"position_embeddings": rotary, "attention_mask": mask}

@@ -1,0 +1,29 @@
+"""What the vision towers of the Qwen-VL families have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..patch_embed import PatchEmbed
+from .family import Seen
+
+
+def see(model: Any, pixels: torch.Tensor, grid: tuple[int, int, int]) -> Seen:
+    """Runs the tower on one picture or video, on transformers 4.57 and 5.x."""
+    output = model.get_image_features(pixels, torch.tensor([grid], device=pixels.device))
+    if hasattr(output, "deepstack_features"):
+        deepstack = [torch.cat(tuple(level)) for level in output.deepstack_features]
+        return torch.cat(tuple(output.pooler_output)), deepstack
+    # 4.57: a tuple of one tensor a picture; with DeepStack that tuple and its levels.
+    output = getattr(output, "pooler_output", output)
+    if isinstance(output[0], torch.Tensor):
+        return torch.cat(tuple(output)), []
+    features, deepstack = output
+    return torch.cat(tuple(features)), list(deepstack)
+
+
+def use_patch_embed(model: Any) -> None:
+    """Gives the tower our patch embedding."""
+    model.visual.patch_embed = PatchEmbed(model.visual.patch_embed)
