@@ -111,12 +111,18 @@ class ComfyHost(ComfyProcess):
 
     def free(self, unload_models: bool = True, free_memory: bool = True) -> None:
         """Unloads models and empties the node cache, and waits until that is done."""
-        self.post("/free", {"unload_models": unload_models, "free_memory": free_memory})
-        began = time.monotonic()
-        while time.monotonic() - began < 30:
+        wanted = {"unload_models": unload_models, "free_memory": free_memory}
+        self.post("/free", wanted)
+        asked = began = time.monotonic()
+        while time.monotonic() - began < 120:
             state = self.get("/tiny_native/state")
             if not state["flags"] and not state["busy"] and not (unload_models and state["loaded"]):
                 return
+            if time.monotonic() - asked > 5:
+                # ComfyUI sets two flags one by one, and sleeps on where the second one comes while
+                # its worker is at the first.
+                self.post("/free", wanted)
+                asked = time.monotonic()
             time.sleep(0.02)
         raise TimeoutError(f"ComfyUI did not free its memory: {state}")
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from comfy_find import Checkout
 
-STARTUP_SECONDS = 180
+STARTUP_SECONDS = 300
 
 
 class ServerFailed(Exception):
@@ -80,9 +80,9 @@ class ComfyProcess:
         """Starts the server and waits until it answers.
 
         Raises:
-            ServerFailed: it ended early or did not answer within 180 s.
+            ServerFailed: it ended early or did not answer within 300 s.
         """
-        for attempt in (1, 2):
+        for attempt in (1, 2, 3):
             self.port = _free_port()
             self._spawn()
             try:
@@ -91,7 +91,7 @@ class ComfyProcess:
             except ServerFailed:
                 self.stop()
                 # Another process may have taken the port between asking for it and binding it.
-                if attempt == 2 or "address already in use" not in self.log().lower():
+                if attempt == 3 or "address already in use" not in self.log().lower():
                     raise
         return self
 
@@ -155,7 +155,7 @@ class ComfyProcess:
                 break
             except subprocess.TimeoutExpired:
                 continue
-        process.wait(timeout=10)
+        process.wait(timeout=60)
 
     def request(self, path: str, payload: Any = None, timeout: float = 60) -> bytes:
         """GET, or POST when there is a JSON payload; the body's bytes."""

@@ -96,7 +96,7 @@ class PanelPage:
 
     def settle(self) -> None:
         """Waits until the panel has looked around."""
-        self.page.page.wait_for_timeout(900)
+        self.page.evaluate("() => new Promise(done => setTimeout(done, 900))")
 
     def saved(self) -> str:
         """The dots as the page would save them, by the widget's place in the node."""

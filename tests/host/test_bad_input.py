@@ -197,7 +197,7 @@ def wait_until_listed(host, name: str) -> None:
     """Waits for the loader's list, which is remembered for a moment."""
     began = time.monotonic()
     while name not in listed(host):
-        assert time.monotonic() - began < 30, f"{name} is not listed: {listed(host)}"
+        assert time.monotonic() - began < 120, f"{name} is not listed: {listed(host)}"
         time.sleep(0.1)
 
 
@@ -214,7 +214,7 @@ def test_an_interrupt_in_the_middle_of_encoding(comfy, oracle):
     prompt_id = comfy.queue(seen("interrupted", *large))
     began = time.monotonic()
     while not comfy.progressed(prompt_id, "encode"):
-        assert time.monotonic() - began < 60
+        assert time.monotonic() - began < 180
         time.sleep(0.02)
     comfy.reset_module_calls()
     comfy.interrupt(prompt_id)

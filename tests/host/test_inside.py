@@ -8,10 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 INSIDE = Path(__file__).parent / "inside"
 # pytest and what it needs: pure Python, so that any interpreter can borrow them.
 BORROWED = ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments")
+
+pytestmark = pytest.mark.timeout(1800)  # one test here runs a whole folder of them
 
 
 def pytest_run(python: Path | str, *args: str, **env: str) -> subprocess.CompletedProcess:
@@ -19,7 +23,7 @@ def pytest_run(python: Path | str, *args: str, **env: str) -> subprocess.Complet
     known = {name: value for name, value in os.environ.items() if name != "VLMC_INSIDE"}
     command = [str(python), "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", str(INSIDE)]
     return subprocess.run(
-        [*command, *args], cwd=ROOT, env=known | env, capture_output=True, text=True, timeout=580
+        [*command, *args], cwd=ROOT, env=known | env, capture_output=True, text=True, timeout=1700
     )
 
 

@@ -20,6 +20,8 @@ SPREAD = 0.05  # of resident memory
 PATIENCE = 600  # seconds for a prompt that others wait in front of
 MEGABYTE = 1024 * 1024
 
+pytestmark = pytest.mark.timeout(1800)  # minutes at best, and the machine may be busy
+
 
 def text(number: int) -> str:
     """Another text for every number, of 4 to 12 words."""
@@ -95,7 +97,7 @@ def test_200_prompts_leave_what_20_left(start_alone):
     assert late == early
     assert early["VLM"] == 2 and early["ModelPatcher"] >= 3 and early["Tensor"] > 0
     sizes = f"{before / MEGABYTE:.0f} MB after 20, {after / MEGABYTE:.0f} MB after 200"
-    assert abs(after - before) <= SPREAD * before, sizes
+    assert after <= (1 + SPREAD) * before, sizes
 
 
 def test_50_texts_leave_memory_bounded_and_freeing_gives_the_weights_back(start_alone):

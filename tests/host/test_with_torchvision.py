@@ -10,9 +10,13 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 # pytest and what it needs: pure Python, so that any interpreter can borrow them.
 BORROWED = ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments")
+
+pytestmark = pytest.mark.timeout(1800)  # the test runs three files of tests
 
 
 def test_the_skipped_comparisons_pass_there(checkout, tmp_path):
@@ -27,7 +31,7 @@ def test_the_skipped_comparisons_pass_there(checkout, tmp_path):
         env=os.environ | {"PYTHONPATH": str(tmp_path), "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
-        timeout=580,
+        timeout=1700,
     )
     assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-2000:]
     assert "skipped" not in ran.stdout.splitlines()[-1], ran.stdout[-2000:]

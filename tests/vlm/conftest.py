@@ -111,7 +111,9 @@ class Watch:
         for index, layer in enumerate(model.backbone.text.layers):
             hook = layer.register_forward_pre_hook(self._layer(index), with_kwargs=True)
             self.hooks.append(hook)
-        self.hooks.append(model.backbone.model.visual.register_forward_pre_hook(self._picture))
+        if model.family.sees:
+            tower = getattr(model.backbone.model, model.family.eyes.modules[0])
+            self.hooks.append(tower.register_forward_pre_hook(self._picture))
 
     def _layer(self, index):
         def count(module, args, kwargs):
@@ -120,7 +122,7 @@ class Watch:
 
         return count
 
-    def _picture(self, module, args):
+    def _picture(self, *_):
         self.pictures += 1
 
     @property

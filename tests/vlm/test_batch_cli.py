@@ -241,7 +241,7 @@ def test_torchrun_waits_for_all_workers_when_a_job_failed(place, jobs, tiny_fold
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=ROOT, **pipes) as run:
         try:
-            said, complained = run.communicate(timeout=120)
+            said, complained = run.communicate(timeout=300)
         finally:
             run.terminate()  # with its workers, where it is still there
     assert run.returncode == 1, complained

@@ -1,166 +1,47 @@
 """LAP Pool: equal to the paper's equations, in chunks, masked, with and without weights."""
 
-import math
 import re
+from functools import partial
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from lap_equations import (
+    CLOSE,
+    EVERY_THIRD,
+    LAYERS,
+    LAYOUTS,
+    METADATA,
+    WIDTH,
+    direct,
+    lap_weights,
+    loaded_lap,
+    noise,
+    put_lap,
+    run,
+)
 from test_memory_estimate import peak_of
 
 import vlm
 from vlm.lap import choose_lap, parse_strengths
-from vlm.lap_blocks import LAP, ROWS, TXTFUSION, UNIFUSION, Origin, Sizes
-from vlm.lap_file import lap_metadata
-
-WIDTH, LAYERS, HEADS = 64, 12, 4
-LAYOUTS = (UNIFUSION, TXTFUSION)
-CLOSE = 1e-5
-EVERY_THIRD = tuple(range(2, 36, 3))
-
-
-def lap_weights(layout, width=WIDTH, layers=LAYERS, heads=HEADS, key_heads=None, seed=0):
-    """Random weights under the names of a file, large enough for every part to matter."""
-    head = width // heads
-    keys = head * (key_heads or heads)
-    shapes = {"projector.weight": (1, layers)}
-    for block in (f"{stack}_blocks.{n}." for stack in ("layerwise", "refiner") for n in (0, 1)):
-        of = {"wq": width, "wk": keys, "wv": keys, "wo": width}
-        if layout == TXTFUSION:
-            norms = {"prenorm": width, "postnorm": width}
-            norms |= {"attn.qknorm.qnorm": head, "attn.qknorm.knorm": head}
-            shapes |= {f"{block}{norm}.scale": (size,) for norm, size in norms.items()}
-            of["gate"] = width
-            shapes |= {f"{block}mlp.{name}.weight": (128, width) for name in ("gate", "up")}
-            shapes[f"{block}mlp.down.weight"] = (width, 128)
-        else:
-            shapes |= {f"{block}{norm}.weight": (width,) for norm in ("prenorm", "postnorm")}
-            shapes[f"{block}mlp.w1.weight"] = (4 * width, width)
-            shapes[f"{block}mlp.w2.weight"] = (width, 4 * width)
-        shapes |= {f"{block}attn.{name}.weight": (out, width) for name, out in of.items()}
-    g = torch.Generator().manual_seed(seed)
-    return {
-        name: torch.randn(shape, generator=g) / (2 if len(shape) == 1 else shape[1] ** 0.5)
-        for name, shape in shapes.items()
-    }
-
-
-METADATA = {
-    "format": "vlm_lap",
-    "version": "1",
-    "heads": str(HEADS),
-    "layers": ",".join(map(str, EVERY_THIRD)),
-    "vlm": "tiny",
-    "target": "none",
-}
+from vlm.lap_blocks import ROWS, TXTFUSION, UNIFUSION
 
 
 @pytest.fixture
 def put(tmp_path):
     """`put(weights, metadata)`: a file of them."""
-
-    def write(weights, metadata=METADATA, name="lap.safetensors"):
-        save_file({key: value.contiguous() for key, value in weights.items()}, tmp_path / name,
-                  metadata)  # fmt: skip
-        return tmp_path / name
-
-    return write
+    return partial(put_lap, tmp_path)
 
 
 @pytest.fixture
-def loaded(put):
+def loaded(tmp_path):
     """`loaded(layout)`: the LAP of a file with random weights."""
-
-    def load(layout, **sizes):
-        metadata = METADATA if layout == UNIFUSION else None
-        return vlm.load_connector(put(lap_weights(layout, **sizes), metadata)).module
-
-    return load
+    return partial(loaded_lap, tmp_path)
 
 
 @pytest.fixture
 def states(tiny):
     """`states(words)`: hidden states of a prompt, 37 layers."""
     return lambda words="a red house by the sea": tiny().encode(words)
-
-
-# --- the paper's equations, written down directly -------------------------------------------------
-
-
-def attention(q, k, v, heads, real=None):
-    """softmax(Q K^T / sqrt(d)) V, head by head, on [S, D]; `real` [S]: keys that may be read."""
-    width, outs = q.shape[1] // heads, []
-    group = heads // (k.shape[1] // width)
-    for head in range(heads):
-        own, of = (slice(n * width, (n + 1) * width) for n in (head, head // group))
-        scores = q[:, own] @ k[:, of].T / math.sqrt(width)
-        if real is not None:
-            scores[:, ~real] = -math.inf
-        outs.append(scores.softmax(-1) @ v[:, of])
-    return torch.cat(outs, dim=1)
-
-
-def rms(x, weight, eps):
-    return x / (x.square().mean(-1, keepdim=True) + eps).sqrt() * weight
-
-
-def silu(x):
-    return x * torch.sigmoid(x)
-
-
-def direct_block(w, x, heads, real=None):
-    """One block on a sequence [S, D], in float64; its layout is told by its weights."""
-    if "prenorm.weight" in w:
-        h = rms(x, w["prenorm.weight"], 1e-6)
-        q, k, v = (h @ w[f"attn.{name}.weight"].T for name in ("wq", "wk", "wv"))
-        out = attention(q, k, v, heads, real) @ w["attn.wo.weight"].T
-        x = x + rms(out, w["postnorm.weight"], 1e-6)
-        return x + silu(x @ w["mlp.w1.weight"].T) @ w["mlp.w2.weight"].T
-    h = rms(x, 1 + w["prenorm.scale"], 1e-5)
-    q, k, v, gate = (h @ w[f"attn.{name}.weight"].T for name in ("wq", "wk", "wv", "gate"))
-    head = x.shape[1] // heads
-    q = rms(q.view(len(q), -1, head), 1 + w["attn.qknorm.qnorm.scale"], 1e-5).flatten(1)
-    k = rms(k.view(len(k), -1, head), 1 + w["attn.qknorm.knorm.scale"], 1e-5).flatten(1)
-    x = x + (attention(q, k, v, heads, real) * torch.sigmoid(gate)) @ w["attn.wo.weight"].T
-    h = rms(x, 1 + w["postnorm.scale"], 1e-5)
-    inside = silu(h @ w["mlp.gate.weight"].T) * (h @ w["mlp.up.weight"].T)
-    return x + inside @ w["mlp.down.weight"].T
-
-
-def direct(weights, stack, heads=HEADS, strengths=None, refiner=True, real=None):
-    """LAP on [B, L, N, D]: blocks over layers, FC that pools them, refiner over tokens."""
-    weights = {name: value.double() for name, value in weights.items()}
-
-    def block(of, number):
-        start = f"{of}_blocks.{number}."
-        return {k.removeprefix(start): v for k, v in weights.items() if k.startswith(start)}
-
-    pool = weights["projector.weight"][0]
-    if strengths is not None:
-        pool = pool * torch.tensor(strengths, dtype=torch.float64)
-    rows = []
-    for row, sample in enumerate(stack.double()):
-        pooled = []
-        for x in sample.transpose(0, 1):
-            for number in (0, 1):
-                x = direct_block(block("layerwise", number), x, heads)
-            pooled.append(pool @ x)
-        x = torch.stack(pooled)
-        for number in (0, 1) if refiner else ():
-            readable = None if real is None else real[row]
-            x = direct_block(block("refiner", number), x, heads, readable)
-        rows.append(x)
-    return torch.stack(rows)
-
-
-def run(lap, stack, **how):
-    """The module on layers in one tensor [B, L, N, D]."""
-    with torch.no_grad():
-        return lap(lambda first, stop: stack[:, :, first:stop], stack.shape[2], **how)
-
-
-def noise(*shape, seed=1):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * 3
 
 
 # --- the network ----------------------------------------------------------------------------------
@@ -317,68 +198,6 @@ def test_memory_of_hidden_states(states, loaded):
     assert lap.run_bytes(h.n) >= measured / 2
 
 
-# --- files ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_saved_and_loaded(tmp_path, loaded, layout, err):
-    sizes = loaded(layout).sizes
-    lap = LAP(sizes, Origin(vlm="Qwen3-VL-4B", layers=EVERY_THIRD, target="z-image"))
-    lap.load_state_dict(lap_weights(layout))
-    path = tmp_path / "mine.safetensors"
-    vlm.save_lap(lap, path)
-    again = vlm.load_connector(path).module
-    assert again.sizes == sizes
-    assert again.origin == Origin(path.name, "Qwen3-VL-4B", EVERY_THIRD, "z-image")
-    for name, weight in lap_weights(layout).items():
-        assert torch.equal(again.state_dict()[name], weight)
-    stack = noise(1, LAYERS, 5, WIDTH)
-    assert err(run(again, stack), run(lap, stack)) < CLOSE
-    assert lap_metadata(path)["version"] == "1"
-
-
-def test_saving_needs_the_layers(tmp_path):
-    lap = LAP(Sizes(UNIFUSION, 8, 3, 2, 2, 8), Origin(layers=(1, 2)))
-    with pytest.raises(ValueError, match="pools 3 layers, its origin names 2"):
-        vlm.save_lap(lap, tmp_path / "a.safetensors")
-
-
-def test_inside_a_checkpoint(tmp_path, put, err):
-    """Nothing else of a Krea 2 checkpoint is read, and convert writes that part alone."""
-    from vlm.cli import main
-
-    weights = lap_weights(TXTFUSION)
-    start = "model.diffusion_model."
-    whole = {f"{start}txtfusion.{name}": value for name, value in weights.items()}
-    whole |= {f"{start}first.weight": torch.full((4, 4), math.nan)}
-    path = put(whole, None, "krea2.safetensors")
-    connector = vlm.load_connector(path)
-    assert connector.title == "LAP (txtfusion, 12 layers)"
-    stack = noise(1, LAYERS, 5, WIDTH)
-    assert err(run(connector.module, stack), direct(weights, stack)) < CLOSE
-    part = tmp_path / "part.safetensors"
-    main(["convert", str(path), str(part)])
-    assert err(run(vlm.load_connector(part).module, stack), run(connector.module, stack)) < CLOSE
-    assert part.stat().st_size < path.stat().st_size
-
-
-def test_convert_keeps_the_metadata(tmp_path, put):
-    from vlm.cli import main
-
-    path, again = put(lap_weights(UNIFUSION)), tmp_path / "again.safetensors"
-    main(["convert", str(path), str(again)])
-    assert lap_metadata(again) == METADATA
-
-
-def test_krea2s_own_are_known_by_their_sizes(put, states):
-    """Width, layers and heads are the released ones; the feed-forward is small."""
-    weights = lap_weights(TXTFUSION, width=2560, heads=20)
-    lap = vlm.load_connector(put(weights, None)).module
-    assert (lap.origin.vlm, lap.origin.target) == ("Qwen3-VL-4B", "Krea 2")
-    with pytest.raises(ValueError, match="It was made for Qwen3-VL-4B: load that model"):
-        vlm.lap_pool(states(), lap)
-
-
 # --- what is refused ------------------------------------------------------------------------------
 
 
@@ -441,57 +260,3 @@ def test_a_connector_needs_hidden_states(put, states):
 def test_strengths_are_read():
     assert parse_strengths("", 37) == {}
     assert parse_strengths("2:1, -2:0.5, 5:-1e-3", 37) == {2: 1, 35: 0.5, 5: -0.001}
-
-
-def without(weights, *keys):
-    return {name: value for name, value in weights.items() if name not in keys}
-
-
-WRONG = {
-    "a missing pool": (
-        lambda w: (without(w, "projector.weight"), METADATA),
-        "projector.weight is missing",
-    ),
-    "a missing weight": (
-        lambda w: (without(w, "refiner_blocks.1.mlp.w2.weight"), METADATA),
-        "lack refiner_blocks.1.mlp.w2.weight",
-    ),
-    "another weight": (
-        lambda w: (w | {"layerwise_blocks.2.prenorm.weight": torch.ones(64)}, METADATA),
-        "also holds layerwise_blocks.2.prenorm.weight",
-    ),
-    "another size": (
-        lambda w: (w | {"refiner_blocks.0.prenorm.weight": torch.ones(32)}, METADATA),
-        "refiner_blocks.0.prenorm.weight is [32], expected [64]",
-    ),
-    "no metadata": (lambda w: (w, None), "do not say how many heads"),
-    "another version": (lambda w: (w, METADATA | {"version": "2"}), "of version 2, this pack"),
-    "heads that do not divide": (
-        lambda w: (w, METADATA | {"heads": "5"}),
-        "5 heads do not divide 64 dimensions",
-    ),
-    "no heads": (lambda w: (w, METADATA | {"heads": "0"}), "0 heads do not divide"),
-    "fewer layers": (lambda w: (w, METADATA | {"layers": "2,5"}), "pools 12 layers, its metadata"),
-    "words for layers": (lambda w: (w, METADATA | {"layers": "all"}), "its metadata name 'all'"),
-    "quantised": (
-        lambda w: (w | {"refiner_blocks.0.attn.wq.weight_scale": torch.ones(1)}, METADATA),
-        "holds quantised weights",
-    ),
-    "NaN": (
-        lambda w: (w | {"projector.weight": torch.full((1, LAYERS), math.nan)}, METADATA),
-        "projector.weight holds NaN",
-    ),
-}
-
-
-@pytest.mark.parametrize("what", WRONG)
-def test_files_that_are_not_whole(put, what):
-    change, message = WRONG[what]
-    with pytest.raises(ValueError, match=re.escape(message)):
-        vlm.load_connector(put(*change(lap_weights(UNIFUSION))))
-
-
-def test_heads_that_do_not_divide_those_of_keys(put):
-    weights = lap_weights(TXTFUSION, key_heads=3)
-    with pytest.raises(ValueError, match="has 4 heads and 3 for keys"):
-        vlm.load_connector(put(weights, None))

@@ -80,7 +80,9 @@ def _add_routes(server: PromptServer) -> None:
             for entry in list(comfy.model_management.current_loaded_models)
             if entry.model is not None
         ]
-        busy = bool(queue.currently_running or queue.queue)
+        # Between two prompts the worker waits here; before, it may still be emptying the caches.
+        waits = bool(queue.not_empty._waiters)
+        busy = bool(queue.currently_running or queue.queue) or not waits
         resident = psutil.Process().memory_info().rss  # bytes
         return web.json_response(
             {"flags": dict(queue.flags), "loaded": loaded, "busy": busy, "resident": resident}
