@@ -152,7 +152,7 @@ TARGETS: dict[str, Target] = {
             width=4096,
             drop="system",
             max_pixels=MEGAPIXEL,
-            source="Qwen-Image 2.1's pipeline; not compared with a native encoder",
+            source="Qwen-Image 2.1's pipeline; unverified: not compared with a native encoder",
         ),
         Target(
             name="flux1",

@@ -59,6 +59,7 @@ class Template:
         system: The system turn's text; "" = no system turn (with `body` None: the tokenizer's own).
         system_with_pictures: The same when there are pictures; None = as `system`.
         picture: What stands for each picture: `{vision}` and, where used, `{number}` from 1.
+        between: What stands between two pictures.
         wording: Wraps the typed text and the editing text into what the model is asked, as
             (text before the typed text, typed text as written there, text after); None = as typed.
         number_pictures: The chat template writes "Picture 1: " before each picture.
@@ -74,6 +75,7 @@ class Template:
     system: str = ""
     system_with_pictures: str | None = None
     picture: str = "{vision}"
+    between: str = ""
     wording: Callable[[str, str | None, int, bool], tuple[str, str, str]] | None = None
     number_pictures: bool = False
     max_pixels: int | None = None
@@ -170,6 +172,7 @@ TEMPLATES: dict[str, Template] = {
             body=_USER,
             system="Comprehend and analyze the provided prompt.",
             picture="<image{number}>{vision}",
+            between=" ",
         ),
         Template("qwen2vl-flux", "Qwen2VL-Flux's model.py", wording=describe),
         Template(

@@ -11,8 +11,10 @@ from pack_graphs import dump, seen
 NATIVE = {
     "z-image": ("z-image", 36),
     "flux2-klein": ("flux2-klein-4b", 30),
+    "flux2-klein-9b": ("flux2-klein-9b", 30),
     "krea2": ("krea2", 36),
     "qwen-image": ("qwen-image", 8),
+    "qwen-image-2.1": ("qwen-image-2.1", 8),
 }
 
 

@@ -12,6 +12,7 @@ from comfy_find import REPO
 from comfy_host import PACK_FOLDER
 from comfy_result import Result
 from graphs import node as api_node
+from pack_graphs import dump
 from PIL import Image
 from snapshot import assert_same_as_file, updating
 from workflow_tools import (
@@ -41,7 +42,9 @@ FILES = {
     "connector": "vlm_connectors",
     "embedder": "vlm_connectors",
 }
-TITLES = {"flux1": "FLUX.1", "flux2": "FLUX.2", "qwen": "Qwen-Image", "z": "Z-Image"}
+TITLES = {
+    "flux1": "FLUX.1", "flux2": "FLUX.2", "krea2": "Krea 2", "qwen": "Qwen-Image", "z": "Z-Image",
+}  # fmt: skip
 # Where the VLMs that the workflows name come from, and files that have no address of their own.
 VLM_SOURCES = {
     "VLM/Qwen3-VL-4B-Instruct": "Qwen/Qwen3-VL-4B-Instruct",
@@ -212,6 +215,29 @@ def test_runs_through_the_api(host, flow):
     assert len(set(pictures)) == len(pictures)
     (check,) = [line for line in lines(result) if line.startswith("fits ")]
     assert check.startswith(f"fits {TITLES[flow.split('-')[0]]}")
+
+
+def test_an_edit_reads_what_the_native_node_reads(host):
+    """qwen-image-edit-rewrite against Text Encode Qwen Image Edit, for the same instruction."""
+    prompt = read(API / "qwen-image-edit-rewrite.json")
+    ids = {node["_meta"]["title"]: key for key, node in prompt.items()}
+    sampler = prompt[ids["KSampler"]]["inputs"]
+    reads = {"clip": "Load CLIP", "vae": "Load VAE", "image": "Scale to 1 megapixel"}
+    native = {name: [ids[title], 0] for name, title in reads.items()}
+    words = "the figure as an old tin toy; the meadow and the sky stay"
+    prompt[ids["VLM Encode (the instruction)"]]["inputs"]["prompt"] = words
+    for side, text in (("positive", words), ("negative", "")):
+        prompt[side] = api_node("TextEncodeQwenImageEdit", prompt=text, **native)
+        prompt |= {f"native_{side}": dump(side), f"our_{side}": dump(sampler[side][0])}
+    for title in ("Save Image", "The instruction"):  # nothing is written and nothing sampled
+        del prompt[ids[title]]
+    result = host.run(prompt)
+    for side in ("positive", "negative"):
+        (ours,), (theirs,) = result.dump(f"our_{side}"), result.dump(f"native_{side}")
+        assert ours.tensor.shape == theirs.tensor.shape
+        largest = theirs.tensor.abs().max()
+        assert (ours.tensor - theirs.tensor).abs().max() <= 1e-4 * largest
+        assert "reference_latents" in ours.keys and "reference_latents" in theirs.keys
 
 
 def test_opens_and_queues_in_the_page(host, page, flow):

@@ -35,6 +35,7 @@ MODELS = {
     "diffusion_models/flux-2-klein-4b.safetensors": ("klein", {"width": 7680}),
     "diffusion_models/tiny_klein_192.safetensors": ("klein", {"width": 192}),
     "vae/flux2-vae.safetensors": ("flux2_vae", {}),
+    "diffusion_models/krea2_turbo_fp8_scaled.safetensors": ("krea2", {"width": 30720}),
     "vae/qwen_image_vae.safetensors": ("wan_vae", {}),
     "diffusion_models/flux1-dev.safetensors": ("flux1", {"width": 4096}),
     "diffusion_models/qwen2vl-flux.safetensors": ("flux1", {"width": 4096}),
@@ -154,6 +155,23 @@ def make_klein(path: Path, width: int) -> None:
         operations=comfy.ops.disable_weight_init,
     )  # fmt: skip
     _save(_weights().fill(model, "klein.", sharp=True), path)
+
+
+def make_krea2(path: Path, width: int) -> None:
+    """Krea 2: one block of width 128, context `width` (30720).
+
+    The loader takes 20 heads and their feed-forward for granted, which are large at the real 12
+    layers of 2560; 96 layers of 320 are as wide together.
+    """
+    import comfy.ops
+    from comfy.ldm.krea2.model import SingleStreamDiT
+
+    layer = 320
+    model = SingleStreamDiT(
+        features=128, heads=1, kvheads=1, layers=1, txtdim=layer, txtlayers=width // layer,
+        operations=comfy.ops.disable_weight_init,
+    )  # fmt: skip
+    _save(_weights().fill(model, "krea2.", sharp=True), path)
 
 
 def _flux1_config(width: int) -> dict[str, Any]:

@@ -29,6 +29,7 @@ BARE = {
 }
 THUMBNAIL = (720, 480)
 FEW_TOKENS = 12  # that a VLM writes in a test
+FEW_MEGAPIXELS = 0.01  # of a picture that is scaled, the least that the node takes
 Box = tuple[float, float, float, float]
 
 
@@ -55,21 +56,22 @@ def example_picture(host: ComfyHost, checkout: Checkout, side: int = 768) -> str
 
 
 def small(prompt: dict[str, Any], side: int = 64) -> dict[str, Any]:
-    """An API prompt with latents of `side` pixels and short answers: seconds on a CPU."""
+    """An API prompt with small latents and pictures and short answers: seconds on a CPU."""
     prompt = json.loads(json.dumps(prompt))
     for node in prompt.values():
         sized = "Latent" in node["class_type"] or "Scheduler" in node["class_type"]
         for name in ("width", "height") if sized else ():
             node["inputs"][name] = side
-        if "max_tokens" in node["inputs"]:
-            node["inputs"]["max_tokens"] = FEW_TOKENS
+        for name, value in (("max_tokens", FEW_TOKENS), ("megapixels", FEW_MEGAPIXELS)):
+            if name in node["inputs"]:
+                node["inputs"][name] = value
     return prompt
 
 
 def make_small(page: ComfyPage, side: int = 64, seed: int = 7) -> None:
     """The same in the page that shows a workflow: sizes and seed as a person would type them."""
     page.evaluate(
-        """([side, seed, tokens]) => {
+        """([side, seed, tokens, megapixels]) => {
             for (const node of app.rootGraph.nodes)
                 for (const widget of node.widgets ?? []) {
                     const sized = /Latent|Scheduler|PrimitiveInt/.test(node.type)
@@ -77,9 +79,10 @@ def make_small(page: ComfyPage, side: int = 64, seed: int = 7) -> None:
                     const samples = !node.type.startsWith('VLMC')
                     if (samples && /^(noise_)?seed$/.test(widget.name)) widget.value = seed
                     if (widget.name === 'max_tokens') widget.value = tokens
+                    if (widget.name === 'megapixels') widget.value = megapixels
                 }
         }""",
-        [side, seed, FEW_TOKENS],
+        [side, seed, FEW_TOKENS, FEW_MEGAPIXELS],
     )
 
 

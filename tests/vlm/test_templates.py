@@ -80,7 +80,7 @@ def test_templates_with_pictures(small, picture):
         "krea2": KREA2.replace("{}", VISION * 2 + "a house"),
         "qwen-image": QWEN_IMAGE_EDIT.replace(VISION, VISION * 2).replace("{}", "a house"),
         "qwen-image-2.1": QWEN_IMAGE_21.replace(
-            "{}", f"<image1>{VISION}<image2>{VISION}a house"
+            "{}", f"<image1>{VISION} <image2>{VISION}a house"
         ),
         "raw": VISION * 2 + "a house",
     }

@@ -75,7 +75,7 @@ def test_an_empty_clip_says_what_to_connect():
         VLMFromCLIP.execute(None, "huggingface")
 
 
-@pytest.mark.parametrize("kind", ["z-image", "klein"])
+@pytest.mark.parametrize("kind", ["z-image", "klein", "klein-9b"])
 @pytest.mark.parametrize("what", ["images", "video"])
 def test_a_text_only_clip_says_which_file_can_see(native, as_vlm, picture, kind, what):
     model = as_vlm(native(kind))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -35,6 +35,7 @@ class Kind:
         layers: Decoder layers, at least as many as its wrapper takes states from.
         target: Our name of the diffusion model.
         width: Of the language model; heads of 128 fill that of Qwen2.5-VL, as transformers has it.
+        options: What `make` is called with.
     """
 
     wrapper: Any
@@ -44,12 +45,22 @@ class Kind:
     layers: int
     target: str
     width: int = 64
+    options: dict[str, str] = field(default_factory=dict)
 
 
 KINDS = {
     "z-image": Kind(comfy.text_encoders.z_image, "te", "ZImageTokenizer", "qwen3_4b", 6, "z-image"),
     "klein": Kind(
         comfy.text_encoders.flux, "klein_te", "KleinTokenizer", "qwen3_4b", 28, "flux2-klein-4b"
+    ),
+    "klein-9b": Kind(
+        comfy.text_encoders.flux,
+        "klein_te",
+        "KleinTokenizer8B",
+        "qwen3_8b",
+        28,
+        "flux2-klein-9b",
+        options={"model_type": "qwen3_8b"},
     ),
     "krea2": Kind(comfy.text_encoders.krea2, "te", "Krea2Tokenizer", "qwen3vl_4b", 36, "krea2"),
     "qwen-image": Kind(
@@ -93,7 +104,8 @@ def text_config(layers: int, width: int = 64) -> dict[str, Any]:
 def tiny_clip(kind: str, **config: Any) -> comfy.sd.CLIP:
     """A tiny CLIP in float32: ComfyUI's wrapper, tokenizer and classes, random weights."""
     one = KINDS[kind]
-    clip_class, tokenizer = getattr(one.wrapper, one.make)(), getattr(one.wrapper, one.tokenizer)
+    clip_class = getattr(one.wrapper, one.make)(**one.options)
+    tokenizer = getattr(one.wrapper, one.tokenizer)
     sizes = text_config(one.layers, one.width) | config
     clip = make_clip(clip_class, tokenizer, {one.key: sizes})
     fill(transformer_of(clip))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -35,6 +37,11 @@ CLIP_TARGETS: dict[str, tuple[Callable[[], type], type, str]] = {
         comfy.text_encoders.flux.KleinTokenizer,
         "qwen3_4b",
     ),
+    "flux2-klein-9b": (
+        partial(comfy.text_encoders.flux.klein_te, model_type="qwen3_8b"),
+        comfy.text_encoders.flux.KleinTokenizer8B,
+        "qwen3_8b",
+    ),
     "krea2": (
         comfy.text_encoders.krea2.te,
         comfy.text_encoders.krea2.Krea2Tokenizer,
@@ -52,6 +59,14 @@ CLIP_TARGETS: dict[str, tuple[Callable[[], type], type, str]] = {
         "clip_l",
     ),
 }
+if importlib.util.find_spec("comfy.text_encoders.qwen_image21"):  # from ComfyUI 0.37
+    import comfy.text_encoders.qwen_image21
+
+    CLIP_TARGETS["qwen-image-2.1"] = (
+        comfy.text_encoders.qwen_image21.te,
+        comfy.text_encoders.qwen_image21.QwenImage21Tokenizer,
+        "qwen3vl_8b",
+    )
 QWEN3_VL_VISION = {
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -81,8 +96,8 @@ def tiny_clip(target: str, width: int = 64, layers: int = 36) -> comfy.sd.CLIP:
     """The native text encoder of a target with a tiny Qwen in float32 and the real tokenizer.
 
     Only the class that recognises checkpoints by their size is passed by: the wrapper, the
-    tokenizer, the template and the layers taken are those of the real loader. Vision towers of
-    krea2 and qwen-image are two or three blocks of width 32.
+    tokenizer, the template and the layers taken are those of the real loader. Vision towers are two
+    or three blocks of width 32.
     """
     make, tokenizer, name = CLIP_TARGETS[target]
     pick = types.SimpleNamespace(clip=make(), tokenizer=tokenizer, params={})
@@ -121,7 +136,9 @@ def tiny_vision() -> Iterator[None]:
     native = comfy.text_encoders.qwen3vl
     with (
         mock.patch.object(comfy.text_encoders.qwen_vl, "Qwen2VLVisionTransformer", smaller),
-        mock.patch.dict(native.QWEN3VL_VISION, qwen3vl_4b=QWEN3_VL_VISION),
+        mock.patch.dict(
+            native.QWEN3VL_VISION, qwen3vl_4b=QWEN3_VL_VISION, qwen3vl_8b=QWEN3_VL_VISION
+        ),
         mock.patch.dict(native.QWEN3VL_VISION_COMMON, num_heads=2),
     ):
         yield
