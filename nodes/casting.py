@@ -16,8 +16,6 @@ class _Casting:
     full load, bit for bit.
     """
 
-    comfy_cast_weights = False
-
     def forward(self, hidden: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Runs the layer where `hidden` is."""
         if not self.comfy_cast_weights:
@@ -40,6 +38,37 @@ class _Casting:
             comfy.ops.uncast_bias_weight(self, weight, bias, stream)
 
 
+class _Bringing:
+    """Put before the class of a layer whose parameters have names of their own.
+
+    Such are all experts of a feed-forward in two tensors, and linear attention, which also reads
+    the weight of its convolution without calling it. What is not where the layer runs is brought
+    for the call.
+    """
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the layer where its input is."""
+        device = (args[0] if args else kwargs["hidden_states"]).device
+        owners = [self, *(part for part in self.children() if isinstance(part, torch.nn.Conv1d))]
+        kept = [(owner, dict(owner._parameters)) for owner in owners]
+        try:
+            for owner, parameters in kept:
+                owner._parameters.update(
+                    (name, bring(tensor, device))
+                    for name, tensor in parameters.items()
+                    if tensor is not None
+                )
+            return super().forward(*args, **kwargs)
+        finally:
+            for owner, parameters in kept:
+                owner._parameters.update(parameters)
+
+
+def bring(weight: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A weight on a device: itself where it is there already."""
+    return weight.to(device)
+
+
 def make_castable(part: torch.nn.Module) -> bool:
     """Lets ComfyUI leave layers of a language model behind.
 
@@ -51,20 +80,25 @@ def make_castable(part: torch.nn.Module) -> bool:
     Returns:
         Whether it can be loaded in pieces. Layers quantised by bitsandbytes cannot.
     """
-    layers = [layer for layer in part.modules() if _has_own_weight(layer)]
+    layers = [layer for layer in part.modules() if _names(layer)]
     if any(type(layer).__module__.startswith("bitsandbytes") for layer in layers):
         return False
     classes: dict[type, type] = {}
     for layer in layers:
-        if isinstance(layer, torch.nn.Embedding):
+        if isinstance(layer, torch.nn.Embedding | torch.nn.Conv1d):
             continue
-        kind = type(layer)
-        layer.__class__ = classes.setdefault(kind, type(kind.__name__, (_Casting, kind), {}))
+        kind, known = type(layer), _names(layer) <= {"weight", "bias"}
+        before = _Casting if known else _Bringing
+        layer.__class__ = classes.setdefault(kind, type(kind.__name__, (before, kind), {}))
+        if not known and any(_names(inner) for inner in layer.children()):
+            continue  # ComfyUI moves whole layers only: it leaves what this one has beside them
+        layer.comfy_cast_weights = False
         layer.weight_function, layer.bias_function = [], []  # ComfyUI's, for patches
-        if not hasattr(layer, "bias"):
-            layer.bias = None
+        for name in {"weight", "bias"} - _names(layer):
+            setattr(layer, name, None)
     return True
 
 
-def _has_own_weight(layer: torch.nn.Module) -> bool:
-    return isinstance(layer._parameters.get("weight"), torch.nn.Parameter)
+def _names(layer: torch.nn.Module) -> set[str]:
+    """Names of a layer's own parameters."""
+    return {name for name, weight in layer._parameters.items() if weight is not None}

@@ -106,8 +106,9 @@ class VLMEncode(io.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip="Pad tokens around the prompt. auto = as the target was trained "
-                    "(neutral; klein pads on the right, the X2I templates for FLUX.1 on the left); "
-                    "none = no pad tokens; left = in front, to the template's length or 512.",
+                    "(neutral; klein pads on the right, the X2I templates for FLUX.1 on the left, "
+                    "x2i-internvl on the right); none = no pad tokens; left = in front, to the "
+                    "template's length or 512.",
                 ),
             ],
             outputs=[

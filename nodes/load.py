@@ -27,10 +27,20 @@ class VLMLoader(io.ComfyNode):
             node_id="VLMCLoader",
             display_name="VLM Loader",
             category="VLM Conditioning/load",
-            description="Loads a vision-language model (Qwen2-VL, Qwen2.5-VL, Qwen3-VL) from a "
-            "folder in Hugging Face layout or from a single .safetensors file, fp8 included. "
-            "ComfyUI moves its weights like any other model's.",
-            search_aliases=["VLM", "load VLM", "Qwen-VL", "Qwen3-VL", "vision language model"],
+            description="Loads a vision-language model (Qwen2-VL, Qwen2.5-VL, Qwen3-VL, Qwen3.5, "
+            "InternVL, Gemma 3) or a text-only one (Qwen3, Llama 3) from a folder in Hugging Face "
+            "layout, or a Qwen-VL from a single .safetensors file, fp8 included. ComfyUI moves its "
+            "weights like any other model's.",
+            search_aliases=[
+                "VLM",
+                "load VLM",
+                "Qwen-VL",
+                "Qwen3-VL",
+                "InternVL",
+                "Gemma 3",
+                "Llama 3",
+                "vision language model",
+            ],
             inputs=[
                 io.Combo.Input(
                     "model",

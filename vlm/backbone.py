@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 VISION, TEXT = "vision", "text"  # the two parts that can be on the device one after the other
+Pair = tuple[torch.Tensor, torch.Tensor]  # keys and values
 
 
 class LayerCache:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from . import fp8
+from . import experts, fp8
 from .families import Family
 from .folder import UNBUILDABLE, open_whole, unbuildable
 from .safetensors_header import Entry, read_header
@@ -129,10 +129,19 @@ def load_model(
         ValueError: The tensors do not fit the config; says which.
     """
     model = build_empty(config, family, checkpoint.where)
-    _check(checkpoint, model, family)
-    for name in model.state_dict():
-        owner, _, leaf = name.rpartition(".")
-        _place(checkpoint, name, model.get_submodule(owner), leaf, dtype, device)
+    tensors = model.state_dict()
+    own = {our_name(name): name for name in tensors}  # as this version of transformers has them
+    wanted = {name: tuple(tensors[own[name]].shape) for name in own}
+    stored = {name: tuple(entry.shape) for name, entry in checkpoint.entries.items()}
+    turned = experts.find_turned(stored, wanted)
+    _check(checkpoint, wanted | experts.swap(wanted, turned), family)
+    for name in wanted:
+        owner, _, leaf = own[name].rpartition(".")
+        layer = model.get_submodule(owner)
+        _place(checkpoint, name, layer, leaf, dtype, device)
+        if name in turned:  # a view: the weight stays where it is
+            weight = layer._parameters[leaf].transpose(1, 2)
+            layer._parameters[leaf] = torch.nn.Parameter(weight, requires_grad=False)
     return model.eval().to(device)  # what is left to move are the buffers
 
 
@@ -167,10 +176,9 @@ def build_empty(config: Any, family: Family, where: Path) -> torch.nn.Module:
     return as_base_model(model, family)
 
 
-def _check(checkpoint: Checkpoint, model: torch.nn.Module, family: Family) -> None:
+def _check(checkpoint: Checkpoint, wanted: dict[str, tuple[int, ...]], family: Family) -> None:
     """Refuses a checkpoint of which anything is missing, left over or of another size."""
     where, entries = checkpoint.where, checkpoint.entries
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     missing = sorted(wanted.keys() - entries.keys())
     if missing:
         raise ValueError(

@@ -40,8 +40,8 @@ LINEAR, ALIGNNET = "Qwen2VL-Flux connector", "X2I AlignNet"
 MAKERS = (
     Maker("Qwen2-VL-7B", "qwen2_vl", LINEAR, 3584, None),
     Maker("MiniCPM-o 2.6", "minicpmo", ALIGNNET, 3584, 29, sign="minicpm"),
-    Maker("InternVL2.5-4B", "internvl_chat", ALIGNNET, 2048, 37, sign="internvl"),
-    Maker("InternVL2.5-1B", "internvl_chat", ALIGNNET, 896, 25),
+    Maker("InternVL2.5-4B", "internvl", ALIGNNET, 2048, 37, sign="internvl"),
+    Maker("InternVL2.5-1B", "internvl", ALIGNNET, 896, 25),
     Maker("Qwen2.5-VL-7B", "qwen2_5_vl", ALIGNNET, 3584, 29),
     Maker("Qwen2.5-VL-3B", "qwen2_5_vl", ALIGNNET, 2048, 37),
 )

@@ -59,20 +59,30 @@ def build_config(config: dict[str, Any], family: Family, where: Path) -> Any:
         where: Whose it is, for the message.
 
     Raises:
-        ValueError: transformers refuses a value, or is too old for the family.
+        ValueError: transformers refuses a value, or is too old for the family; the language
+            model inside is not one of the family's.
     """
     import transformers
     from huggingface_hub.errors import StrictDataclassError
+    from packaging.version import Version
 
-    if not hasattr(transformers, family.architecture):
+    if Version(transformers.__version__) < Version(family.transformers):
         raise ValueError(
-            f"transformers {transformers.__version__} has no {family.architecture}. "
-            "Install transformers 4.57 or newer."
+            f"transformers {transformers.__version__} cannot run {family.title} "
+            f"({family.architecture}). Install transformers {family.transformers} or newer."
         )
     try:
-        return transformers.AutoConfig.for_model(**config)
+        built = transformers.AutoConfig.for_model(**config)
     except (*UNBUILDABLE, StrictDataclassError) as error:
         raise unbuildable(where, error) from error
+    inside = built.get_text_config().model_type
+    if family.language_models and inside not in family.language_models:
+        raise ValueError(
+            f"The {family.title} in {where} has a language model of the type {inside!r}, which "
+            f"this pack cannot run; it runs {', '.join(family.language_models)}. Choose another "
+            f"{family.title}."
+        )
+    return built
 
 
 def unbuildable(where: Path, error: Exception) -> ValueError:

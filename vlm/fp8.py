@@ -211,7 +211,9 @@ def can_stay(layer: torch.nn.Module, name: str) -> bool:
         layer: The layer.
         name: Of its weight, in transformers' base model.
     """
-    return type(layer) is torch.nn.Linear or name.endswith("embed_tokens.weight")
+    if name.endswith("embed_tokens.weight"):
+        return type(layer) is torch.nn.Embedding  # Gemma's also scales what it gives
+    return type(layer) is torch.nn.Linear
 
 
 def keep(layer: torch.nn.Module, scale: float, dtype: torch.dtype) -> None:

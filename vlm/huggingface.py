@@ -157,7 +157,16 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
     @property
     def key_width(self) -> int:
         """Width of one token's keys, all heads together."""
-        return self.text.layers[0].self_attn.k_proj.out_features
+        widths = (getattr(one, "self_attn", None) for one in self.text.layers)
+        return max((one.k_proj.out_features for one in widths if one is not None), default=0)
+
+    def run_bytes(self, part: str, tokens: int, patches: int) -> int:
+        """Estimate of a run's memory; see `Backbone.run_bytes`."""
+        needed = super().run_bytes(part, tokens, patches)
+        if part == VISION:
+            return needed
+        own = self.family.decoder.layer_bytes(self.text, tokens, self.dtype.itemsize)
+        return max(needed, own + self.converted_bytes(part))
 
     def converted_bytes(self, part: str) -> int:
         """Bytes of the largest fp8 weight of a part in the residual stream's dtype."""

@@ -240,7 +240,8 @@ def resize(picture: Image.Image, height: int, width: int) -> np.ndarray:
     return np.asarray(picture.resize((width, height), resample=Image.Resampling.BICUBIC))
 
 
-def _levels(rules: PixelRules) -> np.ndarray:
+def normalised_levels(rules: PixelRules) -> np.ndarray:
+    """What each of the 256 levels of a channel becomes: float32 [256, 3]."""
     # Pixels have 256 levels per channel: normalise those, in the reference's order of rounding
     levels = (np.arange(256, dtype=np.float64) * (1 / 255)).astype(np.float32)
     mean, std = (np.array(v, dtype=np.float32) for v in (rules.mean, rules.std))
@@ -260,7 +261,7 @@ def to_patches(frames: Sequence[np.ndarray], rules: PixelRules) -> Patches:
     """
     missing = -len(frames) % rules.temporal
     frames = [*frames, *[frames[-1]] * missing]
-    levels, channels = _levels(rules), np.arange(3)
+    levels, channels = normalised_levels(rules), np.arange(3)
     p, m = rules.patch, rules.merge
     height, width = frames[0].shape[:2]
     grid = (len(frames) // rules.temporal, height // p, width // p)

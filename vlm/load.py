@@ -62,7 +62,8 @@ def load(
         family: `model_type` of the tiny model.
         host: Who moves the weights and shows progress; None = they stay on `device`.
         prefix_cache_mb: Bound of the prefix cache, MB (2**20 bytes).
-        tokenizer: A folder with the tokenizer; None = the model's folder, or that of the file.
+        tokenizer: A folder with the tokenizer; None = the model's folder, or `tokenizer` beside
+            it as in the pipelines of diffusers, or the folder that a file lies in.
         config: Content of config.json; None = the folder's. For a file: NAME.json beside it, a
             config.json beside it that names the family, or else that of the family's published
             model of the same width.
@@ -131,12 +132,19 @@ def _read_folder(path: Path, tokenizer: str | Path | None, config: dict | None) 
     config = config or read_config(path)
     family = family_of(config.get("model_type"), f"{path}")
     built = build_config(config, family, path)
-    reads = _read_tokenizer(path if tokenizer is None else tokenizer)
+    reads = _read_tokenizer(_tokenizer_of(path) if tokenizer is None else tokenizer)
     look = family.eyes.read_look(path, config) if family.eyes else None
     check_weights(path)
     quantised = bool(config.get("quantization_config"))
     files = None if quantised else Checkpoint(path, weight_files(path))
     return _Source(path, config, built, family, reads, look, files)
+
+
+def _tokenizer_of(path: Path) -> Path:
+    """Where a model folder's tokenizer is: in it, or beside it as in the pipelines of diffusers."""
+    beside = path.parent / "tokenizer"
+    alone = not single_file.has_tokenizer(path) and single_file.has_tokenizer(beside)
+    return beside if alone else path
 
 
 def _read_file(path: Path, tokenizer: str | Path | None, config: dict | None) -> _Source:
@@ -178,10 +186,16 @@ def _load(name: str, source: _Source, to: _Target, keep: dict[str, Any]) -> VLM:
         dtype = _own_dtype(source.config, source.files) if to.dtype == "auto" else to.dtype
         model = load_model(source.files, source.built, family, dtype, to.device)
     backbone = HuggingFaceBackbone(model, family, find_head(path, source.config, source.files))
-    if source.tokenizer.size > backbone.vocabulary:
+    size = source.tokenizer.size(without=family.spare_tokens)
+    if size > backbone.vocabulary:
         raise ValueError(
-            f"The tokenizer for {path} has {source.tokenizer.size} tokens, the weights know "
+            f"The tokenizer for {path} has {size} tokens, the weights know "
             f"{backbone.vocabulary}. They belong to different models; download both again."
+        )
+    if family.turn not in source.tokenizer.specials:
+        raise ValueError(
+            f"The tokenizer for {path} has no token {family.turn}, with which turns begin in "
+            f"{family.title}. Choose a {family.title} model, with its own tokenizer files."
         )
     if family.eyes:
         source.tokenizer.id_of(family.eyes.image_token)  # says so where it is a text-only model's

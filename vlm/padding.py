@@ -1,26 +1,28 @@
-"""Padding on the left, as connectors that read every token were trained with."""
+"""Padding as connectors that read every token were trained with: mostly on the left."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-AUTO, NONE, LEFT = "auto", "none", "left"
+AUTO, NONE, LEFT, RIGHT = "auto", "none", "left", "right"
 PADDINGS = (AUTO, NONE, LEFT)
 
 
 @dataclass(frozen=True)
 class Padding:
-    """How far a prompt is padded on the left.
+    """How far a prompt is padded, and on which side.
 
     Attributes:
         least: Fewest tokens.
         factor: Fewest tokens as a multiple of the prompt's own.
         cut: Whether a prompt of more than `least` tokens loses what is behind them.
+        side: `left` or `right`.
     """
 
     least: int = 512
     factor: float = 1.0
     cut: bool = False
+    side: str = LEFT
 
     def length(self, tokens: int) -> int:
         """Tokens of the sequence that a prompt of so many becomes."""
@@ -28,11 +30,11 @@ class Padding:
 
 
 def choose_padding(choice: str, own: Padding | None, pad_side: str) -> Padding | None:
-    """The left padding that a choice means.
+    """The padding that a choice means, beside that on the right which belongs to a target.
 
     Args:
-        choice: `auto` = the template's where the target pads on the left; `none`; `left` = the
-            template's, or to 512 tokens.
+        choice: `auto` = the template's where the target leaves it to the template; `none`; `left` =
+            in front, to the template's length or 512 tokens.
         own: The template's; None = it has none.
         pad_side: The target's.
 
@@ -42,5 +44,6 @@ def choose_padding(choice: str, own: Padding | None, pad_side: str) -> Padding |
     if choice not in PADDINGS:
         raise ValueError(f"padding is {choice!r}; choose one of: {', '.join(PADDINGS)}.")
     if choice == LEFT:
-        return own or Padding()
+        chosen = own or Padding()
+        return chosen if chosen.side == LEFT else replace(chosen, side=LEFT)
     return own if choice == AUTO and pad_side == LEFT else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from einops import rearrange
 
 
 class PatchEmbed(torch.nn.Module):
@@ -21,3 +22,22 @@ class PatchEmbed(torch.nn.Module):
         """Embeds flattened patches: [P, C * T * p * p] to [P, width of the tower]."""
         weight = self.proj.weight.flatten(1)
         return torch.nn.functional.linear(patches.to(weight.dtype), weight, self.proj.bias)
+
+
+class TilePatchEmbed(torch.nn.Module):
+    """The same in the place of a Conv2d over whole tiles.
+
+    The convolution's own kernel for bfloat16 takes 200 MB on a CPU.
+    """
+
+    def __init__(self, original: torch.nn.Conv2d):
+        """Takes over the weights of a convolution whose stride is its kernel."""
+        super().__init__()
+        self.weight, self.bias = original.weight, original.bias
+
+    def forward(self, tiles: torch.Tensor) -> torch.Tensor:
+        """Embeds the patches of tiles: [T, C, S, S] to [T, width of the tower, rows, columns]."""
+        p, q = self.weight.shape[2:]
+        patches = rearrange(tiles, "t c (h p) (w q) -> t h w (c p q)", p=p, q=q)
+        embedded = torch.nn.functional.linear(patches, self.weight.flatten(1), self.bias)
+        return rearrange(embedded, "t h w d -> t d h w")

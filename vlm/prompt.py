@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from .families import Eyes, Family
-from .padding import Padding
+from .padding import RIGHT, Padding
 from .positions import VisionBlock
 from .targets import Target
 from .templates import Piece, Template, split_special
@@ -87,8 +87,9 @@ NOWHERE: Place = (-1, 0, 0, 0, 0)
 class _Tokens:
     """Collects tokens; runs of ordinary text are split together, as one string."""
 
-    def __init__(self, tokenizer: Tokenizer):
+    def __init__(self, tokenizer: Tokenizer, family: Family):
         self.tokenizer = tokenizer
+        self.family = family
         self.ids: list[int] = []
         self.roles: list[str] = []
         self.places: list[Place] = []
@@ -101,6 +102,13 @@ class _Tokens:
     def token(self, token: str, role: str, place: Place = NOWHERE) -> None:
         self.close()
         self._add(self.tokenizer.id_of(token), role, place)
+
+    def pad(self, count: int) -> None:
+        """Adds pad tokens, of the first kind that the tokenizer has."""
+        known = (token for token in self.family.pad_tokens if token in self.tokenizer.specials)
+        token = next(known, self.family.pad_tokens[0])
+        for _ in range(count):
+            self.token(token, "pad")
 
     def close(self) -> None:
         """Splits the text collected since the last special token.
@@ -155,37 +163,41 @@ def render(
         system_piece = Piece(valid_text(system), "system")
     if template.body is None:
         layout = tokenizer.chat(
-            bool(system_piece.text), images, video, template.number_pictures, plain=eyes is None
+            bool(system_piece.text),
+            images,
+            video,
+            template.number_pictures,
+            plain=eyes is None,
+            settings=family.chat_settings,
         )
         if eyes is not None and eyes.in_chat is not None:
             layout = layout.replace(*eyes.in_chat)
     else:
-        _check_turns(template, tokenizer, family)
         slots = [eyes.image_token] * images + [eyes.video_token] * video if eyes else []
-        pictures = "".join(
+        pictures = template.between.join(
             template.picture.format(vision=eyes.start + token + eyes.end, number=number)
             for number, token in enumerate(slots, start=1)
         )
         layout = template.body.replace("{pictures}", pictures).replace("{text}", TEXT_SLOT)
         if system_piece.text:
             layout = f"<|im_start|>system\n{SYSTEM_SLOT}<|im_end|>\n" + layout
+        _check_turns(template, layout, tokenizer, family)
     text = valid_text(text)
     typed = [Piece(text, "text")]
     if template.wording is not None:
         before, quoted, after = template.wording(text, valid_text(edit or ""), images, video)
         typed = [Piece(before, "template"), Piece(quoted, "text"), Piece(after, "template")]
     fill = {SYSTEM_SLOT: [system_piece], TEXT_SLOT: typed}
-    pieces: list[Piece] = []
+    begins = family.begin in tokenizer.specials
+    pieces = [Piece(family.begin, "template", True)] if begins else []
     for part in re.split(f"({re.escape(SYSTEM_SLOT)}|{re.escape(TEXT_SLOT)})", layout):
         pieces += fill.get(part) or split_special(part, "template", tokenizer.specials)
     return _name_system(pieces, family)
 
 
-def _check_turns(template: Template, tokenizer: Tokenizer, family: Family) -> None:
+def _check_turns(template: Template, layout: str, tokenizer: Tokenizer, family: Family) -> None:
     """Refuses a layout whose turns the model does not know."""
-    unknown = [
-        token for token in _TURNS if token in template.body and token not in tokenizer.specials
-    ]
+    unknown = [token for token in _TURNS if token in layout and token not in tokenizer.specials]
     if unknown:
         raise ValueError(
             f"The template {template.name} is written in Qwen's turn tokens, and {family.title} "
@@ -238,13 +250,13 @@ def build_prompt(
         family: Its vision tokens.
         visuals: Pictures, then at most one video.
         target: Says how far to pad on the right.
-        padding: How far to pad on the left instead; None = not.
+        padding: How far to pad instead, and on which side; None = not.
 
     Raises:
         ValueError: The template has fewer or more places for pictures than there are pictures, or
             a picture lies behind the end that `padding` cuts at.
     """
-    out = _Tokens(tokenizer)
+    out = _Tokens(tokenizer, family)
     eyes = family.eyes
     blocks: list[VisionBlock] = []
     waiting = list(enumerate(visuals))
@@ -274,7 +286,7 @@ def build_prompt(
     if waiting:
         raise ValueError("The template has no place for these pictures. Choose another template.")
     if padding is not None:
-        return _pad_left(out, blocks, visuals, target, padding)
+        return _pad(out, blocks, visuals, target, padding)
     return _finish(out, blocks, visuals, target)
 
 
@@ -301,14 +313,14 @@ def _open_visual(
     return blocks
 
 
-def _pad_left(
+def _pad(
     out: _Tokens,
     blocks: list[VisionBlock],
     visuals: Sequence[Visual],
     target: Target,
     padding: Padding,
 ) -> Prompt:
-    """Cuts where the padding says so, and puts pad tokens in front."""
+    """Cuts where the padding says so, and puts pad tokens in front or behind."""
     end = padding.least if padding.cut else len(out.ids)
     if "image" in out.roles[end:]:
         raise ValueError(
@@ -318,13 +330,15 @@ def _pad_left(
         )
     for column in (out.ids, out.roles, out.places):
         del column[end:]
+    length = padding.length(len(out.ids))
+    if padding.side == RIGHT:
+        return _finish(out, blocks, visuals, replace(target, pad_to=length))
     prompt = _finish(out, blocks, visuals, replace(target, pad_to=0))
-    left = padding.length(len(prompt.ids)) - len(prompt.ids)
+    left = length - len(prompt.ids)
     if not left:
         return prompt
-    pads = _Tokens(out.tokenizer)
-    for _ in range(left):
-        pads.token(target.pad_token, "pad")
+    pads = _Tokens(out.tokenizer, out.family)
+    pads.pad(left)
     return replace(
         prompt,
         ids=(*pads.ids, *prompt.ids),
@@ -345,8 +359,7 @@ def _finish(
         raise ValueError("There is nothing to encode: no text and no picture.")
     prefix = _prefix(out.roles)
     dropped = _dropped(out, target)
-    while len(out.ids) < target.pad_to:
-        out.token(target.pad_token, "pad")
+    out.pad(target.pad_to - real)
     grids = [{"image": number, **visual.grid} for number, visual in enumerate(visuals)]
     token_map = new_map(out.roles, *zip(*out.places, strict=True), grids)
     return Prompt(

@@ -89,7 +89,7 @@ def picture_grid(token_map: dict, image: int = 0) -> torch.Tensor:
     grid = torch.full(sizes[image], -1)
     columns = (token_map[key] for key in ("role", "image", "frame", "tile", "row", "col"))
     for at, (role, number, frame, tile, row, col) in enumerate(zip(*columns, strict=True)):
-        if role == "image" and number == image and not frame and not tile:
+        if role == "image" and number == image and not frame and tile >= 0:
             grid[row, col] = at
     return grid
 

@@ -93,7 +93,8 @@ class Rewriting(Run):
         return device
 
     def _cache(self, past: tuple[torch.Tensor, torch.Tensor] | None) -> GrowingCache:
-        self._caches.append(GrowingCache(len(self.prompt.ids) + self._max_tokens, past))
+        room = len(self.prompt.ids) + self._max_tokens
+        self._caches.append(self.decoder.growing_cache(self.backbone.text, room, past))
         return self._caches[-1]
 
     def _run(self) -> torch.Tensor:

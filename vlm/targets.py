@@ -22,10 +22,9 @@ class Target:
         pooled: Width of the pooled vector it also reads, 0 = none.
         drop: What of the sequence it never sees: "", "prefix" (everything up to the user's own
             words) or "system" (the system turn).
-        pad_side: `right` = padded to `pad_to`; `left` = padded as far as the template says, since
-            a connector was trained on that template.
+        pad_side: `right` = padded to `pad_to`; `left` = padded as the template says, mostly on the
+            left, since a connector was trained on that template.
         pad_to: Fewest tokens where it pads on the right.
-        pad_token: The token that pads.
         min_pixels: Fewest pixels of a picture as the VLM sees it; None = the family's.
         max_pixels: Most pixels; None = the family's.
         source: Where these facts are from.
@@ -45,7 +44,6 @@ class Target:
     drop: str = ""
     pad_side: str = "right"
     pad_to: int = 0
-    pad_token: str = "<|endoftext|>"
     min_pixels: int | None = None
     max_pixels: int | None = None
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .padding import Padding
+from .padding import RIGHT, Padding
 
 IM_USER = "<|im_start|>user\n"
 IM_END = "<|im_end|>\n<|im_start|>assistant\n"
@@ -66,7 +66,7 @@ class Template:
         max_pixels: Most pixels of a picture that go with the template; None = the target's.
         video_max_pixels: Most pixels of a video's frame; None = the family's.
         sample_fps: Video frames per second that the template was made for; None = the family's.
-        padding: How the prompt is padded on the left; None = not at all.
+        padding: How the prompt is padded; None = not at all.
     """
 
     name: str
@@ -205,7 +205,8 @@ TEMPLATES: dict[str, Template] = {
             system=INTERNVL_SYSTEM,
             wording=x2i_internvl,
             max_pixels=128 * 128,
-            padding=Padding(512, cut=True),
+            # The script leaves the side to the tokenizer; Qwen2's pads on the right unless told.
+            padding=Padding(512, cut=True, side=RIGHT),
         ),
     )
 }

@@ -3,7 +3,8 @@
 Several layouts are about: transformers' present one (`model.language_model.*`, `model.visual.*`),
 its older one (`model.layers.*` beside `visual.*`; ComfyUI's text encoder files have it too),
 `language_model.model.*`, and bare `layers.*` of language models. Ours is that of transformers' base
-model: `language_model.*` beside `visual.*`, or `vision_tower.*` and `multi_modal_projector.*`.
+model: `language_model.*` beside `visual.*`, or `vision_tower.*` and `multi_modal_projector.*`. What
+SigLIP's files and transformers 4.57 call `vision_tower.vision_model.*` is `vision_tower.*` since 5.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ LANGUAGE, VISUAL = "language_model.", "visual."
 _SEES = (VISUAL, "vision_tower.", "multi_modal_projector.")
 _RENAMED = (
     ("language_model.model.", LANGUAGE),
+    ("vision_tower.vision_model.", "vision_tower."),
+    ("model.vision_tower.vision_model.", "vision_tower."),
     *((f"model.{part}", part) for part in (LANGUAGE, *_SEES)),
     *((f"model.{part}", LANGUAGE + part) for part in ("layers.", "embed_tokens.", "norm.")),
     *((part, LANGUAGE + part) for part in ("layers.", "embed_tokens.", "norm.")),
@@ -23,6 +26,7 @@ _RENAMED = (
 _NEVER_RUN = ("lm_head.", "model.lm_head.", "language_model.lm_head.")
 # What other files that lie in the same folders are called by, in the order to ask.
 _OTHERS = (
+    ("multi_modal_projector.", "a VLM whose whole folder is needed"),
     (".lora_", "a LoRA"),
     ("encoder.block.", "a T5 text encoder"),
     ("text_model.encoder.layers.", "a CLIP text encoder"),
@@ -43,6 +47,7 @@ _OTHERS = (
 def our_name(name: str) -> str | None:
     """A tensor's name in transformers' base model; None for what is not part of one.
 
+    The names that a version of transformers gives its own tensors are one of the layouts.
     The LM head is never run, and rotary frequencies are computed.
     """
     if name.startswith(_NEVER_RUN) or name.endswith(".inv_freq"):
@@ -89,7 +94,7 @@ def find_family(names: Iterable[str], where: str) -> Family:
         return family_of(found, where)
     ours = {our_name(name) for name in names}
     if f"{LANGUAGE}layers.0.input_layernorm.weight" in ours and not any(
-        name and name.startswith(VISUAL) for name in ours
+        name and name.startswith(_SEES) for name in ours
     ):
         raise ValueError(
             f"{where} is a language model without a vision tower (it has {_some(names)}, but no "
@@ -97,9 +102,11 @@ def find_family(names: Iterable[str], where: str) -> Family:
             "VLM From CLIP; for pictures choose a Qwen-VL file."
         )
     raise ValueError(
-        f"{where} is not a VLM that this pack runs, but {_what(names)}: it has {_some(names)}. "
+        f"{where} is not a VLM file that this pack reads, but {_what(names)}: it has "
+        f"{_some(names)}. "
         "Expected are the tensors of Qwen2-VL, Qwen2.5-VL or Qwen3-VL: model.layers.* or "
-        "model.language_model.* with visual.* or model.visual.*. Choose such a file."
+        "model.language_model.* with visual.* or model.visual.*. Choose such a file, or the whole "
+        "folder of another model."
     )
 
 

@@ -15,9 +15,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from .checkpoint import build_empty
+from .experts import as_published
 from .families import FAMILIES as KNOWN
 from .families import Family
 from .folder import build_config
+from .tensor_names import our_name
 from .tiny_tokenizer import make_tokenizer, make_tokenizer_config
 from .tiny_weights import draw
 from .whole_file import write_whole
@@ -54,12 +56,19 @@ def _state_dict(family: Family, config: dict[str, Any], where: Path) -> dict[str
     """Every parameter by its published name."""
     model = build_empty(build_config(config, family, where), family, where)
     shapes = {}
-    for name, tensor in model.state_dict().items():
+    for own, tensor in model.state_dict().items():
+        name = our_name(own)
         ours = next(begin for begin in family.tiny.names if name.startswith(begin))
         shapes[family.tiny.names[ours] + name.removeprefix(ours)] = tuple(tensor.shape)
+    shapes = as_published(shapes)
     if not config["tie_word_embeddings"]:
-        shapes["lm_head.weight"] = tuple(model.language_model.embed_tokens.weight.shape)
-    return {name: draw(name, shape) for name, shape in shapes.items()}
+        head = family.tiny.names.get("lm_head.", "lm_head.") + "weight"
+        shapes[head] = tuple(model.language_model.embed_tokens.weight.shape)
+    weights = {name: draw(name, shape, family.tiny.norm(name)) for name, shape in shapes.items()}
+    for name in weights:
+        if name.endswith("embed_tokens.weight"):
+            weights[name] /= family.tiny.embed_scale(weights[name].shape[1])
+    return weights
 
 
 def _check_folder(out: Path) -> None:
@@ -92,14 +101,15 @@ def write_tiny(
     Every parameter comes from a generator seeded by its name in the published checkpoint layout:
     the same bits on every version of torch and transformers, and a model with fewer layers equals
     the first layers of a deeper one. Only the token stream is as wide as asked: Qwen3-VL always
-    has 4 heads of 16 and an inner width of 128, so that 2560 or 4096 wide stays small; Qwen2-VL
-    and Qwen2.5-VL, whose heads must fill the width, have heads of 16 (of 128 from 1024 on).
+    has 4 heads of 16 and an inner width of 128, so that 2560 or 4096 wide stays small; Qwen2-VL,
+    Qwen2.5-VL and InternVL, whose heads must fill the width, have heads of 16 (of 128 from 1024
+    on).
 
     Args:
         out: folder to write; made if it is missing.
         family: One of `FAMILIES`.
-        width: width D of the language model's hidden states; a multiple of 16 (Qwen2-VL and
-            Qwen2.5-VL: of 128 from 1024 on).
+        width: width D of the language model's hidden states; a multiple of 16 (Qwen2-VL,
+            Qwen2.5-VL and InternVL: of 128 from 1024 on).
         layers: number of decoder layers, at least 1.
 
     Returns:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable, Sequence
 
 # Qwen's own split (Qwen2 tokenizer.json): contractions, words, single digits, punctuation, space.
 SPLIT = (
@@ -76,10 +77,17 @@ def byte_letters() -> list[str]:
     return [letters[byte] for byte in range(256)]
 
 
-def _words(text: str) -> Counter[tuple[str, ...]]:
-    letters = byte_letters()
+_BYTES = byte_letters()
+
+
+def in_bytes(word: str) -> list[str]:
+    """The letters of a word in byte-level vocabularies."""
+    return [_BYTES[byte] for byte in word.encode()]
+
+
+def _words(text: str, spell: Callable[[str], list[str]]) -> Counter[tuple[str, ...]]:
     pieces = re.findall(r"[^\w\r\n]?[^\W\d_]+| ?[^\s\w]+|\n+| +", text)
-    return Counter(tuple(letters[b] for b in piece.encode()) for piece in pieces)
+    return Counter(tuple(spell(piece)) for piece in pieces)
 
 
 def _join(word: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
@@ -95,17 +103,20 @@ def _join(word: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
     return tuple(out)
 
 
-def learn_merges(text: str = CORPUS, count: int = MERGES) -> list[tuple[str, str]]:
-    """Byte-pair merges of a text, most frequent first, ties in alphabetical order.
+def learn_merges(
+    text: str = CORPUS, count: int = MERGES, spell: Callable[[str], list[str]] = in_bytes
+) -> list[tuple[str, str]]:
+    """Pair merges of a text, most frequent first, ties in alphabetical order.
 
     Args:
         text: what to learn from.
         count: at most this many merges.
+        spell: a word to its letters, as the vocabulary has them.
 
     Returns:
-        Pairs of byte-letter strings in the order they apply.
+        Pairs of strings of letters in the order they apply.
     """
-    words = _words(text)
+    words = _words(text, spell)
     pairs: Counter[tuple[str, str]] = Counter()
     for word, times in words.items():
         for pair in zip(word, word[1:], strict=False):
@@ -128,8 +139,8 @@ def learn_merges(text: str = CORPUS, count: int = MERGES) -> list[tuple[str, str
     return merges
 
 
-def _added(first: int) -> list[dict]:
-    names = [(name, True) for name in SPECIAL] + [(name, False) for name in ORDINARY]
+def _added(first: int, specials: Sequence[str], ordinary: Sequence[str]) -> list[dict]:
+    names = [(name, True) for name in specials] + [(name, False) for name in ordinary]
     plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     return [
         {"id": first + i, "content": name, **plain, "special": special}
@@ -137,8 +148,14 @@ def _added(first: int) -> list[dict]:
     ]
 
 
-def make_tokenizer() -> dict:
-    """The content of tokenizer.json: NFC, Qwen's split, byte-level BPE, Qwen's added tokens.
+def make_tokenizer(
+    specials: Sequence[str] = SPECIAL, ordinary: Sequence[str] = ORDINARY
+) -> dict:
+    """The content of tokenizer.json: NFC, Qwen's split, byte-level BPE, added tokens.
+
+    Args:
+        specials: The special added tokens; Qwen's.
+        ordinary: The other added tokens.
 
     Returns:
         A dict in the layout of the `tokenizers` library; ids start at 0 with the 256 bytes,
@@ -153,7 +170,7 @@ def make_tokenizer() -> dict:
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": _added(len(vocab)),
+        "added_tokens": _added(len(vocab), specials, ordinary),
         "normalizer": {"type": "NFC"},
         "pre_tokenizer": {
             "type": "Sequence",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from .folder import read_json
 
@@ -12,10 +14,11 @@ SYSTEM_SLOT = "\ue000system\ue001"
 
 
 class Tokenizer:
-    """Byte-level BPE of a model folder, its special tokens and its chat template.
+    """BPE of a model folder, its special tokens and its chat template.
 
     Attributes:
-        specials: Every added token; only template text is searched for them.
+        specials: Every added token but those of blank space; only template text is searched for
+            them.
     """
 
     def __init__(self, folder: str | Path, chat_template: str | None = None):
@@ -43,20 +46,24 @@ class Tokenizer:
             chat_template or self._tokenizer.chat_template or _chat_template_of(folder)
         )
         self._backend = self._tokenizer.backend_tokenizer
-        self.specials = frozenset(self._tokenizer.get_added_vocab())
+        self.specials = frozenset(filter(_is_marker, self._tokenizer.get_added_vocab()))
         added = self._tokenizer.added_tokens_decoder.items()
         self._silent = frozenset(number for number, token in added if token.special)
-        # All added tokens become special and special ones are left unparsed: from here on the
+        # These added tokens become special and special ones are left unparsed: from here on the
         # backend reads any text as ordinary text, and special tokens enter by id only.
         self._backend.add_special_tokens(
             [AddedToken(token, special=True, normalized=False) for token in sorted(self.specials)]
         )
         self._backend.encode_special_tokens = True
+        # Text is split in pieces that stand behind a special token: none is the first of a prompt,
+        # before which some tokenizers put a space.
+        if getattr(self._backend.pre_tokenizer, "prepend_scheme", None) == "first":
+            self._backend.pre_tokenizer.prepend_scheme = "never"
 
-    @property
-    def size(self) -> int:
-        """One more than its largest token id."""
-        return max(self._backend.get_vocab(with_added_tokens=True).values()) + 1
+    def size(self, without: Sequence[str] = ()) -> int:
+        """One more than its largest token id, some tokens not counted."""
+        known = self._backend.get_vocab(with_added_tokens=True)
+        return max(number for token, number in known.items() if token not in without) + 1
 
     def id_of(self, token: str) -> int:
         """Id of one special token.
@@ -100,6 +107,7 @@ class Tokenizer:
         number_images: bool = False,
         *,
         plain: bool = False,
+        settings: Mapping[str, Any] = MappingProxyType({}),
     ) -> str:
         """The chat template around slots for the system text and the typed text.
 
@@ -109,6 +117,7 @@ class Tokenizer:
             video: A video after the pictures.
             number_images: Write "Picture 1: " before each picture.
             plain: Messages are text and not lists of parts, as text-only models want them.
+            settings: What the template is given beside the messages.
 
         Raises:
             ValueError: The model has no chat template, or one that leaves the text out.
@@ -134,6 +143,7 @@ class Tokenizer:
                 tokenize=False,
                 add_generation_prompt=True,
                 add_vision_id=number_images,
+                **settings,
             )
         except (TemplateError, TypeError) as error:  # TypeError: one for text alone
             raise ValueError(f"The model's chat template cannot be used ({error}).") from error
@@ -143,6 +153,11 @@ class Tokenizer:
                 "VLM Encode."
             )
         return rendered
+
+
+def _is_marker(token: str) -> bool:
+    """Whether an added token is not just blank space; some of Gemma's are, with "▁" for " "."""
+    return bool(token.replace("▁", " ").strip())
 
 
 def _chat_template_of(folder: Path) -> str | None:

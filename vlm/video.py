@@ -132,11 +132,7 @@ def sample_frames(
         ValueError: no frames, or a rate that is not positive.
     """
     wanted = rules.fps if sample_fps is None else sample_fps
-    if n < 1:
-        raise ValueError("The video has no frames. Connect at least one to the video input.")
-    for rate, name in ((fps, "fps"), (wanted, "sample_fps")):
-        if not (math.isfinite(rate) and rate > 0):
-            raise ValueError(f"{name} is {rate}; expected a number of frames per second above 0.")
+    check_rates(n, fps, wanted)
     least, most = rules.min_frames, min(rules.max_frames, n)
     if not rules.whole_groups:
         count = min(max(int(n / fps * wanted), least), most)
@@ -149,6 +145,15 @@ def sample_frames(
     # In float32, as the family's processor counts: an exact integer division differs now and then
     indices = torch.arange(0, n, n / count)[:count].int()
     return indices.clamp(max=n - 1).tolist()
+
+
+def check_rates(n: int, fps: float, sample_fps: float) -> None:
+    """Raises ValueError for a video without frames, or a rate that is not positive."""
+    if n < 1:
+        raise ValueError("The video has no frames. Connect at least one to the video input.")
+    for rate, name in ((fps, "fps"), (sample_fps, "sample_fps")):
+        if not (math.isfinite(rate) and rate > 0):
+            raise ValueError(f"{name} is {rate}; expected a number of frames per second above 0.")
 
 
 def fit_video(
@@ -222,7 +227,7 @@ def prepare_video(
         indices = sample_frames(n := len(frames), fps, rules, sample_fps)
         pictures = to_pictures(frames[indices])  # the others are never converted
     else:
-        every = _of_one_size(to_pictures(frames))
+        every = of_one_size(to_pictures(frames))
         indices = sample_frames(n := len(every), fps, rules, sample_fps)
         pictures = [every[i] for i in indices]
     width, height = pictures[0].size
@@ -232,7 +237,8 @@ def prepare_video(
     return Frames(pixels, group_times(indices, fps, group), group * n / fps / len(indices))
 
 
-def _of_one_size(pictures: list[Image.Image]) -> list[Image.Image]:
+def of_one_size(pictures: list[Image.Image]) -> list[Image.Image]:
+    """Frames, as they are; raises ValueError where they differ in size."""
     sizes = sorted({picture.size for picture in pictures})
     if len(sizes) > 1:
         names = ", ".join(f"{width}x{height}" for width, height in sizes[:3])

@@ -101,7 +101,7 @@ class Visual:
 
     @property
     def num_patches(self) -> int:
-        """P, patches before the merge."""
+        """P, patches before the merge that the vision tower takes at once."""
         return self.frames * self.rows * self.cols * self.rules.merge**2
 
     def patches(self) -> Patches:
@@ -177,12 +177,22 @@ def read_visual_rules(folder: Path, config: dict) -> VisualRules:
     Raises:
         ValueError: A file that is not JSON, or contradicts config.json.
     """
-    both = _read_json(folder / "processor_config.json")
-    image = both.get("image_processor") or _read_json(folder / "preprocessor_config.json")
-    video = both.get("video_processor") or _read_json(folder / "video_preprocessor_config.json")
+    image, video = read_preprocessors(folder)
     vision = config.get("vision_config") or {}
     family = config.get("model_type", "")
     return VisualRules(read_rules(image, vision), read_video_rules(video, image, vision, family))
+
+
+def read_preprocessors(folder: Path) -> tuple[dict, dict]:
+    """What a model folder's files say of pictures and of videos; empty where a file is missing.
+
+    Raises:
+        ValueError: A file that is not JSON.
+    """
+    both = _read_json(folder / "processor_config.json")
+    image = both.get("image_processor") or _read_json(folder / "preprocessor_config.json")
+    video = both.get("video_processor") or _read_json(folder / "video_preprocessor_config.json")
+    return image, video
 
 
 def _read_json(file: Path) -> dict:

@@ -257,7 +257,7 @@ def fill(tiny, empty, extra) -> None:
     for copy in (*copies, empty / "LLM" / "a" / "b" / "too deep"):
         shutil.copytree(tiny, copy)
     (empty / "LLM" / "the same").symlink_to(empty / "VLM" / "tiny", target_is_directory=True)
-    for name, kind in (("audio", "qwen2_audio"), ("text only", "qwen3"), ("damaged", None)):
+    for name, kind in (("audio", "qwen2_audio"), ("text only", "t5"), ("damaged", None)):
         folder = empty / "VLM" / name
         folder.mkdir()
         text = "{" if kind is None else json.dumps({"model_type": kind})

@@ -273,6 +273,26 @@ def test_x2i_image_text_to_image(host, flux_connectors, tmp_path):
     assert "X2I AlignNet (convolution of 5 layers)" in result.text("connector")
 
 
+def test_x2i_with_internvl(host, flux_connectors, tmp_path):
+    """Its template pads on the right, and its picture is one tile."""
+    prompt = x2i(template="x2i-internvl") | {"vlm": loader("VLM/InternVL2_5-4B-hf")}
+    result = host.run(sampled(prompt))
+    assert result.images("save")[0].startswith(b"\x89PNG")
+    (entry,) = result.dump("dump")
+    assert entry.tensor.shape == (1, 512, 4096)
+    roles = entry.options["vlm_tokens"]["role"]
+    assert (roles[0], roles[-1], roles.count("image")) == ("template", "pad", 256)
+
+    from pack_graphs import plain
+
+    v = vlm.load(flux_connectors / "VLM" / "InternVL2_5-4B-hf", dtype="float32")
+    h = v.encode(PROMPT, images=[plain(0x3366AA)], target="flux1", template="x2i-internvl")
+    save_file(alignnet_weights(), tmp_path / "alignnet.safetensors")
+    out = vlm.load_connector(tmp_path / "alignnet.safetensors")(h)
+    assert near(entry.tensor, out.context)
+    assert near(entry.option_tensors["pooled_output"], out.pooled)
+
+
 def test_x2i_video_and_several_pictures(host):
     prompt = x2i(video=["frames", 0], fps=2.0, images__image1=["second", 0])
     prompt["frames"] = picture(0x225588, batch=6)

@@ -16,14 +16,14 @@ ROOT = Path(__file__).parents[2]
 # pytest and what it needs: pure Python, so that any interpreter can borrow them.
 BORROWED = ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments")
 
-pytestmark = pytest.mark.timeout(1800)  # the test runs three files of tests
+pytestmark = pytest.mark.timeout(1800)  # the test runs five files of tests
 
 
 def test_the_skipped_comparisons_pass_there(checkout, tmp_path):
     for name in BORROWED:
         origin = Path(importlib.util.find_spec(name).origin).parent
         (tmp_path / name).symlink_to(origin, target_is_directory=True)
-    files = [f"tests/vlm/test_{name}.py" for name in ("images", "video", "tiny")]
+    files = [f"tests/vlm/test_{name}.py" for name in ("images", "square", "tiles", "video", "tiny")]
     command = [str(checkout.python), "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", *files]
     ran = subprocess.run(
         command,

@@ -9,7 +9,11 @@ import torch
 WIDTH, LAYERS = 64, 5  # of the tiny VLMs; the layers with the embeddings
 CONTEXT, POOLED, STREAM = 4096, 768, 128  # FLUX.1's, and the tiny FLUX.1's hidden size
 
-VLMS = {"Qwen2VL-Flux": "qwen2_vl", "Qwen2.5-VL-7B-Instruct": "qwen2_5_vl"}
+VLMS = {
+    "Qwen2VL-Flux": "qwen2_vl",
+    "Qwen2.5-VL-7B-Instruct": "qwen2_5_vl",
+    "InternVL2_5-4B-hf": "internvl",
+}
 CONNECTOR = "qwen2vl-flux/connector.pt"
 EMBEDDER = "qwen2vl-flux/t5_embedder.pt"
 ALIGNNET = "x2i/qwen2.5-vl-7b_proj.pt"

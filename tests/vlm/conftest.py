@@ -25,6 +25,8 @@ PROCESSORS = {
     "qwen3_vl": "Qwen3VLProcessor",
     "qwen2_vl": "Qwen2VLProcessor",
     "qwen2_5_vl": "Qwen2_5_VLProcessor",
+    "qwen3_vl_moe": "Qwen3VLProcessor",
+    "qwen3_5": "Qwen3VLProcessor",
 }
 
 
@@ -39,6 +41,7 @@ class HuggingFace:
         self.new = not transformers.__version__.startswith("4.")
         self.transformers = transformers
         self.family, self.folder = family, folder
+        self.chat_settings = known[family].chat_settings
         architecture = getattr(transformers, known[family].architecture)
         self.model = architecture.from_pretrained(str(folder), dtype=torch.float32).eval()
         self.processor = self._processor()
@@ -69,7 +72,7 @@ class HuggingFace:
             turn = {"role": "system", "content": [{"type": "text", "text": system}]}
             messages.insert(0, turn)
         rendered = self.processor.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=False
+            messages, add_generation_prompt=True, tokenize=False, **self.chat_settings
         )
         pictures = {"images": list(images)} if images else {}
         return dict(self.processor(text=[rendered], **pictures, return_tensors="pt"))

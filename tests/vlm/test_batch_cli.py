@@ -186,7 +186,7 @@ def interrupting(monkeypatch, after, times=1):
     def save(tokens, folder, job, notes):
         if len(saved) == after:
             for _ in range(times):
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)  # to this thread: none is lost
         usual(tokens, folder, job, notes)
         saved.append(job.id)
 

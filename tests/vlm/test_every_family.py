@@ -4,20 +4,31 @@ A new family is one line in `FAMILIES`; what only it does has tests of its own.
 """
 
 import inspect
+from importlib.metadata import version
 
 import pytest
 import torch
+from packaging.version import Version
 
 import vlm
 from vlm.families import FAMILIES as KNOWN
 from vlm.tiny import write_tiny
 
-FAMILIES = (
+ALL = (
     "qwen2_vl",
     "qwen2_5_vl",
     "qwen3_vl",
+    "qwen3_vl_moe",
+    "qwen3_5",
+    "internvl",
+    "gemma3",
+    "gemma3_text",
     "qwen3",
+    "llama",
 )
+# Some came later than the oldest transformers that the pack runs with.
+HERE = Version(version("transformers"))
+FAMILIES = tuple(name for name in ALL if Version(KNOWN[name].transformers) <= HERE)
 SEEING = tuple(name for name in FAMILIES if KNOWN[name].sees)
 FILMING = tuple(name for name in SEEING if KNOWN[name].eyes.video)
 LAYERS = 6
@@ -153,7 +164,7 @@ def test_ids_of_a_text_are_the_chat_templates(made, family, system):
         said = system if KNOWN[family].eyes is None else [{"type": "text", "text": system}]
         messages.insert(0, {"role": "system", "content": said})
     text = reference.tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=True
+        messages, tokenize=False, add_generation_prompt=True, **KNOWN[family].chat_settings
     )
     want = reference.tokenizer(text, add_special_tokens=False)["input_ids"]
     assert list(model.encode(TEXT, system=system).prompt.ids) == want
@@ -163,10 +174,14 @@ def test_ids_of_a_text_are_the_chat_templates(made, family, system):
 def test_roles_of_a_text(made, family):
     model, _ = made(family)
     h = model.encode(TEXT, system="You paint.")
-    for role, words in (("text", TEXT), ("system", "You paint.")):
+    said = {}
+    for role in ("text", "system"):
         columns = zip(h.prompt.ids, h.token_map["role"], strict=True)
-        said = model.tokenizer.text_of([number for number, one in columns if one == role])
-        assert said.strip() == words
+        ids = [number for number, one in columns if one == role]
+        said[role] = model.tokenizer.text_of(ids).strip()
+    assert said["text"] == TEXT
+    # A chat template may write something of its own before it, such as a date.
+    assert said["system"].endswith("You paint.") and TEXT not in said["system"]
 
 
 @seeing
@@ -214,6 +229,17 @@ def test_the_blind_say_so(made, picture):
         elif not KNOWN[family].eyes.video:
             with pytest.raises(ValueError, match="takes pictures, not videos"):
                 made(family)[0].encode("a", video=[picture(64, 64)] * 4)
+
+
+@every
+def test_pad_tokens_in_front_change_nothing_behind_them(made, err, family):
+    model, _ = made(family)
+    plain, padded = model.encode(TEXT), model.encode(TEXT, padding="left")
+    left = padded.n - plain.n
+    assert padded.n == 512 and set(padded.token_map["role"][:left]) == {"pad"}
+    assert padded.token_map["role"][left:] == plain.token_map["role"]
+    for layer in range(plain.num_layers):
+        assert err(padded.layer(layer)[:, left:], plain.layer(layer)) <= 2e-5
 
 
 # --- depth and reuse

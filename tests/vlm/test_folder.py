@@ -39,7 +39,7 @@ def test_a_damaged_config(folder, content):
     assert_tells(error, folder / "config.json", "Download")
 
 
-@pytest.mark.parametrize("model_type", ["llama", "qwen3_vl_moe", None, ["qwen3_vl"]])
+@pytest.mark.parametrize("model_type", ["mistral", "qwen3_5_moe", None, ["qwen3_vl"]])
 def test_a_family_that_is_not_run(folder, model_type):
     edit(folder / "config.json", model_type=model_type)
     with pytest.raises(ValueError) as error:

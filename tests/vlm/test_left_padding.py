@@ -128,6 +128,9 @@ def test_choices():
     assert choose_padding("auto", own, "right") is None is choose_padding("none", own, "left")
     assert choose_padding("auto", None, "left") is None
     assert choose_padding("left", None, "right") == Padding(512)
+    right = Padding(512, cut=True, side="right")
+    assert choose_padding("auto", right, "left") is right
+    assert choose_padding("left", right, "left") == Padding(512, cut=True)
     with pytest.raises(ValueError, match="padding is 'right'; choose one of: auto, none, left"):
         choose_padding("right", own, "left")
 

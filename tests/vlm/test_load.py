@@ -34,7 +34,7 @@ def test_the_size_of_the_built_in_model():
     model = vlm.load("tiny", width=128, layers=3)
     assert (model.backbone.width, model.num_layers) == (128, 4)
     assert vlm.load("tiny", layers=1, family="qwen2_vl").family.title == "Qwen2-VL"
-    for sizes in ({"width": 0}, {"layers": 0}, {"width": 17}, {"family": "llama"}):
+    for sizes in ({"width": 0}, {"layers": 0}, {"width": 17}, {"family": "mistral"}):
         with pytest.raises(ValueError, match="tiny"):
             vlm.load("tiny", **sizes)
 

@@ -1,13 +1,35 @@
 """The families the pack can run: one file each, listed here."""
 
-from . import qwen2_5_vl, qwen2_vl, qwen3, qwen3_vl
+from . import (
+    gemma3,
+    gemma3_text,
+    internvl,
+    llama,
+    qwen2_5_vl,
+    qwen2_vl,
+    qwen3,
+    qwen3_5,
+    qwen3_vl,
+    qwen3_vl_moe,
+)
 from .family import Eyes, Family
 
 __all__ = ["FAMILIES", "Eyes", "Family", "family_of"]
 
 FAMILIES: dict[str, Family] = {
     module.FAMILY.model_type: module.FAMILY
-    for module in (qwen2_vl, qwen2_5_vl, qwen3_vl, qwen3)
+    for module in (
+        qwen2_vl,
+        qwen2_5_vl,
+        qwen3_vl,
+        qwen3_vl_moe,
+        qwen3_5,
+        internvl,
+        gemma3,
+        gemma3_text,
+        qwen3,
+        llama,
+    )
 }
 
 

@@ -8,7 +8,7 @@ _DEFAULT_SYSTEM = """\
 {{- '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' }}
 {%- endif %}
 """
-QWEN3 = """\
+_QWEN_TURNS = """\
 {%- set seen = namespace(image=0, video=0) %}
 {%- for message in messages %}
 {{- '<|im_start|>' + message.role + '\\n' }}
@@ -31,7 +31,19 @@ QWEN3 = """\
 {%- endif %}
 {{- '<|im_end|>\\n' }}
 {%- endfor %}
+"""
+QWEN3 = _QWEN_TURNS + """\
 {%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}
+"""
+
+# Qwen3.5 begins the thinking of the answer for the model.
+QWEN3_5 = _QWEN_TURNS + """\
+{%- if add_generation_prompt %}
+{{- '<|im_start|>assistant\\n<think>\\n' }}
+{%- if enable_thinking is defined and enable_thinking is false %}
+{{- '\\n</think>\\n\\n' }}
+{%- endif %}
+{%- endif %}
 """
 
 # Qwen2-VL and Qwen2.5-VL bring a system turn where none is given.

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from ..backbone import GrowingCache, Pair
+
 
 @dataclass(frozen=True)
 class Decoder:
@@ -48,3 +50,23 @@ class Decoder:
     def arguments(self, text: Any, layer: int, rotary: Any, mask: Any) -> dict[str, Any]:
         """What decoder layer `layer` (origin 0) is called with, beside the states and the cache."""
         return {"position_embeddings": rotary, "attention_mask": mask}
+
+    def growing_cache(self, text: Any, room: int, past: Pair | None) -> Any:
+        """What one layer remembers while the model writes.
+
+        Args:
+            text: The language model.
+            room: Positions in all.
+            past: Keys and values of a prefix; None where there is none.
+        """
+        return GrowingCache(room, past)
+
+    def layer_bytes(self, text: Any, tokens: int, itemsize: int) -> int:
+        """Bytes that a layer takes beside its weights, where it is not made of linear layers only.
+
+        Args:
+            text: The language model.
+            tokens: N of the sequence.
+            itemsize: Bytes of a number of the residual stream.
+        """
+        return 0

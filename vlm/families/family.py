@@ -52,6 +52,9 @@ class Tiny:
         files: Other JSON files of the folder, by name.
         tokenizer: Content of tokenizer.json; None = `tiny_tokenizer.make_tokenizer`'s.
         tokenizer_config: Changes to what `tiny_tokenizer.make_tokenizer_config` makes.
+        norm: Name of a norm's weight to the number that leaves the states as they are: 1, or 0
+            where the family adds 1 to it.
+        embed_scale: Width to the number that the family multiplies its embeddings with.
     """
 
     config: Callable[[int, int, dict[str, int]], dict[str, Any]]
@@ -60,6 +63,8 @@ class Tiny:
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     tokenizer: Callable[[], dict[str, Any]] | None = None
     tokenizer_config: dict[str, Any] = field(default_factory=dict)
+    norm: Callable[[str], float] = lambda name: 1.0
+    embed_scale: Callable[[int], float] = lambda width: 1.0
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,14 @@ class Family:
         turn: Token that begins a turn.
         header_end: Token between the speaker's name and what is said; "" = a line end.
         stop_tokens: Tokens that end an answer.
+        pad_tokens: Tokens that pad; the first one that the tokenizer has is taken.
         thinking: Tokens around what it writes before the answer; not every model has them.
+        spare_tokens: Tokens of its tokenizer that its weights need not know.
+        chat_settings: What its chat template is given beside the messages.
+        begin: Token that its tokenizers put before every prompt, where they have it, and its chat
+            template does not write; "" = none.
+        language_models: `model_type` of the language models it may have inside; () = its own.
+        transformers: The oldest version of transformers that it runs with.
         published: Its published models, for files that come without a config.json; None = such
             files are not loaded.
         tiny: Its toy model, for tests and first looks.
@@ -135,7 +147,13 @@ class Family:
     turn: str = "<|im_start|>"
     header_end: str = ""
     stop_tokens: tuple[str, ...] = ("<|im_end|>", "<|endoftext|>")
+    pad_tokens: tuple[str, ...] = ("<|endoftext|>",)
     thinking: tuple[str, str] = ("<think>", "</think>")
+    spare_tokens: tuple[str, ...] = ()
+    chat_settings: dict[str, Any] = field(default_factory=dict)
+    begin: str = ""
+    language_models: tuple[str, ...] = ()
+    transformers: str = "4.57"
     published: Published | None = None
     tiny: Tiny | None = None
 

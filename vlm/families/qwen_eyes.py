@@ -11,10 +11,14 @@ from .family import Seen
 
 
 def see(model: Any, pixels: torch.Tensor, grid: tuple[int, int, int]) -> Seen:
-    """Runs the tower on one picture or video, on transformers 4.57 and 5.x."""
+    """Runs the tower on one picture or video, on transformers 4.57 to 5.x."""
     output = model.get_image_features(pixels, torch.tensor([grid], device=pixels.device))
     if hasattr(output, "deepstack_features"):
-        deepstack = [torch.cat(tuple(level)) for level in output.deepstack_features]
+        # Some versions of 5.x split the levels by picture, others do not.
+        deepstack = [
+            level if isinstance(level, torch.Tensor) else torch.cat(tuple(level))
+            for level in output.deepstack_features
+        ]
         return torch.cat(tuple(output.pooler_output)), deepstack
     # 4.57: a tuple of one tensor a picture; with DeepStack that tuple and its levels.
     output = getattr(output, "pooler_output", output)

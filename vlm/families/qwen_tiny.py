@@ -119,13 +119,13 @@ def _qwen2_files(processor: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def _qwen2_head(width: int) -> int:
+def qwen2_head(width: int) -> int:
     # Their heads fill the width: many heads of 16 would be slow when the width is a real one.
     return 128 if width >= 1024 else 16
 
 
 def _qwen2_text(width: int, layers: int, ids: dict[str, int]) -> dict[str, Any]:
-    head = _qwen2_head(width)
+    head = qwen2_head(width)
     heads = width // head
     sections = [head // 8, 3 * head // 16, 3 * head // 16]
     return text_config(width, layers, ids) | {
@@ -184,7 +184,7 @@ def _qwen3(width: int, layers: int, ids: dict[str, int]) -> dict[str, Any]:
 _OLD_NAMES = {"language_model.": "model.", "visual.": "visual."}
 NEW_NAMES = {"language_model.": "model.language_model.", "visual.": "model.visual."}
 
-QWEN2_VL = Tiny(_qwen2_vl, _OLD_NAMES, _qwen2_head, _qwen2_files("Qwen2VLProcessor"))
-QWEN2_5_VL = Tiny(_qwen2_5_vl, _OLD_NAMES, _qwen2_head, _qwen2_files("Qwen2_5_VLProcessor"))
+QWEN2_VL = Tiny(_qwen2_vl, _OLD_NAMES, qwen2_head, _qwen2_files("Qwen2VLProcessor"))
+QWEN2_5_VL = Tiny(_qwen2_5_vl, _OLD_NAMES, qwen2_head, _qwen2_files("Qwen2_5_VLProcessor"))
 QWEN3_VL = Tiny(_qwen3_vl, NEW_NAMES, files=qwen3_files())
 QWEN3 = Tiny(_qwen3, {"language_model.": "model."})

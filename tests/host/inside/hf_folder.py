@@ -74,12 +74,22 @@ def qwen2_5_vl_config(layers: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def qwen3_config(layers: int) -> dict[str, Any]:
+    """config.json of Qwen3, the text encoder of Z-Image and FLUX.2 klein."""
+    return TEXT | {
+        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "attention_bias": False,
+        "hidden_size": KINDS["z-image"].width, "num_attention_heads": 2, "head_dim": 128,
+        "vocab_size": 151936, "num_hidden_layers": layers, "max_position_embeddings": 40960,
+        "rope_theta": 1000000.0, "rope_scaling": None, "use_sliding_window": False,
+    }  # fmt: skip
+
+
 def write_folder(folder: Path, kind: str, weights: dict[str, torch.Tensor], layers: int) -> Path:
     """Writes the folder.
 
     Args:
         folder: Made here.
-        kind: `krea2` (Qwen3-VL) or `qwen-image` (Qwen2.5-VL).
+        kind: `krea2` (Qwen3-VL), `qwen-image` (Qwen2.5-VL), `z-image` or `klein` (Qwen3).
         weights: By their native names: `model.` and `visual.`, as Qwen2.5-VL is published.
         layers: Decoder layers.
     """
@@ -92,16 +102,22 @@ def write_folder(folder: Path, kind: str, weights: dict[str, torch.Tensor], laye
         picture |= {"patch_size": 16, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
         picture |= {"size": {"shortest_edge": 65536, "longest_edge": 16777216}}
         moving = picture | {"size": {"shortest_edge": 4096, "longest_edge": 25165824}}
+    elif kind != "qwen-image":
+        config, picture, moving = qwen3_config(layers), None, None
     else:
         config = qwen2_5_vl_config(layers)
         picture |= {"patch_size": 14, "image_mean": CLIP_MEAN, "image_std": CLIP_STD}
         picture |= {"min_pixels": 3136, "max_pixels": 12845056}
         moving = None
     save_file(weights, str(folder / "model.safetensors"), metadata={"format": "pt"})
-    files = {"config.json": config, "preprocessor_config.json": picture}
-    if moving is not None:
-        files["video_preprocessor_config.json"] = moving
+    files = {
+        "config.json": config,
+        "preprocessor_config.json": picture,
+        "video_preprocessor_config.json": moving,
+    }
     for name, content in files.items():
+        if content is None:
+            continue
         (folder / name).write_text(json.dumps(content, indent=2), encoding="utf-8")
     tokenizer = Path(comfy.text_encoders.__path__[0]) / "qwen25_tokenizer"
     for name in ("vocab.json", "merges.txt"):

@@ -1,0 +1,124 @@
+"""Every family in a real ComfyUI: VLM Loader, VLM Encode, VLM Rewrite Prompt.
+
+What a family computes is tests/vlm/test_every_family.py's; a new one is a line in `FAMILIES`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from comfy_result import PromptFailed
+from graphs import node
+from pack_graphs import picture, plain, seen
+from safetensors.torch import load_file, save_file
+from test_encode import near
+
+FAMILIES = (
+    "qwen2_vl",
+    "qwen2_5_vl",
+    "qwen3_vl",
+    "qwen3_vl_moe",
+    "qwen3_5",
+    "internvl",
+    "gemma3",
+    "gemma3_text",
+    "qwen3",
+    "llama",
+)
+BLIND = ("gemma3_text", "qwen3", "llama")
+LAYERS = 4
+PIPELINE = "text_encoders/pipeline/text_encoder"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A models folder with a tiny model of each family, and the text encoder of a pipeline."""
+    from vlm.tiny import write_tiny
+
+    models = tmp_path_factory.mktemp("families") / "models"
+    for family in FAMILIES:
+        write_tiny(models / "VLM" / family, family, layers=LAYERS)
+    encoder, tokenizer = models / PIPELINE, models / "text_encoders" / "pipeline" / "tokenizer"
+    encoder.mkdir(parents=True)
+    tokenizer.mkdir()
+    whole = models / "VLM" / "qwen3"
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(whole / name, tokenizer)
+    shutil.copy(whole / "config.json", encoder)
+    weights = load_file(whole / "model.safetensors")
+    file = "model-00001-of-00001.safetensors"
+    save_file(weights, encoder / file, {"format": "pt"})
+    index = json.dumps({"weight_map": dict.fromkeys(weights, file)})
+    (encoder / "model.safetensors.index.json").write_text(index)
+    return models
+
+
+@pytest.fixture(scope="module")
+def host(start_comfy, place):
+    host = start_comfy(fresh=True, models_folder=place)
+    yield host
+    host.stop()
+
+
+def test_all_are_listed(host):
+    options = host.object_info("VLMCLoader")["input"]["required"]["model"][1]["options"]
+    assert {f"VLM/{family}" for family in FAMILIES} | {PIPELINE} == set(options)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_its_states_are_the_librarys(host, place, family):
+    import vlm
+
+    pictures = () if family in BLIND else (0x3366AA, 0x99CC11)
+    shown = [picture(color) for color in pictures] or [None]
+    prompt = seen("a red house", *shown, model=f"VLM/{family}", target="chat", template="chat")
+    result = host.run(prompt)
+    model = vlm.load(place / "VLM" / family, dtype="float32")
+    states = model.encode("a red house", [plain(color) for color in pictures])
+    (entry,) = result.dump("dump")
+    assert near(entry.tensor, states.layer(-1))
+    assert entry.options["vlm_tokens"] == states.token_map
+    assert result.text("vlm").startswith(f"{model.family.title}, {LAYERS} layers, 64 wide, float32")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_it_writes(host, place, family):
+    import vlm
+
+    prompt = seen("a red house", None, model=f"VLM/{family}", target="chat")
+    del prompt["layer"], prompt["dump"]
+    greedy = {"temperature": 0.0, "max_tokens": 6}
+    prompt["encode"] = node(
+        "VLMCRewrite", model=["vlm", 0], prompt="a red house", target="chat",
+        preset="dense description", seed=0, **greedy,
+    )  # fmt: skip
+    prompt["text"] = node("PreviewAny", source=["encode", 1])
+    model = vlm.load(place / "VLM" / family, dtype="float32")
+    want = model.rewrite("a red house", **greedy).text
+    assert host.run(prompt).outputs["text"]["text"][0] == want
+
+
+@pytest.mark.parametrize("family", BLIND)
+def test_a_picture_for_the_blind(host, family):
+    with pytest.raises(PromptFailed) as caught:
+        host.run(seen("a", picture(), model=f"VLM/{family}", target="chat"))
+    assert (caught.value.node, caught.value.kind) == ("encode", "ValueError")
+    assert f"{family} reads text only, pictures or a video were given" in caught.value.text
+    assert "Use a model with eyes" in caught.value.text
+
+
+def test_qwens_turns_on_another_family(host):
+    with pytest.raises(PromptFailed) as caught:
+        host.run(seen("a", None, model="VLM/llama", target="z-image"))
+    assert caught.value.node == "encode"
+    assert "Set `template` on VLM Encode to chat" in caught.value.text
+
+
+def test_the_text_encoder_of_a_pipeline(host):
+    """Its tokenizer lies beside it."""
+    (whole,) = host.run(seen("a", None, model="VLM/qwen3", target="chat")).dump("dump")
+    (alone,) = host.run(seen("a", None, model=PIPELINE, target="chat")).dump("dump")
+    assert torch.equal(alone.tensor, whole.tensor)

@@ -1,0 +1,18 @@
+"""Gemma 3 1B and 270M: text only."""
+
+from .family import Family
+from .gemma3 import FAMILY as GEMMA3
+from .gemma_tiny import PICTURE, TINY_TEXT
+
+FAMILY = Family(
+    title="Gemma 3 (text only)",
+    model_type="gemma3_text",
+    architecture="Gemma3ForCausalLM",
+    chat_template=GEMMA3.chat_template,
+    decoder=GEMMA3.decoder,
+    turn=GEMMA3.turn,
+    stop_tokens=GEMMA3.stop_tokens,
+    pad_tokens=GEMMA3.pad_tokens,
+    spare_tokens=PICTURE[2:],  # the tokenizer is that of the models with eyes
+    tiny=TINY_TEXT,
+)

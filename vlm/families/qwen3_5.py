@@ -1,0 +1,106 @@
+"""Qwen3.5: three of four layers are linear attention; Qwen3-VL's tower without DeepStack.
+
+Linear attention (Gated DeltaNet) keeps one state that every token changes, not keys and values of
+each token: it remembers a prompt's beginning only as what it was at its end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..backbone import Pair
+from ..visuals import read_visual_rules
+from . import chat_templates, qwen_eyes, qwen_tiny
+from .decoder import Decoder
+from .family import Eyes, Family, Tiny
+from .qwen3_vl import frame_text
+
+
+@dataclass(frozen=True)
+class MixedDecoder(Decoder):
+    """Full attention takes a mask of pairs of tokens, linear attention one of tokens."""
+
+    def mask(
+        self, text: Any, allowed: torch.Tensor | None, hidden: torch.Tensor, past: int
+    ) -> dict[str, torch.Tensor | None]:
+        """Masks by the kind of layer; the last token sees every one that is no pad token."""
+        real = None if allowed is None else allowed[:, 0, -1, past:]
+        return {"full_attention": allowed, "linear_attention": real}
+
+    def arguments(self, text: Any, layer: int, rotary: Any, mask: Any) -> dict[str, Any]:
+        """The mask of the layer's kind."""
+        return super().arguments(text, layer, rotary, mask[text.config.layer_types[layer]])
+
+    def growing_cache(self, text: Any, room: int, past: Pair | None) -> Any:
+        """transformers' own, which knows both kinds of layers; there is no past (no prefix)."""
+        from transformers import DynamicCache
+
+        return DynamicCache(config=text.config)
+
+    def layer_bytes(self, text: Any, tokens: int, itemsize: int) -> int:
+        """Linear attention computes in float32, in pieces of 64 tokens and with their states."""
+        config = text.config
+        values = config.linear_num_value_heads * config.linear_value_head_dim
+        return 4 * values * (18 * tokens + 4 * config.linear_key_head_dim)
+
+
+def tiny_config(width: int, layers: int, ids: dict[str, int]) -> dict[str, Any]:
+    """Content of config.json, as the published ones have it."""
+    kinds = ["full_attention" if (i + 1) % 4 == 0 else "linear_attention" for i in range(layers)]
+    text = qwen_tiny.text_config(width, layers, ids) | {
+        "model_type": "qwen3_5_text",
+        "dtype": "float32",
+        "attention_bias": False,
+        "attn_output_gate": True,
+        "full_attention_interval": 4,
+        "head_dim": 32,
+        "intermediate_size": 128,
+        "layer_types": kinds,
+        "linear_conv_kernel_dim": 4,
+        "linear_key_head_dim": 16,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "linear_value_head_dim": 16,
+        "mamba_ssm_dtype": "float32",
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "rope_parameters": {
+            "mrope_interleaved": True,
+            "mrope_section": [2, 1, 1],
+            "partial_rotary_factor": 0.25,
+            "rope_theta": 10000000.0,
+            "rope_type": "default",
+        },
+        "tie_word_embeddings": True,
+    }
+    vision = qwen_tiny.qwen3_vision("qwen3_5", width, layers) | {"deepstack_visual_indexes": []}
+    top = qwen_tiny.top_config("qwen3_5", "Qwen3_5ForConditionalGeneration", ids)
+    return top | {"tie_word_embeddings": True, "text_config": text, "vision_config": vision}
+
+
+def norm(name: str) -> float:
+    """The language model's norms add 1 to their weights, but for those of linear attention."""
+    return 0.0 if ".language_model." in name and ".linear_attn." not in name else 1.0
+
+
+FAMILY = Family(
+    title="Qwen3.5",
+    model_type="qwen3_5",
+    architecture="Qwen3_5ForConditionalGeneration",
+    chat_template=chat_templates.QWEN3_5,
+    decoder=MixedDecoder(mrope=True, reuses_prefix=False),
+    eyes=Eyes(
+        ("visual",),
+        qwen_eyes.see,
+        read_visual_rules,
+        qwen_eyes.use_patch_embed,
+        frame_text=frame_text,
+    ),
+    # Else the template opens the thinking of the answer, which takes thousands of tokens.
+    chat_settings={"enable_thinking": False},
+    transformers="5.16",  # before, pad tokens in front changed the state of what follows
+    tiny=Tiny(tiny_config, qwen_tiny.NEW_NAMES, files=qwen_tiny.qwen3_files(), norm=norm),
+)
