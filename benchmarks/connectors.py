@@ -29,7 +29,7 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 def alignnet() -> Any:
     """A random AlignNet of the released sizes."""
-    from vlm.alignnet import read_alignnet
+    from vlm.connectors.alignnet import read_alignnet
 
     g = torch.Generator().manual_seed(0)
     shapes = {

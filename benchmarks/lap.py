@@ -27,7 +27,7 @@ MB = 2**20
 
 def random_lap() -> Any:
     """A LAP with random weights."""
-    from vlm.lap_blocks import LAP, UNIFUSION, Sizes
+    from vlm.connectors.lap_blocks import LAP, UNIFUSION, Sizes
 
     torch.manual_seed(0)
     lap = LAP(Sizes(UNIFUSION, WIDTH, LAYERS, HEADS, HEADS, HIDDEN))

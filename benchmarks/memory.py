@@ -94,7 +94,7 @@ def write_models(place: Path) -> dict[str, Path]:
     from safetensors.torch import save_file
     from transformers import AutoConfig, AutoModel
 
-    from vlm.tiny import write_tiny
+    from vlm.tiny.folder import write_tiny
 
     folder = write_tiny(place / "folder", layers=LAYERS)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -157,7 +157,7 @@ def load(way: str, path: str) -> Any:
 def encode_here(way: str, path: str) -> None:
     """Encodes in this process and prints what it took, as JSON."""
     import vlm
-    from vlm.backbone import TEXT, VISION
+    from vlm.running.backbone import TEXT, VISION
 
     model = vlm.load(path, prefix_cache_mb=0)
     picture = torch.rand(1, SIDE, SIDE, 3, generator=torch.Generator().manual_seed(0))

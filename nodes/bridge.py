@@ -9,7 +9,7 @@ import torch
 from comfy_api.latest import io
 
 from ..vlm.blend import blend
-from ..vlm.bridge import Linear, bridge, load_embedder
+from ..vlm.connectors.bridge import Linear, bridge, load_embedder
 from ..vlm.entries import Entry, pair, read_entries, write_entries
 from ..vlm.tokens import Tokens
 from . import folders

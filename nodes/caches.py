@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..vlm.disk_cache import DiskCache
+from ..vlm.running.disk_cache import DiskCache
 from . import folders
 
 

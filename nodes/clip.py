@@ -10,11 +10,11 @@ from comfy.ldm.modules.attention import optimized_attention_for_device
 from comfy.text_encoders.qwen_vl import process_qwen2vl_images
 from comfy_api.latest import io
 
-from ..vlm.images import PixelRules
 from ..vlm.model import VLM
-from ..vlm.native import NativeBackbone
-from ..vlm.native_visuals import native_look
-from ..vlm.tokenizer import Tokenizer
+from ..vlm.pictures.images import PixelRules
+from ..vlm.pictures.native_visuals import native_look
+from ..vlm.prompts.tokenizer import Tokenizer
+from ..vlm.running.native import NativeBackbone
 from .caches import disk_cache, disk_cache_input, prefix_cache_input
 from .devices import ClipHost
 from .shown import shown

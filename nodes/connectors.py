@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..vlm.connector import ConnectorOutput, load_connector
-from ..vlm.connector_makers import LINEAR
+from ..vlm.connectors.connector import ConnectorOutput, load_connector
+from ..vlm.connectors.makers import LINEAR
 from ..vlm.entries import Entry, pair, read_entries, write_entries
 from ..vlm.filter import KEEP_PRESETS, filter_tokens
 from ..vlm.hidden_states import HiddenStates as HeldStates

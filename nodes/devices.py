@@ -11,9 +11,9 @@ import comfy.model_patcher
 import comfy.utils
 import torch
 
-from ..vlm.backbone import TEXT, VISION
-from ..vlm.host import Host
-from ..vlm.huggingface import HuggingFaceBackbone
+from ..vlm.running.backbone import TEXT, VISION
+from ..vlm.running.host import Host
+from ..vlm.running.huggingface import HuggingFaceBackbone
 from .casting import make_castable
 
 DEVICES = ("auto", "gpu", "cpu")

@@ -10,10 +10,10 @@ from comfy_api.latest import io
 from ..vlm.entries import Entry, write_entries
 from ..vlm.hidden_states import HiddenStates as HeldStates
 from ..vlm.model import VLM
-from ..vlm.padding import PADDINGS
+from ..vlm.prompts.padding import PADDINGS
+from ..vlm.prompts.templates import TEMPLATES
 from ..vlm.select import COMBINES, choose_layers, parse_layers, select_layers
 from ..vlm.targets import TARGETS
-from ..vlm.templates import TEMPLATES
 from ..vlm.token_map import count_roles
 from .devices import conditioning_device
 from .prompting import connected, images_input, pixel_budget, prompt_input

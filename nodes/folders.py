@@ -14,11 +14,11 @@ from pathlib import Path
 
 import folder_paths
 
-from ..vlm.connector_file import PICKLES, SAFETENSORS
+from ..vlm.connectors.file import PICKLES, SAFETENSORS
 from ..vlm.families import FAMILIES
-from ..vlm.safetensors_header import read_header
-from ..vlm.single_file import has_tokenizer
-from ..vlm.tensor_names import find_model_type
+from ..vlm.weights.safetensors_header import read_header
+from ..vlm.weights.single_file import has_tokenizer
+from ..vlm.weights.tensor_names import find_model_type
 
 MODEL_ROOTS = ("vlm", "VLM", "LLM", "text_encoders")
 STATS_ROOT = "vlm_stats"

@@ -7,10 +7,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..vlm.connectors.lap import AUTO, choose_lap, lap_pool, parse_pooled, parse_strengths
+from ..vlm.connectors.lap_blocks import LAP, TXTFUSION
 from ..vlm.entries import Entry, write_entries
 from ..vlm.hidden_states import HiddenStates as HeldStates
-from ..vlm.lap import AUTO, choose_lap, lap_pool, parse_pooled, parse_strengths
-from ..vlm.lap_blocks import LAP, TXTFUSION
 from ..vlm.select import LayerChoice
 from .devices import conditioning_device
 from .shown import shown

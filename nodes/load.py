@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..vlm.gguf import gguf_message, is_gguf
 from ..vlm.load import DTYPES, load
-from ..vlm.quantized import QUANTIZE
+from ..vlm.weights.gguf import gguf_message, is_gguf
+from ..vlm.weights.quantized import QUANTIZE
 from . import folders
 from .caches import disk_cache, disk_cache_input, prefix_cache_input
 from .devices import DEVICES, ComfyHost

@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..vlm.model import VLM
-from ..vlm.rewrite_prompts import DEFAULT, SYSTEM_PROMPTS, find_system
+from ..vlm.prompts.rewrite_prompts import DEFAULT, SYSTEM_PROMPTS, find_system
 from ..vlm.targets import TARGETS
 from ..vlm.token_map import count_roles
 from .prompting import connected, images_input, pixel_budget

@@ -4,7 +4,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..vlm.connector import Connector as LoadedConnector
+from ..vlm.connectors.connector import Connector as LoadedConnector
 from ..vlm.hidden_states import HiddenStates as HeldStates
 from ..vlm.model import VLM
 from ..vlm.stats import Stats as Reference

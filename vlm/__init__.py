@@ -13,21 +13,21 @@ use.
 
 from .blend import blend
 from .check import Needs, check
-from .connector import load_connector
+from .connectors.connector import load_connector
+from .connectors.lap import lap_pool
+from .connectors.lap_file import save_lap
 from .entries import Entry, read_entries, write_entries
 from .filter import filter_tokens
 from .griddot import Dot, radial_mask
 from .handover import hand_over
-from .lap import lap_pool
-from .lap_file import save_lap
 from .load import load
 from .normalize import normalize
 from .outliers import mask_outliers
+from .prompts.templates import TEMPLATES
 from .select import select_layers
 from .stats import Stats, load_stats, measure_stats, save_stats
 from .style import add_style, style_delta
 from .targets import TARGETS
-from .templates import TEMPLATES
 from .token_weights import apply_mask, resample_mask
 from .tokens import Tokens
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
-from .prompt import Prompt
+from .prompts.prompt import Prompt
 from .targets import Target
 from .token_map import take as take_map
 

@@ -9,20 +9,20 @@ from typing import Any
 
 import torch
 
-from . import single_file
-from .checkpoint import Checkpoint, load_model
-from .disk_cache import DiskCache
 from .families import Family, family_of
-from .folder import build_config, check_tokenizer, check_weights, read_config, weight_files
-from .gguf import gguf_message, is_gguf
-from .host import Host
-from .huggingface import HuggingFaceBackbone
-from .lm_head import find_head
 from .model import VLM
-from .quantized import check_quantize, load_quantized
-from .tensor_names import find_family
-from .tokenizer import Tokenizer
-from .visuals import Look
+from .pictures.visuals import Look
+from .prompts.tokenizer import Tokenizer
+from .running.disk_cache import DiskCache
+from .running.host import Host
+from .running.huggingface import HuggingFaceBackbone
+from .weights import single_file
+from .weights.checkpoint import Checkpoint, load_model
+from .weights.folder import build_config, check_tokenizer, check_weights, read_config, weight_files
+from .weights.gguf import gguf_message, is_gguf
+from .weights.lm_head import find_head
+from .weights.quantized import check_quantize, load_quantized
+from .weights.tensor_names import find_family
 
 DTYPES = {
     "float32": torch.float32,
@@ -51,7 +51,7 @@ def load(
     Args:
         folder: A folder with config.json, tokenizer and safetensors; a .safetensors file with all
             of a model, as ComfyUI's text encoders are; or "tiny", the built-in random model (see
-            `vlm.tiny`).
+            `vlm.tiny.folder`).
         device: Where the weights go. On the CPU they stay pages of the files as long as their
             dtype is the one asked for: leave the files as they are while the model is in use.
         dtype: `float32`, `bfloat16`, `float16` or a torch dtype; `auto` = as config.json says, or
@@ -81,7 +81,7 @@ def load(
     to = _Target(torch_dtype(dtype), torch_device(device), check_quantize(quantize))
     keep = {"host": host, "prefix_cache_mb": prefix_cache_mb, "disk_cache": disk_cache}
     if str(folder) == "tiny":
-        from .tiny import write_tiny
+        from .tiny.folder import write_tiny
 
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
             sizes = {"width": width, "layers": layers}

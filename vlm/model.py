@@ -7,26 +7,26 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from .backbone import Backbone
 from .families import Family
-from .fingerprint import fingerprint
 from .hidden_states import HiddenStates
-from .host import Host
-from .padding import AUTO, NONE, Padding, choose_padding
-from .prefix_cache import PrefixCache
-from .prompt import Prompt, build_prompt, render
-from .recall import Recall
-from .rewrite import Rewritten, replay, write
-from .rewrite_prompts import DEFAULT, find_system
-from .run import Run
-from .sampling import Sampling
+from .pictures.visuals import Look, Visual
+from .prompts.padding import AUTO, NONE, Padding, choose_padding
+from .prompts.prompt import Prompt, build_prompt, render
+from .prompts.rewrite_prompts import DEFAULT, find_system
+from .prompts.templates import Template, find_template
+from .prompts.tokenizer import Tokenizer
+from .running.backbone import Backbone
+from .running.fingerprint import fingerprint
+from .running.host import Host
+from .running.prefix_cache import PrefixCache
+from .running.recall import Recall
+from .running.rewrite import Rewritten, replay, write
+from .running.run import Run
+from .running.sampling import Sampling
 from .targets import Target, find_target
-from .templates import Template, find_template
-from .tokenizer import Tokenizer
-from .visuals import Look, Visual
 
 if TYPE_CHECKING:
-    from .disk_cache import DiskCache
+    from .running.disk_cache import DiskCache
 
 
 class VLM:
@@ -113,7 +113,7 @@ class VLM:
             images: PIL images, float tensors [H, W, C] or [B, H, W, C] in 0..1, or a list of
                 these; they stand before the text in their order. A batch is several pictures.
             target: The diffusion model that will read it (`vlm.targets`), or `chat`.
-            template: Layout (`vlm.templates`); None = the target's.
+            template: Layout (`vlm.prompts.templates`); None = the target's.
             system: System prompt; None = the template's own, "" = none but what the model's own
                 chat template brings by itself.
             edit: Editing text of X2I's templates.

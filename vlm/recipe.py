@@ -14,13 +14,13 @@ from PIL import Image
 from .blend import METHODS, SCHEDULES, blend
 from .filter import KEEP_PRESETS, filter_tokens, keep_roles
 from .hidden_states import HiddenStates
-from .media_files import read_picture, read_video
 from .model import VLM
 from .normalize import MODES, normalize
+from .pictures.media_files import read_picture, read_video
+from .prompts.templates import TEMPLATES
 from .select import COMBINES, LayerChoice, choose_layers, parse_layers, select_layers
 from .stats import Stats, load_stats, measure_stats
 from .targets import TARGETS
-from .templates import TEMPLATES
 from .tokens import Tokens
 
 CHOICES: dict[str, tuple[str, ...]] = {

@@ -13,7 +13,7 @@ class Target:
         name: What the `target` widget shows.
         title: The name people know.
         encoder: The text encoder it was trained on.
-        template: Preset of `vlm.templates`.
+        template: Preset of `vlm.prompts.templates`.
         layers: Layer indices (origin 0 = embeddings; negatives from the end) that it reads.
         layers_with_images: The same for a prompt with pictures; None = as `layers`.
         combine: How several layers become one tensor: `single` or `concat`.

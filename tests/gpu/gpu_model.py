@@ -46,11 +46,11 @@ def build(device: torch.device, dtype: torch.dtype = torch.bfloat16, host=None):
     from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
     from vlm.families import family_of
-    from vlm.huggingface import HuggingFaceBackbone
     from vlm.model import VLM
-    from vlm.tiny import write_tiny
-    from vlm.tokenizer import Tokenizer
-    from vlm.visuals import read_visual_rules
+    from vlm.pictures.visuals import read_visual_rules
+    from vlm.prompts.tokenizer import Tokenizer
+    from vlm.running.huggingface import HuggingFaceBackbone
+    from vlm.tiny.folder import write_tiny
 
     with tempfile.TemporaryDirectory() as place:
         folder = write_tiny(Path(place) / "tiny")

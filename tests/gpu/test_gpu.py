@@ -13,8 +13,8 @@ import pytest
 import torch
 from gpu_model import build, picture
 
-from vlm import fp8
-from vlm.backbone import TEXT, VISION
+from vlm.running.backbone import TEXT, VISION
+from vlm.weights import fp8
 
 GB = 2**30
 WORDS = "a red house by the sea at dawn, two boats and a flock of birds over the water"

@@ -37,7 +37,7 @@ def checkout() -> Checkout:
 @pytest.fixture(scope="session")
 def models(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A models folder with the tiny checkpoints, shared by all servers of the session."""
-    from vlm.tiny import write_tiny
+    from vlm.tiny.folder import write_tiny
 
     folder = write_models(checkout, tmp_path_factory.mktemp("comfy") / "models")
     # Written before any server starts: the loader's list is remembered for a moment.
@@ -69,7 +69,7 @@ def public_vlm(models: Path) -> Path:
     With 28 decoder layers it has the deepest layer that klein asks for, and what a picture in
     front of Z-Image asks for (-8).
     """
-    from vlm.tiny import write_tiny
+    from vlm.tiny.folder import write_tiny
 
     folder = models / "VLM" / "Qwen3-VL-4B-Instruct"
     return let_it_write(write_tiny(folder, "qwen3_vl", width=2560, layers=28))

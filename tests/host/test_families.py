@@ -36,7 +36,7 @@ PIPELINE = "text_encoders/pipeline/text_encoder"
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A models folder with a tiny model of each family, and the text encoder of a pipeline."""
-    from vlm.tiny import write_tiny
+    from vlm.tiny.folder import write_tiny
 
     models = tmp_path_factory.mktemp("families") / "models"
     for family in FAMILIES:

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from tiny_connectors import CONNECTOR
 
 import vlm
-from vlm.lap_blocks import LAP, TXTFUSION, UNIFUSION, Origin, Sizes
+from vlm.connectors.lap_blocks import LAP, TXTFUSION, UNIFUSION, Origin, Sizes
 
 EVERY_THIRD = tuple(range(2, 36, 3))
 OURS, KREA2, NARROW = "lap/unifusion.safetensors", "lap/krea2.safetensors", "lap/narrow.safetensors"

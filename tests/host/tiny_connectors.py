@@ -21,7 +21,7 @@ ALIGNNET = "x2i/qwen2.5-vl-7b_proj.pt"
 
 def write_connectors(models: Path) -> None:
     """Writes all of them into a models folder, in the containers they are published in."""
-    from vlm.tiny import write_tiny
+    from vlm.tiny.folder import write_tiny
 
     for name, family in VLMS.items():
         write_tiny(models / "VLM" / name, family, WIDTH, LAYERS - 1)

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 import vlm
-from vlm.host import Host
-from vlm.tiny import write_tiny
+from vlm.running.host import Host
+from vlm.tiny.folder import write_tiny
 
 # Helpers lie beside the tests and are imported by their names.
 sys.path.insert(0, str(Path(__file__).parent))

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 import vlm
-from vlm.lap_blocks import TXTFUSION, UNIFUSION
+from vlm.connectors.lap_blocks import TXTFUSION, UNIFUSION
 
 WIDTH, LAYERS, HEADS = 64, 12, 4
 LAYOUTS = (UNIFUSION, TXTFUSION)

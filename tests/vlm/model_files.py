@@ -4,7 +4,7 @@ import json
 
 from safetensors.torch import load_file, save_file
 
-from vlm.tensor_names import our_name
+from vlm.weights.tensor_names import our_name
 
 # How the same tensors are called: transformers' base model to the layouts that are about.
 STYLES = {

@@ -1,6 +1,6 @@
 """The weights as a memory manager sees them, and what a run is expected to need."""
 
-from vlm.backbone import TEXT, VISION
+from vlm.running.backbone import TEXT, VISION
 
 
 def test_every_weight_counts_once(v):

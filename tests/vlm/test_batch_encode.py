@@ -11,6 +11,7 @@ from vlm.batch.encode import encode_jobs, encode_shard
 from vlm.batch.jobs import Maker, read_jobs
 from vlm.batch.shards import Shard, cut, held
 from vlm.conditioning_file import load_about, load_conditioning
+from vlm.pictures.media_files import read_picture
 from vlm.recipe import Recipe
 
 MAKER = Maker("tiny", "float32")
@@ -59,7 +60,7 @@ def test_files_equal_the_librarys_way(tiny, place, jobs):
     assert [outcome.error for outcome in outcomes] == [""] * 3
     model.prefix_cache.clear()
     for job in jobs[5:]:
-        words, image = job.recipe.text, vlm.media_files.read_picture(str(place / "tall.png"))
+        words, image = job.recipe.text, read_picture(str(place / "tall.png"))
         text = vlm.select_layers(model.encode(words, target="z-image"))
         states = model.encode(words, images=[image], target="z-image")
         kept = vlm.filter_tokens(vlm.select_layers(states, "-2"), keep="text")

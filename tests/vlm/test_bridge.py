@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import vlm
-from vlm.bridge import Linear, bridge, load_embedder
+from vlm.connectors.bridge import Linear, bridge, load_embedder
 
 GOLDEN = load_file(Path(__file__).parents[1] / "golden" / "reference.safetensors")
 

@@ -10,9 +10,9 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 import vlm
-from vlm.checkpoint import Checkpoint, load_model
 from vlm.families import FAMILIES
-from vlm.folder import build_config
+from vlm.weights.checkpoint import Checkpoint, load_model
+from vlm.weights.folder import build_config
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/maps")
 

@@ -11,11 +11,11 @@ from PIL import Image
 
 import vlm
 from vlm import cli
-from vlm import media_files as inputs
 from vlm.cli import progress
 from vlm.conditioning_file import load_about, load_conditioning
-from vlm.demo_picture import SIZE, draw_picture
-from vlm.tiny import write_tiny
+from vlm.pictures import media_files as inputs
+from vlm.report.demo_picture import SIZE, draw_picture
+from vlm.tiny.folder import write_tiny
 
 ROOT = Path(__file__).parents[2]
 
@@ -307,7 +307,7 @@ def test_as_a_process():
 
 
 def test_a_cache_on_disk_gives_the_same_without_running(folder, place, monkeypatch):
-    from vlm.huggingface import HuggingFaceBackbone
+    from vlm.running.huggingface import HuggingFaceBackbone
 
     words = ["--text", "a red house", "--disk-cache", str(place / "cache")]
     first = encode(folder, place, *words)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import vlm
-from vlm.alignnet import CHUNK
+from vlm.connectors.alignnet import CHUNK
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "reference.safetensors"
 FORMS = ("cnn", "scale", "mean")

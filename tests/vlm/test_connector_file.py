@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vlm.connector_file import read_state_dict, write_state_dict
+from vlm.connectors.file import read_state_dict, write_state_dict
 
 WEIGHTS = {"linear.weight": torch.arange(6.0).view(2, 3), "linear.bias": torch.ones(2)}
 

@@ -13,8 +13,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from vlm import disk_cache
-from vlm.disk_cache import MEGABYTE, DiskCache
+from vlm.running import disk_cache
+from vlm.running.disk_cache import MEGABYTE, DiskCache
 
 ROOT = Path(__file__).resolve().parents[2]
 A, B, C, D = (letter * 64 for letter in "abcd")
@@ -76,7 +76,7 @@ def test_tensors_come_back_as_they_were(cache, dtype):
 
 def test_another_process_finds_them(cache):
     cache.put(A, values())
-    code = "import sys; from vlm.disk_cache import DiskCache as D; "
+    code = "import sys; from vlm.running.disk_cache import DiskCache as D; "
     code += "print(D(sys.argv[1], 1).get('a' * 64)['states'].double().sum().item())"
     command = [sys.executable, "-c", code, str(cache.folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

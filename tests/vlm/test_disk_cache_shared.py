@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from test_disk_cache import A, B, C, D, file_of, files, same, small, values
 
-from vlm import disk_cache
-from vlm.disk_cache import STALE_SECONDS, DiskCache
+from vlm.running import disk_cache
+from vlm.running.disk_cache import STALE_SECONDS, DiskCache
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -80,7 +80,7 @@ WORKER = """
 import os, random, sys
 from contextlib import suppress
 import torch
-from vlm.disk_cache import DiskCache
+from vlm.running.disk_cache import DiskCache
 
 torch.set_num_threads(1)
 folder, seed, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])

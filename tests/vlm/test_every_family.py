@@ -12,7 +12,7 @@ from packaging.version import Version
 
 import vlm
 from vlm.families import FAMILIES as KNOWN
-from vlm.tiny import write_tiny
+from vlm.tiny.folder import write_tiny
 
 ALL = (
     "qwen2_vl",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vlm.experts import as_published, find_turned, has_outputs_first
+from vlm.weights.experts import as_published, find_turned, has_outputs_first
 
 NAME = "language_model.layers.{}.mlp.experts.{}"
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import torch
 
 import vlm
-from vlm.fingerprint import fingerprint
+from vlm.running.fingerprint import fingerprint
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_the_same_in_another_process(tmp_path):
     code = (
-        "import vlm; from vlm.fingerprint import fingerprint; import sys;"
+        "import vlm; from vlm.running.fingerprint import fingerprint; import sys;"
         "sys.stdout.write(fingerprint(vlm.load('tiny', layers=2).backbone))"
     )
     command = [sys.executable, "-c", code]

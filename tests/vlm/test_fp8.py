@@ -8,7 +8,7 @@ from model_files import assert_tells, renamed, write_single
 from safetensors.torch import load_file, save_file
 
 import vlm
-from vlm import fp8
+from vlm.weights import fp8
 
 LARGEST = 448.0  # of e4m3
 LAYER = "model.layers.1.mlp.up_proj"

@@ -14,8 +14,8 @@ from test_every_family import Reference
 
 import vlm
 from vlm.families.gemma_tiny import BLANKS, TAGS, WINDOW
-from vlm.sampling import Sampling
-from vlm.tensor_names import our_name
+from vlm.running.sampling import Sampling
+from vlm.weights.tensor_names import our_name
 
 NEW = not transformers.__version__.startswith("4.")
 LAYERS = 6  # the sixth is the first that sees everything

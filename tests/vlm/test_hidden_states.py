@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import vlm
-from vlm.host import Host
+from vlm.running.host import Host
 
 TEXT = "A red house by the river, 你好 🎨, oil painting"
 # For what does not depend on the family; Qwen3-VL has everything the others have, and DeepStack.

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vlm.images import QWEN2, QWEN3, PixelRules, fit, read_rules, to_patches, to_pictures
-from vlm.visuals import VisualRules
+from vlm.pictures.images import QWEN2, QWEN3, PixelRules, fit, read_rules, to_patches, to_pictures
+from vlm.pictures.visuals import VisualRules
 
 
 def patches(picture, rules, least=None, most=None):

@@ -8,9 +8,9 @@ from test_connector import alignnet
 
 import vlm
 from vlm.families.internvl import IMAGE
-from vlm.report import picture_grid
-from vlm.templates import INTERNVL_SYSTEM
-from vlm.tiles import TILE
+from vlm.pictures.tiles import TILE
+from vlm.prompts.templates import INTERNVL_SYSTEM
+from vlm.report.figure import picture_grid
 
 NEW = not transformers.__version__.startswith("4.")
 LAYERS = 4

@@ -11,12 +11,12 @@ from safetensors.torch import load_file, save_file
 from test_memory_estimate import assert_about_right, peak_of
 
 import vlm
-from vlm.backbone import VISION
 from vlm.families.internvl import ADDED, CHAT_TEMPLATE, FAMILY, IMAGE, TINY, VIDEO
-from vlm.huggingface import HuggingFaceBackbone
-from vlm.images import PixelRules
-from vlm.tiles import MEAN, STD, TILE, TiledVisual
-from vlm.tiny import write_tiny
+from vlm.pictures.images import PixelRules
+from vlm.pictures.tiles import MEAN, STD, TILE, TiledVisual
+from vlm.running.backbone import VISION
+from vlm.running.huggingface import HuggingFaceBackbone
+from vlm.tiny.folder import write_tiny
 
 LAYERS = 4
 AREA = TILE**2
@@ -85,8 +85,8 @@ def variant(folder, monkeypatch, change):
     """A tiny model whose language model is another one: `change(text_config)`."""
     from dataclasses import replace
 
-    from vlm import tiny
     from vlm.families import internvl
+    from vlm.tiny import folder as tiny
 
     def config(width, layers, ids):
         content = internvl.tiny_config(width, layers, ids)

@@ -22,8 +22,8 @@ from lap_equations import (
 from test_memory_estimate import peak_of
 
 import vlm
-from vlm.lap import choose_lap, parse_strengths
-from vlm.lap_blocks import ROWS, TXTFUSION, UNIFUSION
+from vlm.connectors.lap import choose_lap, parse_strengths
+from vlm.connectors.lap_blocks import ROWS, TXTFUSION, UNIFUSION
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_chunks_equal_the_whole(loaded, err, layout, monkeypatch):
     stack = noise(1, LAYERS, ROWS + 7, WIDTH)
     lap = loaded(layout)
     chunked = run(lap, stack)
-    monkeypatch.setattr("vlm.lap_blocks.ROWS", stack.shape[2] * LAYERS)
+    monkeypatch.setattr("vlm.connectors.lap_blocks.ROWS", stack.shape[2] * LAYERS)
     assert err(chunked, run(lap, stack)) < CLOSE
 
 

@@ -22,8 +22,8 @@ from lap_equations import (
 )
 
 import vlm
-from vlm.lap_blocks import LAP, TXTFUSION, UNIFUSION, Origin, Sizes
-from vlm.lap_file import lap_metadata
+from vlm.connectors.lap_blocks import LAP, TXTFUSION, UNIFUSION, Origin, Sizes
+from vlm.connectors.lap_file import lap_metadata
 
 
 @pytest.fixture

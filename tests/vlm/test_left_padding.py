@@ -6,8 +6,8 @@ import torch
 import vlm
 from vlm.check import Needs, check
 from vlm.entries import Entry
-from vlm.padding import Padding, choose_padding
-from vlm.positions import VisionBlock, mrope_positions
+from vlm.prompts.padding import Padding, choose_padding
+from vlm.prompts.positions import VisionBlock, mrope_positions
 
 FAMILY = "qwen2_5_vl"
 

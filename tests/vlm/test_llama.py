@@ -88,7 +88,7 @@ def test_llama_3_without_a_system_turn(folder):
 
 @pytest.mark.parametrize("stop", ["<|eot_id|>", "<|end_of_text|>", "<|eom_id|>"])
 def test_each_stop_token_ends_an_answer(llama, monkeypatch, stop):
-    from vlm.sampling import Sampling
+    from vlm.running.sampling import Sampling
 
     numbers = iter([*llama.tokenizer.split("a red house")[0], llama.tokenizer.id_of(stop)])
     monkeypatch.setattr(Sampling, "choose", lambda self, logits, generator: next(numbers))

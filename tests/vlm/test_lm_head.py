@@ -8,8 +8,8 @@ from model_files import assert_tells, edit, rewrite, write_single
 from safetensors.torch import load_file
 
 import vlm
-from vlm.backbone import GrowingCache
-from vlm.single_file import published_config
+from vlm.running.backbone import GrowingCache
+from vlm.weights.single_file import published_config
 
 HEAD = "lm_head.weight"
 
@@ -41,7 +41,7 @@ def test_logits_are_those_of_the_files_head(folder, normed, family):
 
 
 def test_it_is_read_when_the_model_writes_and_not_before(folder, monkeypatch):
-    from vlm.checkpoint import Checkpoint
+    from vlm.weights.checkpoint import Checkpoint
 
     read, names = Checkpoint.read, []
 
@@ -97,7 +97,7 @@ def test_one_of_another_model(folder):
 
 
 def test_folders_that_were_saved_quantised():
-    from vlm.lm_head import LMHead
+    from vlm.weights.lm_head import LMHead
 
     with pytest.raises(ValueError) as error:
         LMHead("Saved-4bit", None).weight(10, 64, torch.float32)
@@ -137,7 +137,7 @@ def test_published_models_up_to_4b_have_none_of_their_own(width, tied):
     from test_single_file import PUBLISHED, built
 
     from vlm.families import FAMILIES
-    from vlm.safetensors_header import Entry
+    from vlm.weights.safetensors_header import Entry
 
     name = {2048: "Qwen2.5-VL-3B", 3584: "Qwen2.5-VL-7B"}[width]
     weights = built(PUBLISHED[name]).state_dict()

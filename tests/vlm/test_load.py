@@ -80,7 +80,7 @@ def test_loading_leaves_torch_as_it_was(folder):
 
 
 def test_a_host_takes_charge_of_the_weights(folder):
-    from vlm.host import Host
+    from vlm.running.host import Host
 
     class Taking(Host):
         def attach(self, weights):

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from vlm.backbone import TEXT, VISION, LayerCache
 from vlm.families import FAMILIES
-from vlm.huggingface import HuggingFaceBackbone
-from vlm.positions import mrope_positions
+from vlm.prompts.positions import mrope_positions
+from vlm.running.backbone import TEXT, VISION, LayerCache
+from vlm.running.huggingface import HuggingFaceBackbone
 
 # An estimate below the peak lets the run fail, one far above it drives other models out of memory.
 MOST = 2.5

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vlm.positions import VisionBlock, mrope_positions
+from vlm.prompts.positions import VisionBlock, mrope_positions
 
 TEXT = "a red house by the river"
 
@@ -168,7 +168,7 @@ def test_the_tokens_of_a_video(v, hf, picture, name):
 
 
 def indices_of(model, count, fps):
-    from vlm.video import sample_frames
+    from vlm.pictures.video import sample_frames
 
     return list(sample_frames(count, fps, model.look.video))
 

@@ -5,8 +5,8 @@ import torch
 from PIL import Image
 
 import vlm
-from vlm.host import Host
-from vlm.prefix_cache import Prefix, PrefixCache
+from vlm.running.host import Host
+from vlm.running.prefix_cache import Prefix, PrefixCache
 
 FIRST = "a red house"
 SECOND = "an entirely different prompt, and longer than the first one 你好"

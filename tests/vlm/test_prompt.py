@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import vlm
-from vlm.tiny import write_tiny
+from vlm.tiny.folder import write_tiny
 
 TEXTS = {
     "plain": "A red house by the river.",

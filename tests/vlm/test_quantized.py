@@ -7,7 +7,7 @@ import torch
 from model_files import assert_tells, write_single
 
 import vlm
-from vlm import quantized
+from vlm.weights import quantized
 
 INSTALLED = all(importlib.util.find_spec(name) for name in ("bitsandbytes", "accelerate"))
 

@@ -11,12 +11,12 @@ from safetensors.torch import load_file, save_file
 from test_memory_estimate import assert_about_right, peak_of
 
 import vlm
-from vlm.backbone import TEXT
 from vlm.families import FAMILIES
-from vlm.huggingface import HuggingFaceBackbone
-from vlm.positions import mrope_positions
-from vlm.prompt import Prompt
-from vlm.tiny import write_tiny
+from vlm.prompts.positions import mrope_positions
+from vlm.prompts.prompt import Prompt
+from vlm.running.backbone import TEXT
+from vlm.running.huggingface import HuggingFaceBackbone
+from vlm.tiny.folder import write_tiny
 from vlm.token_map import new_map
 
 FAMILY = FAMILIES["qwen3_5"]

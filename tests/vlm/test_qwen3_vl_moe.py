@@ -11,11 +11,11 @@ from safetensors.torch import load_file, save_file
 from test_memory_estimate import assert_about_right, peak_of
 
 import vlm
-from vlm.backbone import TEXT
 from vlm.families import FAMILIES
-from vlm.huggingface import HuggingFaceBackbone
-from vlm.positions import mrope_positions
-from vlm.tiny import write_tiny
+from vlm.prompts.positions import mrope_positions
+from vlm.running.backbone import TEXT
+from vlm.running.huggingface import HuggingFaceBackbone
+from vlm.tiny.folder import write_tiny
 
 LAYERS = 4
 EXPERTS = "model.language_model.layers.{}.mlp.experts.{}"

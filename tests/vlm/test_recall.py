@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import vlm
-from vlm.disk_cache import DiskCache
-from vlm.host import Host
+from vlm.running.disk_cache import DiskCache
+from vlm.running.host import Host
 
 TEXT = "a red house by the river"
 
@@ -24,7 +24,7 @@ def load(tmp_path, tiny_folder):
 @pytest.fixture
 def layers_run(monkeypatch):
     """Decoder layers that ran, counted."""
-    from vlm.huggingface import HuggingFaceBackbone
+    from vlm.running.huggingface import HuggingFaceBackbone
 
     ran = []
     run_layer = HuggingFaceBackbone.run_layer

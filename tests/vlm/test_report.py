@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 import vlm
-from vlm.demo_picture import draw_picture
-from vlm.report import layer_norms, make_report, picture_grid, text_similarity
+from vlm.report.demo_picture import draw_picture
+from vlm.report.figure import layer_norms, make_report, picture_grid, text_similarity
 from vlm.token_map import new_map
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from vlm.hidden_states import HiddenStates
-from vlm.host import Host
-from vlm.rewrite_prompts import DEFAULT, SYSTEM_PROMPTS, find_system
-from vlm.sampling import Sampling
+from vlm.prompts.rewrite_prompts import DEFAULT, SYSTEM_PROMPTS, find_system
+from vlm.running.host import Host
+from vlm.running.sampling import Sampling
 from vlm.token_map import count_roles
 
 TEXT = "A red house by the river, 你好 🎨"

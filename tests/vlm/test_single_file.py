@@ -12,9 +12,9 @@ from transformers import AutoConfig, AutoModel
 
 import vlm
 from vlm.families import FAMILIES
-from vlm.safetensors_header import Entry
-from vlm.single_file import published_config, published_rules
-from vlm.tensor_names import find_model_type
+from vlm.weights.safetensors_header import Entry
+from vlm.weights.single_file import published_config, published_rules
+from vlm.weights.tensor_names import find_model_type
 
 
 @pytest.fixture

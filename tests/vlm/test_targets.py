@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import vlm
+from vlm.prompts.templates import TEMPLATES
 from vlm.targets import TARGETS, find_target
-from vlm.templates import TEMPLATES
 
 TWELVE = (2, 5, 8, 11, 14, 17, 20, 23, 26, 29, 32, 35)
 # name: (layers, with pictures, combine, width of the CONDITIONING, of one layer, drop)

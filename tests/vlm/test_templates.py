@@ -5,7 +5,7 @@ import re
 import pytest
 
 import vlm
-from vlm.templates import TEMPLATES, find_template, split_special
+from vlm.prompts.templates import TEMPLATES, find_template, split_special
 
 # Copied from ComfyUI's comfy/text_encoders/ (z_image.py, flux.py, krea2.py, qwen_image.py).
 Z_IMAGE = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"

@@ -9,7 +9,7 @@ import transformers
 from PIL import Image
 
 from vlm.families.internvl import FAMILY, TINY
-from vlm.tiles import MOST_TILES, THUMBNAIL, TILE, Tiles, best_grid, read_tiles
+from vlm.pictures.tiles import MOST_TILES, THUMBNAIL, TILE, Tiles, best_grid, read_tiles
 
 NEW = not transformers.__version__.startswith("4.")
 AREA = TILE**2

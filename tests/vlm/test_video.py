@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vlm.images import to_patches
-from vlm.video import (
+from vlm.pictures.images import to_patches
+from vlm.pictures.video import (
     QWEN2_VIDEO,
     QWEN3_VIDEO,
     fit_video,

@@ -7,9 +7,9 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from ..connector import load_connector
-from ..connector_file import read_state_dict, write_state_dict
-from ..lap_file import lap_metadata
+from ..connectors.connector import load_connector
+from ..connectors.file import read_state_dict, write_state_dict
+from ..connectors.lap_file import lap_metadata
 from .output import say, size_of
 
 DESCRIPTION = """\

@@ -12,14 +12,14 @@ from PIL import Image
 
 from ..blend import blend
 from ..conditioning_file import save_conditioning
-from ..demo_picture import OTHER_PROMPT, PROMPT, draw_picture
 from ..entries import Entry
 from ..filter import filter_tokens
 from ..hidden_states import HiddenStates
 from ..load import load
 from ..model import VLM
 from ..normalize import normalize, resolve_mode
-from ..report import layer_norms, make_report
+from ..report.demo_picture import OTHER_PROMPT, PROMPT, draw_picture
+from ..report.figure import layer_norms, make_report
 from ..select import select_layers
 from ..spread import std_of_all
 from ..stats import Stats, measure_stats

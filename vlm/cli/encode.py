@@ -11,9 +11,9 @@ from typing import Any
 from ..check import Needs, check
 from ..conditioning_file import save_conditioning
 from ..entries import Entry
-from ..media_files import read_text
 from ..model import VLM
 from ..normalize import resolve_mode
+from ..pictures.media_files import read_text
 from ..recipe import Inputs, Made, Recipe, make, notes_of, read_inputs
 from ..spread import std_of_all
 from .encode_many import run_many

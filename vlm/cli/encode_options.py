@@ -9,9 +9,9 @@ from ..blend import METHODS, SCHEDULES
 from ..filter import KEEP_PRESETS
 from ..load import DTYPES
 from ..normalize import MODES
+from ..prompts.templates import TEMPLATES
 from ..select import COMBINES
 from ..targets import TARGETS
-from ..templates import TEMPLATES
 
 DESCRIPTION = """\
 Encodes pictures and words with a VLM and writes a CONDITIONING as safetensors. On the way:

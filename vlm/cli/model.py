@@ -6,9 +6,9 @@ import argparse
 from typing import Any
 
 from ..batch.worker import find_device
-from ..disk_cache import DiskCache
 from ..load import load
 from ..model import VLM
+from ..running.disk_cache import DiskCache
 
 
 def load_model(options: argparse.Namespace, **more: Any) -> VLM:

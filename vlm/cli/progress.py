@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..host import Host
+from ..running.host import Host
 
 DELAY = 1.0  # seconds before anything is shown
 

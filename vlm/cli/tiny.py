@@ -6,7 +6,7 @@ import argparse
 import textwrap
 from typing import Any
 
-from ..tiny import FAMILIES, write_tiny
+from ..tiny.folder import FAMILIES, write_tiny
 from .output import say, size_of
 from .progress import busy
 

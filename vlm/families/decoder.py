@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..backbone import GrowingCache, Pair
+from ..running.backbone import GrowingCache, Pair
 
 
 @dataclass(frozen=True)

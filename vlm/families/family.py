@@ -12,7 +12,7 @@ import torch
 from .decoder import Decoder
 
 if TYPE_CHECKING:
-    from ..visuals import Look
+    from ..pictures.visuals import Look
 
 Seen = tuple[torch.Tensor, list[torch.Tensor]]
 
@@ -43,7 +43,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Tiny:
-    """A toy model of a family: see `vlm.tiny`.
+    """A toy model of a family: see `vlm.tiny.folder`.
 
     Attributes:
         config: Width, decoder layers and the special tokens' ids to the content of config.json.

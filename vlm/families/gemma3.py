@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..square import read_square_look
+from ..pictures.square import read_square_look
 from .decoder import Decoder
 from .family import Eyes, Family, Seen
 from .gemma_tiny import TINY

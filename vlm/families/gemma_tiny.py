@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from typing import Any
 
-from ..tiny_tokenizer import CORPUS, learn_merges, make_tokenizer
+from ..tiny.tokenizer import CORPUS, learn_merges, make_tokenizer
 from .family import Tiny
 from .qwen_tiny import embedding_rows
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
-from .. import tiles, tiny_tokenizer
-from ..patch_embed import TilePatchEmbed
+from ..pictures import tiles
+from ..pictures.patch_embed import TilePatchEmbed
+from ..tiny import tokenizer as tiny_tokenizer
 from . import qwen_tiny
 from .family import Eyes, Family, Seen, Tiny
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..tiny_tokenizer import SPLIT, make_tokenizer
+from ..tiny.tokenizer import SPLIT, make_tokenizer
 from .family import Family, Tiny
 from .qwen_tiny import embedding_rows
 

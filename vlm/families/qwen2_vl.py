@@ -1,6 +1,6 @@
 """Qwen2-VL: M-RoPE whose temporal position counts frames; CLIP's pixel statistics, patch 14."""
 
-from ..visuals import read_visual_rules
+from ..pictures.visuals import read_visual_rules
 from . import chat_templates, qwen_eyes, qwen_tiny
 from .decoder import Decoder
 from .family import Eyes, Family, Published

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..visuals import read_visual_rules
+from ..pictures.visuals import read_visual_rules
 from . import chat_templates, qwen_eyes, qwen_tiny
 from .decoder import Decoder
 from .family import Eyes, Family, Published

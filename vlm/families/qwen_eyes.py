@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..patch_embed import PatchEmbed
+from ..pictures.patch_embed import PatchEmbed
 from .family import Seen
 
 

@@ -29,7 +29,7 @@ def krea2(heads: int, key_heads: int):
 @pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
 @pytest.mark.parametrize(("heads", "key_heads"), [(20, 20), (10, 5)])
 def test_equals_comfyuis_text_fusion(tmp_path, prefix, heads, key_heads):
-    from pack.vlm.connector import load_connector
+    from pack.vlm.connectors.connector import load_connector
 
     model = krea2(heads, key_heads)
     path = tmp_path / "krea2.safetensors"
@@ -47,8 +47,8 @@ def test_hidden_states_of_the_krea2_target(tmp_path, native, as_vlm):
     """Of what ComfyUI's own Krea 2 would get: every layer side by side, without the prefix."""
     import comfy.ops
     from comfy.ldm.krea2.model import TextFusionTransformer
-    from pack.vlm.lap import lap_pool
-    from pack.vlm.lap_file import read_lap
+    from pack.vlm.connectors.lap import lap_pool
+    from pack.vlm.connectors.lap_file import read_lap
     from pack.vlm.select import select_layers
 
     model = as_vlm(native("krea2"))

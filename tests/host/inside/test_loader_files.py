@@ -45,7 +45,7 @@ def test_a_native_file_is_read_as_its_folder(both, picture):
 
 def test_native_names_tell_the_family():
     """The names of the real files, which ComfyUI itself recognises by them."""
-    from pack.vlm.tensor_names import find_model_type
+    from pack.vlm.weights.tensor_names import find_model_type
 
     for kind, family in (("krea2", "qwen3_vl"), ("qwen-image", "qwen2_5_vl")):
         names = weights_of(kind, LAYERS)
@@ -73,7 +73,7 @@ def test_fp8_layers_left_behind_give_the_same_bits(both, picture, tmp_path):
     from pack.nodes import folders
     from pack.nodes.casting import make_castable
     from pack.vlm import load
-    from pack.vlm.fp8 import ScaledLinear
+    from pack.vlm.weights.fp8 import ScaledLinear
 
     file = scaled(both[0], tmp_path / "scaled.safetensors")
     model = load(file, tokenizer=folders.tokenizer_folder(both[0]))

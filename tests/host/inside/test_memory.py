@@ -19,7 +19,7 @@ def model(request, native, as_vlm, tmp_path):
     """A VLM under ComfyUI's memory management, from a CLIP or from VLM Loader."""
     from pack.nodes.devices import ComfyHost
     from pack.vlm import load
-    from pack.vlm.tiny import write_tiny
+    from pack.vlm.tiny.folder import write_tiny
 
     if request.param == "native":
         yield as_vlm(native("krea2"), "huggingface")
@@ -139,7 +139,7 @@ def test_the_clip_outlives_the_vlm(no_collector, as_vlm, picture):
 def test_a_hugging_face_model_goes_with_its_last_user(no_collector, tmp_path, picture):
     from pack.nodes.devices import ComfyHost
     from pack.vlm import load
-    from pack.vlm.tiny import write_tiny
+    from pack.vlm.tiny.folder import write_tiny
 
     folder = write_tiny(tmp_path / "tiny", layers=6)
     model = load(folder, dtype="float32", host=ComfyHost("cpu"))

@@ -41,7 +41,7 @@ def test_every_row_of_every_layer(pair, picture, with_picture):
 
 
 def test_rows_that_look_nowhere_are_zero():
-    from pack.vlm.native import _Mask
+    from pack.vlm.running.native import _Mask
 
     mask = _Mask(torch.zeros(1, 1, 4, 4), torch.tensor([True, True, False, False]))
     seen = mask.blinded(lambda states: states + 1)(torch.zeros(1, 4, 3))

@@ -14,7 +14,7 @@ DTYPES = ["float32", "bfloat16", "float16"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    from pack.vlm.tiny import write_tiny
+    from pack.vlm.tiny.folder import write_tiny
 
     return write_tiny(tmp_path_factory.mktemp("tiny") / "tiny", layers=LAYERS)
 
@@ -93,7 +93,7 @@ def left_behind(model) -> list[torch.nn.Module]:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("share", [0.0, 0.5])
 def test_layers_left_behind_give_the_same_bits(loaded, budget, brought, picture, dtype, share):
-    from pack.vlm.backbone import TEXT as TEXT_PART
+    from pack.vlm.running.backbone import TEXT as TEXT_PART
 
     whole, _ = loaded(dtype)
     want = states(whole, picture)
@@ -118,7 +118,7 @@ def test_layers_left_behind_give_the_same_bits(loaded, budget, brought, picture,
 
 
 def test_the_vision_tower_comes_whole(loaded, budget, picture):
-    from pack.vlm.backbone import VISION
+    from pack.vlm.running.backbone import VISION
 
     model, host = loaded()
     budget(host, 0)
@@ -229,7 +229,7 @@ def test_sizes_add_up_to_the_weights(loaded):
 def test_fp8_layers_left_behind_give_the_same_bits(folder, budget, brought, picture):
     from pack.nodes.devices import ComfyHost
     from pack.vlm import load
-    from pack.vlm.fp8 import ScaledLinear
+    from pack.vlm.weights.fp8 import ScaledLinear
 
     def scaled(host=None):
         model = load(folder, dtype="bfloat16", prefix_cache_mb=0)
@@ -266,7 +266,7 @@ def odd_folder(tmp_path_factory):
     made = {}
 
     def get(family):
-        from pack.vlm.tiny import write_tiny
+        from pack.vlm.tiny.folder import write_tiny
 
         if family not in made:
             out = tmp_path_factory.mktemp("odd") / family

@@ -1,0 +1,1 @@
+"""Trained weights between a VLM and a diffusion model."""

@@ -1,0 +1,68 @@
+"""Who trained which connector: told by the shape of the weights, and by the name of the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..families import FAMILIES
+
+
+@dataclass(frozen=True)
+class Maker:
+    """A model that released connectors were trained on.
+
+    Attributes:
+        model: Its name.
+        family: `model_type` in its config.json.
+        kind: What the connector is called.
+        width: Width D of its hidden states.
+        layers: L of its hidden states, embeddings included; None where one layer is read.
+        sign: What the file's name holds where two models share the other numbers; "" = nothing.
+    """
+
+    model: str
+    family: str
+    kind: str
+    width: int
+    layers: int | None
+    sign: str = ""
+
+    @property
+    def runs(self) -> bool:
+        """Whether this pack runs that model."""
+        return self.family in FAMILIES
+
+
+LINEAR, ALIGNNET = "Qwen2VL-Flux connector", "X2I AlignNet"
+
+# Widths and layers: the models' config.json; which of them have one: X2I's scripts and
+# Qwen2VL-Flux's model.py. The more special sign comes first.
+MAKERS = (
+    Maker("Qwen2-VL-7B", "qwen2_vl", LINEAR, 3584, None),
+    Maker("MiniCPM-o 2.6", "minicpmo", ALIGNNET, 3584, 29, sign="minicpm"),
+    Maker("InternVL2.5-4B", "internvl", ALIGNNET, 2048, 37, sign="internvl"),
+    Maker("InternVL2.5-1B", "internvl", ALIGNNET, 896, 25),
+    Maker("Qwen2.5-VL-7B", "qwen2_5_vl", ALIGNNET, 3584, 29),
+    Maker("Qwen2.5-VL-3B", "qwen2_5_vl", ALIGNNET, 2048, 37),
+)
+
+
+def makers_of(kind: str, width: int, layers: int | None, name: str) -> list[Maker]:
+    """The models a connector may have been trained on, the likeliest first.
+
+    Qwen2.5-VL-7B and MiniCPM-o share width and layers, and so do Qwen2.5-VL-3B and InternVL2.5-4B:
+    only the file's name tells them apart.
+
+    Args:
+        kind: `LINEAR` or `ALIGNNET`.
+        width: Width D it reads.
+        layers: Layers it reads; None = its weights do not say, any number.
+        name: Of the file.
+    """
+    fitting = [
+        maker
+        for maker in MAKERS
+        if maker.kind == kind and maker.width == width and layers in (None, maker.layers)
+    ]
+    named = [maker for maker in fitting if maker.sign and maker.sign in name.lower()]
+    return named or sorted(fitting, key=lambda maker: bool(maker.sign))

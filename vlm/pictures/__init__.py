@@ -1,0 +1,1 @@
+"""Pictures and videos, from what a person hands over to patches."""

@@ -1,0 +1,96 @@
+"""Pictures for a native text encoder: its rules, and ComfyUI's own preprocessing as an option."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..families import Family
+from ..weights.single_file import published_rules
+from .images import Patches, PixelRules
+from .picture_inputs import to_pictures
+from .visuals import Visual, VisualRules
+
+# (picture [1, H, W, 3], rules, fewest and most pixels or None) to patches [P, ...] and grid [1, 3]
+MakePatches = Callable[
+    [torch.Tensor, PixelRules, int | None, int | None], tuple[torch.Tensor, torch.Tensor]
+]
+
+
+@dataclass(frozen=True, eq=False)
+class PatchedVisual(Visual):
+    """A picture that came as patches: `pixels` holds them, float32 [P, C * T * p * p]."""
+
+    def patches(self) -> Patches:
+        """The patches, as they came."""
+        merge = self.rules.merge
+        grid = (self.frames, self.rows * merge, self.cols * merge)
+        return Patches(torch.from_numpy(self.pixels[0]), grid, merge)
+
+
+@dataclass(frozen=True)
+class NativeLook(VisualRules):
+    """Has ComfyUI resize the pictures.
+
+    Its resize is bilinear without antialiasing and keeps all bits of the picture; the families'
+    own is bicubic with antialiasing, of 8-bit pictures.
+
+    Attributes:
+        make_patches: ComfyUI's preprocessing.
+    """
+
+    make_patches: MakePatches
+
+    def see_images(
+        self, images: Any, min_pixels: int | None, max_pixels: int | None
+    ) -> list[Visual]:
+        """Has each picture resized; see `Look.see_images`."""
+        to_pictures(images)  # says what is wrong with a picture
+        seen, merge = [], self.image.merge
+        for picture in _pictures(images):
+            pixels, grid = self.make_patches(picture, self.image, min_pixels, max_pixels)
+            _, rows, cols = (int(side) for side in grid[0])
+            patches = pixels.to("cpu", torch.float32).contiguous().numpy()
+            seen.append(PatchedVisual((patches,), self.image, 1, rows // merge, cols // merge))
+        return seen
+
+
+def native_look(
+    visual: torch.nn.Module | None, family: Family, make_patches: MakePatches | None = None
+) -> VisualRules | None:
+    """How a native vision tower wants its pictures: the published preprocessing.
+
+    Args:
+        visual: The tower; None for a model without one.
+        family: Its family.
+        make_patches: ComfyUI's preprocessing, to be used instead for pictures.
+    """
+    if visual is None:
+        return None
+    sizes = {
+        "patch_size": visual.patch_embed.patch_size,
+        "temporal_patch_size": visual.patch_embed.temporal_patch_size,
+        "spatial_merge_size": visual.spatial_merge_size,
+    }
+    rules = published_rules({"vision_config": sizes}, family)
+    if make_patches is None:
+        return rules
+    return NativeLook(rules.image, rules.video, make_patches)
+
+
+def _pictures(images: Any) -> list[torch.Tensor]:
+    """Float tensors [1, H, W, 3] of ComfyUI's IMAGE, each picture of a batch on its own."""
+    if images is None:
+        return []
+    if isinstance(images, torch.Tensor):
+        batch = images if images.ndim == 4 else images[None]
+        return list(batch[..., :3].float().split(1))
+    if isinstance(images, list | tuple):
+        return [picture for image in images for picture in _pictures(image)]
+    raise TypeError(
+        f"ComfyUI's preprocessing takes IMAGE, this is a {type(images).__name__}. Connect Load "
+        "Image, or set preprocessing to huggingface on VLM From CLIP."
+    )

@@ -1,0 +1,1 @@
+"""From text, pictures and a template to tokens with their roles and places."""

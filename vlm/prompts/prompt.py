@@ -1,0 +1,390 @@
+"""From text, pictures and a template to token ids, with the role and place of every token."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from ..families import Eyes, Family
+from ..pictures.visuals import Visual
+from ..targets import Target
+from ..token_map import join, new_map
+from .padding import RIGHT, Padding
+from .positions import VisionBlock
+from .templates import Piece, Template, split_special
+from .tokenizer import SYSTEM_SLOT, TEXT_SLOT, Tokenizer
+
+_TURNS = ("<|im_start|>", "<|im_end|>")  # that layouts other than the chat template are made of
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt, ready to run.
+
+    Attributes:
+        ids: Token ids, padding included.
+        token_map: Role and place of every token, plain data.
+        blocks: The vision blocks, in order.
+        visuals: Pictures and video, in order of their number.
+        real: Tokens before the padding on the right, those of the left included.
+        prefix: Tokens before the first typed one: what a changed text leaves as it was.
+        dropped: Leading tokens that the target never sees.
+        left: Pad tokens in front; such a prompt has no prefix to reuse.
+    """
+
+    ids: tuple[int, ...]
+    token_map: dict
+    blocks: tuple[VisionBlock, ...]
+    visuals: tuple[Visual, ...]
+    real: int
+    prefix: int
+    dropped: int
+    left: int = 0
+
+    @cached_property
+    def prefix_key(self) -> str:
+        """Digest of the prefix: its token ids and the pixels they stand for."""
+        return self._digest(self.ids[: self.prefix])
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of all that decides its hidden states: ids, padding, pixels."""
+        return self._digest((self.ids, self.real, self.left))
+
+    def continued(self, ids: Sequence[int], roles: Sequence[str]) -> Prompt:
+        """The prompt with more tokens behind it, such as the model's answer.
+
+        Args:
+            ids: Their ids, never read as pictures.
+            roles: One per token.
+
+        Raises:
+            ValueError: There are pad tokens at its end.
+        """
+        if self.real != len(self.ids):
+            raise ValueError("A prompt with pad tokens at its end cannot be continued.")
+        return replace(
+            self,
+            ids=(*self.ids, *ids),
+            token_map=join(self.token_map, new_map(roles)),
+            real=self.real + len(ids),
+        )
+
+    def _digest(self, facts: tuple) -> str:
+        digest = hashlib.sha256(repr(facts).encode())
+        for visual in self.visuals:
+            digest.update(visual.digest())
+        return digest.hexdigest()
+
+
+Place = tuple[int, int, int, int, int]  # image, frame, tile, row, column
+NOWHERE: Place = (-1, 0, 0, 0, 0)
+
+
+class _Tokens:
+    """Collects tokens; runs of ordinary text are split together, as one string."""
+
+    def __init__(self, tokenizer: Tokenizer, family: Family):
+        self.tokenizer = tokenizer
+        self.family = family
+        self.ids: list[int] = []
+        self.roles: list[str] = []
+        self.places: list[Place] = []
+        self.turns: list[tuple[int, str]] = []  # first token and role of each turn
+        self._open: list[Piece] = []
+
+    def text(self, piece: Piece) -> None:
+        self._open.append(piece)
+
+    def token(self, token: str, role: str, place: Place = NOWHERE) -> None:
+        self.close()
+        self._add(self.tokenizer.id_of(token), role, place)
+
+    def pad(self, count: int) -> None:
+        """Adds pad tokens, of the first kind that the tokenizer has."""
+        known = (token for token in self.family.pad_tokens if token in self.tokenizer.specials)
+        token = next(known, self.family.pad_tokens[0])
+        for _ in range(count):
+            self.token(token, "pad")
+
+    def close(self) -> None:
+        """Splits the text collected since the last special token.
+
+        A token that joins template and typed characters counts as typed: what follows it depends
+        on the text.
+        """
+        pieces, self._open = self._open, []
+        role_of = [piece.role for piece in pieces for _ in piece.text]
+        ids, spans = self.tokenizer.split("".join(piece.text for piece in pieces))
+        for token_id, (start, end) in zip(ids, spans, strict=True):
+            roles = role_of[start : max(end, start + 1)]
+            self._add(token_id, "text" if "text" in roles else roles[-1])
+
+    def _add(self, token_id: int, role: str, place: Place = NOWHERE) -> None:
+        self.ids.append(token_id)
+        self.roles.append(role)
+        self.places.append(place)
+
+
+def render(
+    template: Template,
+    tokenizer: Tokenizer,
+    text: str,
+    *,
+    system: str | None,
+    edit: str | None,
+    visuals: Sequence[Visual],
+    family: Family,
+) -> list[Piece]:
+    """Lays a prompt out.
+
+    Args:
+        template: The preset.
+        tokenizer: The model's.
+        text: Typed text.
+        system: Typed system text; None = the template's own, "" = none but what the model's own
+            chat template brings by itself.
+        edit: Typed editing text of X2I's templates.
+        visuals: Pictures, then at most one video.
+        family: Its vision tokens.
+
+    Returns:
+        Pieces; every picture is still one image token, every video one video token.
+    """
+    eyes = family.eyes
+    images = sum(not visual.is_video for visual in visuals)
+    video = any(visual.is_video for visual in visuals)
+    if system is None:
+        system_piece = Piece(template.system_for(len(visuals)), "system")
+    else:
+        system_piece = Piece(valid_text(system), "system")
+    if template.body is None:
+        layout = tokenizer.chat(
+            bool(system_piece.text),
+            images,
+            video,
+            template.number_pictures,
+            plain=eyes is None,
+            settings=family.chat_settings,
+        )
+        if eyes is not None and eyes.in_chat is not None:
+            layout = layout.replace(*eyes.in_chat)
+    else:
+        slots = [eyes.image_token] * images + [eyes.video_token] * video if eyes else []
+        pictures = template.between.join(
+            template.picture.format(vision=eyes.start + token + eyes.end, number=number)
+            for number, token in enumerate(slots, start=1)
+        )
+        layout = template.body.replace("{pictures}", pictures).replace("{text}", TEXT_SLOT)
+        if system_piece.text:
+            layout = f"<|im_start|>system\n{SYSTEM_SLOT}<|im_end|>\n" + layout
+        _check_turns(template, layout, tokenizer, family)
+    text = valid_text(text)
+    typed = [Piece(text, "text")]
+    if template.wording is not None:
+        before, quoted, after = template.wording(text, valid_text(edit or ""), images, video)
+        typed = [Piece(before, "template"), Piece(quoted, "text"), Piece(after, "template")]
+    fill = {SYSTEM_SLOT: [system_piece], TEXT_SLOT: typed}
+    begins = family.begin in tokenizer.specials
+    pieces = [Piece(family.begin, "template", True)] if begins else []
+    for part in re.split(f"({re.escape(SYSTEM_SLOT)}|{re.escape(TEXT_SLOT)})", layout):
+        pieces += fill.get(part) or split_special(part, "template", tokenizer.specials)
+    return _name_system(pieces, family)
+
+
+def _check_turns(template: Template, layout: str, tokenizer: Tokenizer, family: Family) -> None:
+    """Refuses a layout whose turns the model does not know."""
+    unknown = [token for token in _TURNS if token in layout and token not in tokenizer.specials]
+    if unknown:
+        raise ValueError(
+            f"The template {template.name} is written in Qwen's turn tokens, and {family.title} "
+            f"has no {unknown[0]}. Set `template` on VLM Encode to chat, the model's own layout."
+        )
+
+
+def _name_system(pieces: list[Piece], family: Family) -> list[Piece]:
+    """Gives the system text that a chat template brings by itself its role."""
+    named: list[Piece] = []
+    for index, piece in enumerate(pieces):
+        header = _header(pieces[:index], piece, family)
+        if header:
+            named.append(Piece(header, "template"))
+            piece = Piece(piece.text.removeprefix(header), "system")
+        if piece.text:
+            named.append(piece)
+    return named
+
+
+def _header(before: list[Piece], piece: Piece, family: Family) -> str:
+    """What stands in a piece before a system turn's text; "" = it is not of such a turn."""
+    turn, end = (Piece(token, "template", True) for token in (family.turn, family.header_end))
+    if piece.special or piece.role != "template":
+        return ""
+    if family.header_end:
+        begins = before[-3:] == [turn, Piece("system", "template"), end]
+        return "\n\n" if begins and piece.text.startswith("\n\n") else ""
+    return "system\n" if before[-1:] == [turn] and piece.text.startswith("system\n") else ""
+
+
+def valid_text(text: str) -> str:
+    """Typed text as valid Unicode: half a surrogate pair, as JSON allows, becomes U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def build_prompt(
+    pieces: Sequence[Piece],
+    tokenizer: Tokenizer,
+    family: Family,
+    visuals: Sequence[Visual],
+    target: Target,
+    padding: Padding | None = None,
+) -> Prompt:
+    """Turns pieces into ids, opens up pictures to their tokens, and pads.
+
+    Args:
+        pieces: Of `render`.
+        tokenizer: The model's.
+        family: Its vision tokens.
+        visuals: Pictures, then at most one video.
+        target: Says how far to pad on the right.
+        padding: How far to pad instead, and on which side; None = not.
+
+    Raises:
+        ValueError: The template has fewer or more places for pictures than there are pictures, or
+            a picture lies behind the end that `padding` cuts at.
+    """
+    out = _Tokens(tokenizer, family)
+    eyes = family.eyes
+    blocks: list[VisionBlock] = []
+    waiting = list(enumerate(visuals))
+    number = -1
+    for index, piece in enumerate(pieces):
+        if not piece.special:
+            out.text(piece)
+        elif eyes is not None and piece.text in (eyes.image_token, eyes.video_token):
+            if not waiting:
+                raise ValueError("The template has more places for pictures than there are.")
+            number, visual = waiting.pop(0)
+            blocks += _open_visual(out, eyes, number, visual)
+        elif eyes is not None and piece.text == eyes.start:
+            follows = pieces[index + 1].text if index + 1 < len(pieces) else ""
+            if not (eyes.frames_apart and follows == eyes.video_token):
+                out.token(piece.text, "vision_marker", (number + 1, 0, 0, 0, 0))
+        elif eyes is not None and piece.text == eyes.end:
+            # Each group of frames brought its own markers.
+            if not (eyes.frames_apart and visuals[number].is_video):
+                out.token(piece.text, "vision_marker", (number, 0, 0, 0, 0))
+        else:
+            out.token(piece.text, "template")
+            if piece.text == family.turn:
+                header = pieces[index + 1].text if index + 1 < len(pieces) else ""
+                out.turns.append((len(out.ids) - 1, header.split("\n")[0]))
+    out.close()
+    if waiting:
+        raise ValueError("The template has no place for these pictures. Choose another template.")
+    if padding is not None:
+        return _pad(out, blocks, visuals, target, padding)
+    return _finish(out, blocks, visuals, target)
+
+
+def _open_visual(
+    out: _Tokens, eyes: Eyes, number: int, visual: Visual
+) -> list[VisionBlock]:
+    """Adds the tokens of one picture or video; the blocks they form."""
+    out.close()
+    token = eyes.frame_token if visual.is_video else eyes.image_token
+    apart = eyes.frames_apart and visual.is_video
+    blocks = []
+    if not apart:
+        step = visual.time_step
+        blocks.append(VisionBlock(len(out.ids), visual.frames, visual.rows, visual.cols, step))
+    for frame in range(visual.frames):
+        if apart:
+            out.text(Piece(eyes.frame_text(frame, visual.seconds[frame]), "template"))
+            out.token(eyes.start, "vision_marker", (number, 0, 0, 0, 0))
+            blocks.append(VisionBlock(len(out.ids), 1, visual.rows, visual.cols))
+        for place in visual.places(frame):
+            out.token(token, "image", (number, frame, *place))
+        if apart:
+            out.token(eyes.end, "vision_marker", (number, 0, 0, 0, 0))
+    return blocks
+
+
+def _pad(
+    out: _Tokens,
+    blocks: list[VisionBlock],
+    visuals: Sequence[Visual],
+    target: Target,
+    padding: Padding,
+) -> Prompt:
+    """Cuts where the padding says so, and puts pad tokens in front or behind."""
+    end = padding.least if padding.cut else len(out.ids)
+    if "image" in out.roles[end:]:
+        raise ValueError(
+            f"The pictures alone reach beyond the {padding.least} tokens at which this template "
+            f"cuts: {len(out.ids)} were needed. Lower max_pixels on VLM Encode, or choose the "
+            "template x2i, which cuts nothing."
+        )
+    for column in (out.ids, out.roles, out.places):
+        del column[end:]
+    length = padding.length(len(out.ids))
+    if padding.side == RIGHT:
+        return _finish(out, blocks, visuals, replace(target, pad_to=length))
+    prompt = _finish(out, blocks, visuals, replace(target, pad_to=0))
+    left = length - len(prompt.ids)
+    if not left:
+        return prompt
+    pads = _Tokens(out.tokenizer, out.family)
+    pads.pad(left)
+    return replace(
+        prompt,
+        ids=(*pads.ids, *prompt.ids),
+        token_map=join(new_map(pads.roles), prompt.token_map),
+        blocks=tuple(replace(block, start=block.start + left) for block in prompt.blocks),
+        real=left + prompt.real,
+        prefix=0,
+        dropped=left + prompt.dropped if prompt.dropped else 0,
+        left=left,
+    )
+
+
+def _finish(
+    out: _Tokens, blocks: list[VisionBlock], visuals: Sequence[Visual], target: Target
+) -> Prompt:
+    real = len(out.ids)
+    if not real:
+        raise ValueError("There is nothing to encode: no text and no picture.")
+    prefix = _prefix(out.roles)
+    dropped = _dropped(out, target)
+    out.pad(target.pad_to - real)
+    grids = [{"image": number, **visual.grid} for number, visual in enumerate(visuals)]
+    token_map = new_map(out.roles, *zip(*out.places, strict=True), grids)
+    return Prompt(
+        tuple(out.ids), token_map, tuple(blocks), tuple(visuals), real, prefix, dropped
+    )
+
+
+def _prefix(roles: list[str]) -> int:
+    """Tokens before the first typed one (an empty text starts behind the last picture)."""
+    if "text" in roles:
+        return roles.index("text")
+    vision = [i for i, role in enumerate(roles) if role in ("image", "vision_marker")]
+    return min(vision[-1] + 1, len(roles) - 1) if vision else 0
+
+
+def _dropped(out: _Tokens, target: Target) -> int:
+    """Leading tokens the target never sees, found by the turns, whatever their texts say."""
+    user = next((index for index, role in out.turns if role == "user"), None)
+    if not target.drop or user is None:
+        return 0
+    if target.drop == "system":
+        return user
+    header, _ = out.tokenizer.split("user\n")
+    end = user + 1
+    # A newline that the typed text shares is typed, and stays.
+    while end <= user + len(header) and out.roles[end] == "template":
+        end += 1
+    return end

@@ -1,0 +1,166 @@
+"""A model's tokenizer, so that typed text never becomes a special token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from ..weights.folder import read_json
+
+TEXT_SLOT = "\ue000text\ue001"
+SYSTEM_SLOT = "\ue000system\ue001"
+
+
+class Tokenizer:
+    """BPE of a model folder, its special tokens and its chat template.
+
+    Attributes:
+        specials: Every added token but those of blank space; only template text is searched for
+            them.
+    """
+
+    def __init__(self, folder: str | Path, chat_template: str | None = None):
+        """Reads tokenizer.json (or vocab.json and merges.txt) and the chat template.
+
+        Args:
+            folder: A folder in Hugging Face layout.
+            chat_template: Used instead of the folder's, for a folder of another model; None = the
+                folder's.
+
+        Raises:
+            ValueError: A tokenizer that cannot be read (`folder.check_tokenizer` says more).
+        """
+        from transformers import AddedToken, AutoTokenizer
+
+        folder = Path(folder)
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+            raise ValueError(
+                f"The tokenizer in {folder} cannot be read ({error}). "
+                "Download its tokenizer files again."
+            ) from error
+        self._chat_template = (
+            chat_template or self._tokenizer.chat_template or _chat_template_of(folder)
+        )
+        self._backend = self._tokenizer.backend_tokenizer
+        self.specials = frozenset(filter(_is_marker, self._tokenizer.get_added_vocab()))
+        added = self._tokenizer.added_tokens_decoder.items()
+        self._silent = frozenset(number for number, token in added if token.special)
+        # These added tokens become special and special ones are left unparsed: from here on the
+        # backend reads any text as ordinary text, and special tokens enter by id only.
+        self._backend.add_special_tokens(
+            [AddedToken(token, special=True, normalized=False) for token in sorted(self.specials)]
+        )
+        self._backend.encode_special_tokens = True
+        # Text is split in pieces that stand behind a special token: none is the first of a prompt,
+        # before which some tokenizers put a space.
+        if getattr(self._backend.pre_tokenizer, "prepend_scheme", None) == "first":
+            self._backend.pre_tokenizer.prepend_scheme = "never"
+
+    def size(self, without: Sequence[str] = ()) -> int:
+        """One more than its largest token id, some tokens not counted."""
+        known = self._backend.get_vocab(with_added_tokens=True)
+        return max(number for token, number in known.items() if token not in without) + 1
+
+    def id_of(self, token: str) -> int:
+        """Id of one special token.
+
+        Raises:
+            ValueError: The tokenizer has no such token.
+        """
+        found = self._backend.token_to_id(token)
+        if found is None:
+            raise ValueError(
+                f"The tokenizer has no token {token}. "
+                "The tokenizer files do not belong to this model; download them again."
+            )
+        return found
+
+    def find(self, *tokens: str) -> frozenset[int]:
+        """Ids of those of some special tokens that the tokenizer has."""
+        return frozenset(self.id_of(token) for token in tokens if token in self.specials)
+
+    def split(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids of ordinary text, and the characters [start, end) that each one covers."""
+        if not text:
+            return [], []
+        encoding = self._backend.encode(text, add_special_tokens=False)
+        return encoding.ids, encoding.offsets
+
+    def text_of(self, ids: list[int]) -> str:
+        """Text of ids, special tokens included."""
+        return self._backend.decode(ids, skip_special_tokens=False)
+
+    def words_of(self, ids: Sequence[int]) -> str:
+        """Text of ids without the special tokens, as transformers skips them."""
+        spoken = [number for number in ids if number not in self._silent]
+        return self._backend.decode(spoken, skip_special_tokens=False)
+
+    def chat(
+        self,
+        system: bool,
+        images: int,
+        video: bool,
+        number_images: bool = False,
+        *,
+        plain: bool = False,
+        settings: Mapping[str, Any] = MappingProxyType({}),
+    ) -> str:
+        """The chat template around slots for the system text and the typed text.
+
+        Args:
+            system: Whether there is a system text; without one the template has its own way.
+            images: Pictures before the text.
+            video: A video after the pictures.
+            number_images: Write "Picture 1: " before each picture.
+            plain: Messages are text and not lists of parts, as text-only models want them.
+            settings: What the template is given beside the messages.
+
+        Raises:
+            ValueError: The model has no chat template, or one that leaves the text out.
+        """
+        from jinja2 import TemplateError
+
+        content = [{"type": "image"} for _ in range(images)]
+        content += [{"type": "video"}] if video else []
+        content.append({"type": "text", "text": TEXT_SLOT})
+        messages = [{"role": "user", "content": TEXT_SLOT if plain else content}]
+        if system:
+            text = [{"type": "text", "text": SYSTEM_SLOT}]
+            messages.insert(0, {"role": "system", "content": SYSTEM_SLOT if plain else text})
+        if not self._chat_template:
+            raise ValueError(
+                "This model's tokenizer has no chat template. Choose another template on "
+                "VLM Encode, or add chat_template.jinja to the model's folder."
+            )
+        try:
+            rendered = self._tokenizer.apply_chat_template(
+                messages,
+                chat_template=self._chat_template,
+                tokenize=False,
+                add_generation_prompt=True,
+                add_vision_id=number_images,
+                **settings,
+            )
+        except (TemplateError, TypeError) as error:  # TypeError: one for text alone
+            raise ValueError(f"The model's chat template cannot be used ({error}).") from error
+        if TEXT_SLOT not in rendered or (system and SYSTEM_SLOT not in rendered):
+            raise ValueError(
+                "The model's chat template leaves the text out. Choose another template on "
+                "VLM Encode."
+            )
+        return rendered
+
+
+def _is_marker(token: str) -> bool:
+    """Whether an added token is not just blank space; some of Gemma's are, with "▁" for " "."""
+    return bool(token.replace("▁", " ").strip())
+
+
+def _chat_template_of(folder: Path) -> str | None:
+    """The template of chat_template.json, where processors keep it and tokenizers do not look."""
+    file = folder / "chat_template.json"
+    return read_json(file).get("chat_template") if file.is_file() else None

@@ -1,0 +1,1 @@
+"""What a conditioning looks like, as a picture."""

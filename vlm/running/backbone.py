@@ -1,0 +1,231 @@
+"""The surface of a VLM taken apart: embeddings, vision tower, one decoder layer at a time.
+
+Two things stand behind it: a model of transformers (`vlm.running.huggingface`) and a text encoder
+that ComfyUI has loaded (`vlm.running.native`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+VISION, TEXT = "vision", "text"  # the two parts that can be on the device one after the other
+Pair = tuple[torch.Tensor, torch.Tensor]  # keys and values
+
+
+class LayerCache:
+    """Keys and values of one decoder layer for the positions before the ones that run.
+
+    Stands where transformers passes its cache, for a single call of a single layer.
+    """
+
+    def __init__(self, past: tuple[torch.Tensor, torch.Tensor] | None = None):
+        """Takes the past keys and values, each [1, heads, P, head width], or none."""
+        self.past = past
+        self.new: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def update(
+        self, keys: torch.Tensor, values: torch.Tensor, layer: int, options: Any = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Puts the past before new keys and values; called by the layer's attention."""
+        self.new = (keys, values)
+        if self.past is None:
+            return keys, values
+        return torch.cat([self.past[0], keys], dim=2), torch.cat([self.past[1], values], dim=2)
+
+    @property
+    def before(self) -> tuple[Any, ...]:
+        """The past as ComfyUI's layers take it: keys, values and how many; () = none."""
+        return () if self.past is None else (*self.past, self.past[0].shape[2])
+
+    def after(self, keys: torch.Tensor, values: torch.Tensor, length: int) -> None:
+        """Takes what ComfyUI's layers give back: the past and the new ones, so many in all."""
+        self.new = (keys, values)
+
+
+class GrowingCache(LayerCache):
+    """Keys and values of one decoder layer with room for those to come, written in place."""
+
+    def __init__(self, room: int, past: tuple[torch.Tensor, torch.Tensor] | None = None):
+        """Makes room for so many positions in all, the past included."""
+        super().__init__()
+        self._room = room
+        self._buffers: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._length = 0
+        if past is not None:
+            self.update(*past, layer=0)
+
+    def update(
+        self, keys: torch.Tensor, values: torch.Tensor, layer: int, options: Any = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Writes new keys and values behind the past; called by the layer's attention."""
+        if self._buffers is None:
+            batch, heads, _, width = keys.shape
+            shape = batch, heads, self._room, width
+            self._buffers = keys.new_empty(shape), values.new_empty(shape)
+        end = self._length + keys.shape[2]
+        for buffer, new in zip(self._buffers, (keys, values), strict=True):
+            buffer[:, :, self._length : end] = new
+        self._length, self.new = end, (keys, values)
+        return self._buffers[0][:, :, :end], self._buffers[1][:, :, :end]
+
+    @property
+    def before(self) -> tuple[Any, ...]:
+        """Their buffers have room, so ComfyUI's layers write into them."""
+        return () if self._buffers is None else (*self._buffers, self._length)
+
+    def after(self, keys: torch.Tensor, values: torch.Tensor, length: int) -> None:
+        """The first ones are copied into the buffers; later ones are there already."""
+        if self._buffers is None:
+            self.update(keys, values, layer=0)
+        self._length = length
+
+
+class Backbone(ABC):
+    """The parts of a VLM that hidden states need; the LM head only where it writes.
+
+    Attributes:
+        num_decoder_layers: Decoder layers; hidden states have one layer more.
+        width: Width D of the residual stream.
+        dtype: Of the residual stream.
+        num_deepstack: Decoder layers after which vision features are added again.
+        vocabulary: Token ids it has embeddings for.
+        vision_config: What the family's `video_time_step` reads; None without a vision tower.
+        text: The language model.
+        visual: The vision tower; None where there is none.
+    """
+
+    num_decoder_layers: int
+    width: int
+    dtype: torch.dtype
+    num_deepstack: int
+    vocabulary: int
+    vision_config: Any
+    text: torch.nn.Module
+    visual: torch.nn.Module | None
+
+    @abstractmethod
+    def device_of(self, part: str) -> torch.device:
+        """Where a part (`VISION` or `TEXT`) runs now."""
+
+    @abstractmethod
+    def embed(self, ids: torch.Tensor) -> torch.Tensor:
+        """Token embeddings: int64 [1, N] to [1, N, D] on the text part's device."""
+
+    @abstractmethod
+    def see(
+        self, pixels: torch.Tensor, grid: tuple[int, int, int]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Runs the vision tower on one picture or video.
+
+        Args:
+            pixels: Patches [P, C * T * p * p], normalised.
+            grid: Patch grid (time, rows, columns) before the merge.
+
+        Returns:
+            Features [n, D] after the merge, and one [n, D] per DeepStack level.
+        """
+
+    @abstractmethod
+    def rotary(self, hidden: torch.Tensor, positions: torch.Tensor) -> Any:
+        """Rotary embedding of M-RoPE positions int64 [3, N], as the layers take it."""
+
+    @abstractmethod
+    def attention_mask(
+        self, allowed: torch.Tensor | None, hidden: torch.Tensor, past: int
+    ) -> Any:
+        """What the layers take as a mask.
+
+        Args:
+            allowed: True where position q may look at position k, [1, 1, S, P + S]; None = plain
+                causal attention: P is 0, or S is 1.
+            hidden: [1, S, D], for its dtype and device.
+            past: P.
+        """
+
+    @abstractmethod
+    def run_layer(
+        self,
+        layer: int,
+        hidden: torch.Tensor,
+        rotary: Any,
+        mask: Any,
+        cache: LayerCache | None,
+    ) -> torch.Tensor:
+        """Runs one decoder layer, without DeepStack.
+
+        Args:
+            layer: Decoder layer, origin 0.
+            hidden: [1, S, D]; may be overwritten.
+            rotary: Of the same S positions.
+            mask: From `attention_mask`.
+            cache: Past keys and values; takes the new ones.
+
+        Returns:
+            [1, S, D].
+        """
+
+    @abstractmethod
+    def norm(self, hidden: torch.Tensor) -> torch.Tensor | None:
+        """The final norm of [1, N, D] on the text part's device; None where there is none."""
+
+    @abstractmethod
+    def head(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The LM head on the text part's device; its weights may go when it does.
+
+        Returns:
+            A function of normed states [1, 1, D] to logits [vocabulary].
+
+        Raises:
+            ValueError: The model has none, so it cannot write.
+        """
+
+    @property
+    @abstractmethod
+    def key_width(self) -> int:
+        """Width of one token's keys in one decoder layer, all heads together."""
+
+    def writing_bytes(self, tokens: int) -> int:
+        """Estimate of what writing needs beside a run: keys and values of all layers, the head.
+
+        Args:
+            tokens: N of the sequence once it is written.
+        """
+        cache = 2 * self.num_decoder_layers * self.key_width * tokens
+        return self.dtype.itemsize * (cache + self.vocabulary * self.width)
+
+    def run_bytes(self, part: str, tokens: int, patches: int) -> int:
+        """Estimate of a run's memory beside the weights, in bytes.
+
+        The residual stream, attention and feed-forward of one layer live at a time, and, where
+        weights are converted for each layer, the largest of them.
+
+        Args:
+            part: `VISION` or `TEXT`.
+            tokens: N of the sequence.
+            patches: P of its largest picture.
+        """
+        size = self.dtype.itemsize
+        if part == VISION:  # whose attention computes in float32, whatever the weights are in
+            needed = patches * (16 * _widest(self.visual) + 2 * size * _pixel_values(self.visual))
+        else:
+            needed = tokens * size * (8 * self.width + 3 * _widest(self.text) + tokens)
+        return needed + self.converted_bytes(part)
+
+    def converted_bytes(self, part: str) -> int:
+        """Bytes of the largest weight that a layer converts while it runs; 0 = none."""
+        return 0
+
+
+def _widest(module: torch.nn.Module) -> int:
+    """The widest output of the linear layers in a module."""
+    return max((getattr(part, "out_features", 0) for part in module.modules()), default=0)
+
+
+def _pixel_values(visual: torch.nn.Module) -> int:
+    """Values of one patch, as the tower's first layer takes it."""
+    kernel = next(weight for weight in visual.parameters() if weight.ndim >= 4)
+    return kernel[0].numel()

@@ -1,0 +1,181 @@
+"""A VLM of transformers as a backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ..families import Eyes, Family
+from ..weights.fp8 import ScaledEmbedding, ScaledLinear, dequantise
+from ..weights.lm_head import LMHead
+from .backbone import TEXT, VISION, Backbone, LayerCache
+
+
+class VisionTower(torch.nn.Module):
+    """The vision tower as something that can be moved on its own.
+
+    Attributes:
+        device: Where it is; set by who moves it.
+    """
+
+    def __init__(self, visual: torch.nn.Module):
+        """Holds the tower."""
+        super().__init__()
+        self.visual = visual
+        self.device = next(visual.parameters()).device
+
+
+class LanguageModel(torch.nn.Module):
+    """Embeddings, decoder layers and final norm as something that can be moved on its own.
+
+    Attributes:
+        device: Where its layers run; set by who moves it.
+    """
+
+    def __init__(self, text: torch.nn.Module):
+        """Holds the language model."""
+        super().__init__()
+        self.text = text
+        self.device = next(text.parameters()).device
+
+
+class HuggingFaceBackbone(Backbone, torch.nn.Module):
+    """A base model of transformers with a `language_model`, in eval mode.
+
+    Attributes:
+        parts: The two halves by their name, for who moves them.
+        lm_head: The LM head, unread; None = the embeddings are the LM head as well.
+    """
+
+    def __init__(self, model: torch.nn.Module, family: Family, lm_head: LMHead | None = None):
+        """Wraps a base model, which its family may change."""
+        super().__init__()
+        self.lm_head = lm_head
+        self.model = model
+        self.family = family
+        # In a dict: registered, their weights would count twice.
+        self.parts = {TEXT: LanguageModel(self.text)}
+        if family.eyes is not None:
+            family.eyes.prepare(model)
+            self.parts = {VISION: VisionTower(_tower(model, family.eyes)), **self.parts}
+        self.num_decoder_layers = len(self.text.layers)
+        self.width = self.text.norm.weight.shape[0]
+        self.num_deepstack = len(getattr(self.visual, "deepstack_visual_indexes", ()))
+
+    @property
+    def text(self) -> torch.nn.Module:
+        """The language model."""
+        return self.model.language_model
+
+    @property
+    def visual(self) -> torch.nn.Module | None:
+        """The vision tower; several modules that see are one."""
+        return self.parts[VISION].visual if VISION in self.parts else None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the residual stream, which is that of the norms."""
+        return self.text.norm.weight.dtype
+
+    @property
+    def vocabulary(self) -> int:
+        """Token ids it has embeddings for."""
+        return self.text.embed_tokens.num_embeddings
+
+    @property
+    def vision_config(self) -> Any:
+        """The vision tower's part of config.json."""
+        return getattr(self.model.config, "vision_config", None)
+
+    def device_of(self, part: str) -> torch.device:
+        """Where a part runs now."""
+        return self.parts[part].device
+
+    def embed(self, ids: torch.Tensor) -> torch.Tensor:
+        """Token embeddings, looked up where the table lies: it need not move for a few rows."""
+        table = self.text.embed_tokens
+        return table(ids.to(table.weight.device)).to(self.device_of(TEXT))
+
+    def see(
+        self, pixels: torch.Tensor, grid: tuple[int, int, int]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Runs the vision tower; see `Backbone.see`."""
+        pixels = pixels.to(self.device_of(VISION), self.dtype)
+        return self.family.eyes.see(self.model, pixels, grid)
+
+    def rotary(self, hidden: torch.Tensor, positions: torch.Tensor) -> Any:
+        """Rotary embedding; see `Backbone.rotary`."""
+        return self.family.decoder.rotary(self.text, hidden, positions)
+
+    def attention_mask(
+        self, allowed: torch.Tensor | None, hidden: torch.Tensor, past: int
+    ) -> Any:
+        """As the family's decoder takes it; see `Backbone.attention_mask`."""
+        return self.family.decoder.mask(self.text, allowed, hidden, past)
+
+    def run_layer(
+        self,
+        layer: int,
+        hidden: torch.Tensor,
+        rotary: Any,
+        mask: Any,
+        cache: LayerCache | None,
+    ) -> torch.Tensor:
+        """Runs one decoder layer; see `Backbone.run_layer`."""
+        output = self.text.layers[layer](
+            hidden,
+            past_key_values=cache,
+            use_cache=cache is not None,
+            **self.family.decoder.arguments(self.text, layer, rotary, mask),
+        )
+        # transformers 4.57 returns a tuple for some families.
+        return output[0] if isinstance(output, tuple) else output
+
+    def norm(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The final norm."""
+        return self.text.norm(hidden)
+
+    def head(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The LM head; see `Backbone.head`."""
+        table = self.text.embed_tokens
+        if self.lm_head is not None:
+            weight = self.lm_head.weight(self.vocabulary, self.width, self.dtype)
+        elif isinstance(table, ScaledEmbedding):
+            weight = dequantise(table.weight, table.scale, self.dtype)
+        else:
+            weight = table.weight
+        weight = weight.to(self.device_of(TEXT), self.dtype)
+        return lambda hidden: torch.nn.functional.linear(hidden, weight)[0, -1]
+
+    def keep_head(self) -> None:
+        """Reads an LM head of its own into memory, for files that go."""
+        if self.lm_head is not None:
+            self.lm_head.keep(self.vocabulary, self.width, self.dtype)
+
+    @property
+    def key_width(self) -> int:
+        """Width of one token's keys, all heads together."""
+        widths = (getattr(one, "self_attn", None) for one in self.text.layers)
+        return max((one.k_proj.out_features for one in widths if one is not None), default=0)
+
+    def run_bytes(self, part: str, tokens: int, patches: int) -> int:
+        """Estimate of a run's memory; see `Backbone.run_bytes`."""
+        needed = super().run_bytes(part, tokens, patches)
+        if part == VISION:
+            return needed
+        own = self.family.decoder.layer_bytes(self.text, tokens, self.dtype.itemsize)
+        return max(needed, own + self.converted_bytes(part))
+
+    def converted_bytes(self, part: str) -> int:
+        """Bytes of the largest fp8 weight of a part in the residual stream's dtype."""
+        layers = (self.visual if part == VISION else self.text).modules()
+        sizes = (layer.weight.numel() for layer in layers if isinstance(layer, ScaledLinear))
+        return max(sizes, default=0) * self.dtype.itemsize
+
+
+def _tower(model: torch.nn.Module, eyes: Eyes) -> torch.nn.Module:
+    """What of a base model sees, as one module."""
+    modules = {name: getattr(model, name) for name in eyes.modules}
+    return next(iter(modules.values())) if len(modules) == 1 else torch.nn.ModuleDict(modules)

@@ -1,0 +1,208 @@
+"""A text encoder that ComfyUI has loaded, as a backbone: the weights people already have.
+
+ComfyUI's own classes are not imported. What is used of them: `model` (with `config`,
+`embed_tokens`, `layers`, `norm`, `compute_freqs_cis`) and, where it can see, `visual`; that is
+how comfy/text_encoders/llama.py, qwen_vl.py and qwen3vl.py are built. They compute in float32 and
+convert each weight as it is needed, whatever it is stored in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from ..families import Family, qwen2_5_vl, qwen3, qwen3_vl
+from .backbone import TEXT, VISION, Backbone, LayerCache
+
+# Temporal positions a second of video takes: Qwen2.5-VL's published vision_config.
+TOKENS_PER_SECOND = 2
+# Token ids of the Qwen tokenizers; a language model with fewer reads other ids.
+QWEN_VOCABULARY = 151643
+
+
+@dataclass(frozen=True)
+class _Mask:
+    """A mask to add, and who may look at nothing.
+
+    Attributes:
+        added: [1, 1, S, P + S], zero where a position may look.
+        blind: [S], true for positions that may look nowhere: pad tokens on the left. A mask to add
+            would let them look everywhere alike; their attention is zero, as it is with a mask of
+            booleans.
+    """
+
+    added: torch.Tensor
+    blind: torch.Tensor
+
+    def blinded(self, attention: Callable) -> Callable:
+        """An attention function whose output [1, S, D] is zero for the blind."""
+        if not bool(self.blind.any()):
+            return attention
+
+        def attend(*args: Any, **kwargs: Any) -> torch.Tensor:
+            return attention(*args, **kwargs).masked_fill(self.blind[:, None], 0)
+
+        return attend
+
+
+class NativeBackbone(Backbone):
+    """A Qwen text encoder of ComfyUI."""
+
+    dtype = torch.float32
+
+    def __init__(
+        self,
+        transformer: torch.nn.Module,
+        device: torch.device,
+        attention: Callable[[torch.device], Callable],
+    ):
+        """Wraps a text encoder without changing anything of it.
+
+        Args:
+            transformer: The native model.
+            device: Where ComfyUI runs it.
+            attention: Gives the attention function for a device, as the native model would
+                choose it for a masked sequence.
+
+        Raises:
+            ValueError: Not a model that this pack knows how to run.
+        """
+        self.family = family_of_native(transformer)
+        self._transformer = transformer
+        self.text = transformer.model
+        self.visual = transformer.visual if self.family.sees else None
+        self.vision_config = SimpleNamespace(tokens_per_second=TOKENS_PER_SECOND)
+        self.num_decoder_layers = len(self.text.layers)
+        self.width = self.text.config.hidden_size
+        self.vocabulary = self.text.config.vocab_size
+        self.num_deepstack = len(getattr(self.visual, "deepstack_visual_indexes", ()))
+        self._device = device
+        self._attention = attention
+
+    def device_of(self, part: str) -> torch.device:
+        """Where ComfyUI runs it; both parts are one model there."""
+        return self._device
+
+    def embed(self, ids: torch.Tensor) -> torch.Tensor:
+        """Token embeddings; see `Backbone.embed`."""
+        return self.text.embed_tokens(ids, out_dtype=self.dtype)
+
+    def see(
+        self, pixels: torch.Tensor, grid: tuple[int, int, int]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Runs its own vision tower; see `Backbone.see`."""
+        pixels = pixels.to(self._device, self.dtype)
+        # The grid stays on the CPU, as ComfyUI's own preprocessing leaves it: towers count with it.
+        seen = self.visual(pixels, torch.tensor([grid]))
+        features, deepstack = seen if isinstance(seen, tuple) else (seen, [])
+        return features, list(deepstack)
+
+    def rotary(self, hidden: torch.Tensor, positions: torch.Tensor) -> Any:
+        """Rotary embedding; see `Backbone.rotary`."""
+        if self.text.config.rope_dims is None:  # a text-only model has one axis
+            positions = positions[:1]
+        return self.text.compute_freqs_cis(positions, hidden.device)
+
+    def attention_mask(
+        self, allowed: torch.Tensor | None, hidden: torch.Tensor, past: int
+    ) -> Any:
+        """A mask to add, as the native models build it: a quarter of the lowest number."""
+        lowest = torch.finfo(hidden.dtype).min / 4
+        if allowed is not None:
+            added = hidden.new_zeros(allowed.shape).masked_fill_(~allowed, lowest)
+            return _Mask(added, ~allowed[0, 0].any(dim=-1))
+        tokens = hidden.shape[1]
+        return hidden.new_full((tokens, tokens), lowest).triu_(1) if tokens > 1 else None
+
+    def run_layer(
+        self,
+        layer: int,
+        hidden: torch.Tensor,
+        rotary: Any,
+        mask: Any,
+        cache: LayerCache | None,
+    ) -> torch.Tensor:
+        """Runs one decoder layer, which overwrites `hidden`; see `Backbone.run_layer`."""
+        past = None
+        if cache is not None:
+            past = cache.before
+        attention = self._attention(hidden.device)
+        if isinstance(mask, _Mask):
+            attention, mask = mask.blinded(attention), mask.added
+        output, present = self.text.layers[layer](
+            x=hidden,
+            attention_mask=mask,
+            freqs_cis=rotary,
+            optimized_attention=attention,
+            past_key_value=past,
+        )
+        if cache is not None:
+            cache.after(*present)
+        return output
+
+    def norm(self, hidden: torch.Tensor) -> torch.Tensor | None:
+        """The final norm, where the file has one."""
+        return None if self.text.norm is None else self.text.norm(hidden)
+
+    def head(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """ComfyUI's own LM head; see `Backbone.head`.
+
+        Qwen2.5-VL-7B has one in its files that ComfyUI leaves out, and its embeddings are none.
+        """
+        if self.text.norm is None:
+            raise ValueError(
+                "This CLIP's file was cut before its last layer, so it cannot write. Load a whole "
+                "Qwen3-VL with Load CLIP, or a VLM with VLM Loader."
+            )
+        if self.family is qwen2_5_vl.FAMILY:
+            raise ValueError(
+                "This CLIP is a Qwen2.5-VL without its LM head, which Load CLIP leaves out, so it "
+                "cannot write. Use a VLM folder on VLM Loader, or a Qwen3-VL-4B file with type "
+                "krea2 in Load CLIP."
+            )
+        return lambda hidden: self._transformer.logits(hidden)[0, -1]
+
+    @property
+    def key_width(self) -> int:
+        """Width of one token's keys, all heads together."""
+        return self.text.config.num_key_value_heads * self.text.config.head_dim
+
+    def converted_bytes(self, part: str) -> int:
+        """Bytes of the largest weight of a part in float32."""
+        module = self.visual if part == VISION else self.text.layers
+        sizes = [weight.numel() for weight in module.parameters()]
+        table = self.text.embed_tokens.weight
+        if part == TEXT and table.dtype.itemsize == 1:  # converted whole before it is looked up
+            sizes.append(table.numel())
+        return max(sizes, default=0) * self.dtype.itemsize
+
+
+def family_of_native(transformer: Any) -> Family:
+    """The family of a native text encoder, by how it is built.
+
+    Raises:
+        ValueError: Not a Qwen model that this pack knows how to run.
+    """
+    config = getattr(getattr(transformer, "model", None), "config", None)
+    kind = type(transformer).__name__
+    text = getattr(transformer, "model", None)
+    runs = all(hasattr(text, name) for name in ("embed_tokens", "layers", "compute_freqs_cis"))
+    if runs and getattr(config, "transformer_type", "") == "llama":
+        visual = getattr(transformer, "visual", None)
+        if visual is not None and getattr(config, "interleaved_mrope", False):
+            return qwen3_vl.FAMILY
+        if visual is not None and config.rope_dims is not None and config.qkv_bias:
+            return qwen2_5_vl.FAMILY
+        if config.q_norm and config.vocab_size > QWEN_VOCABULARY and config.rope_dims is None:
+            return qwen3.FAMILY
+    raise ValueError(
+        f"This CLIP is a {kind}, which VLM From CLIP cannot run. It runs Qwen3-VL and Qwen2.5-VL "
+        "(text and pictures) and Qwen3 (text only): in Load CLIP choose such a file, for example "
+        "qwen_2.5_vl_7b_fp8_scaled.safetensors with type qwen_image, or a Qwen3-VL-4B file with "
+        "type krea2."
+    )
+

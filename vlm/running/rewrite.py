@@ -1,0 +1,234 @@
+"""A VLM rewrites a prompt, and what it thought while it wrote is kept: one pass for both.
+
+Source: UniFusion, section 3.3 (VERIFI): the rewritten tokens attend to the prompt and the pictures,
+so their states are not those of the same words encoded alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..hidden_states import HiddenStates
+from ..prompts.prompt import Prompt, valid_text
+from ..targets import Target
+from .backbone import TEXT, GrowingCache
+from .run import Run
+from .sampling import Sampling
+
+if TYPE_CHECKING:
+    from ..model import VLM
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """A rewritten prompt.
+
+    Attributes:
+        states: Of prompt, pictures and answer, with the roles `generated` and `thinking`.
+        text: The answer in words, without thinking and special tokens.
+        tokens: Generated tokens kept, thinking included.
+        finished: False where the answer was cut at the most tokens allowed.
+    """
+
+    states: HiddenStates
+    text: str
+    tokens: int
+    finished: bool
+
+
+class Rewriting(Run):
+    """A run of a prompt through all layers that goes on token by token.
+
+    Every token kept passes all layers, the last one too, so each has its states.
+
+    Attributes:
+        ids: Tokens generated, without the stop token.
+        finished: Whether a stop token ended it.
+    """
+
+    node = "VLM Rewrite Prompt"
+
+    def __init__(self, model: VLM, states: HiddenStates, sampling: Sampling, max_tokens: int):
+        """Prepares a run.
+
+        Args:
+            model: Whose weights run.
+            states: Of the prompt; take its layers.
+            sampling: How tokens are chosen.
+            max_tokens: Most tokens generated.
+        """
+        super().__init__(model, states, range(states.num_layers))
+        self.total += max_tokens
+        self.ids: list[int] = []
+        self.finished = False
+        self._max_tokens = max_tokens
+        self._sampling = sampling
+        self._stops = model.tokenizer.find(*model.family.stop_tokens)
+        self._caches: list[GrowingCache] = []
+        self._rows: dict[int, torch.Tensor] = {}  # by layer held, [1, max_tokens, D]
+
+    def generated(self, layer: int) -> torch.Tensor:
+        """States [1, M, D] of the M generated tokens in a layer that `states` hold."""
+        return self._kept(self._rows[layer][:, : len(self.ids)])
+
+    def generated_normed(self) -> torch.Tensor:
+        """The last layer's [1, M, D] after the final norm."""
+        last = self._rows[self.states.num_layers - 1][:, : len(self.ids)]
+        return self._kept(self.backbone.norm(last))
+
+    def _needed(self, part: str) -> int:
+        needed = super()._needed(part)
+        if part == TEXT:
+            needed += self.backbone.writing_bytes(len(self.prompt.ids) + self._max_tokens)
+        return needed
+
+    def _bring(self, part: str) -> torch.device:
+        device = super()._bring(part)
+        if part == TEXT:
+            self._head = self.backbone.head()  # before the prompt runs: there may be none
+        return device
+
+    def _cache(self, past: tuple[torch.Tensor, torch.Tensor] | None) -> GrowingCache:
+        room = len(self.prompt.ids) + self._max_tokens
+        self._caches.append(self.decoder.growing_cache(self.backbone.text, room, past))
+        return self._caches[-1]
+
+    def _run(self) -> torch.Tensor:
+        hidden = super()._run()[:, -1:]
+        shape = 1, self._max_tokens, hidden.shape[-1]
+        self._rows = {layer: hidden.new_empty(shape) for layer in self.states.held}
+        generator = self._sampling.generator()
+        first = int(self.positions.max()) + 1
+        while len(self.ids) < self._max_tokens:
+            token = self._sampling.choose(self._head(self.backbone.norm(hidden)), generator)
+            if token in self._stops:
+                self.finished = True
+                break
+            hidden = self._advance(token, first + len(self.ids))
+            self.ids.append(token)
+            self._step()
+        self.model.host.step(self.total, self.total)
+        self._caches.clear()
+        return hidden
+
+    def _advance(self, token: int, position: int) -> torch.Tensor:
+        """Runs one token through all layers behind those before it; its last state [1, 1, D]."""
+        hidden = self.backbone.embed(torch.tensor([[token]], device=self.device))
+        places = torch.full((3, 1), position, device=self.device)
+        rotary = self.backbone.rotary(hidden, places)
+        past = len(self.prompt.ids) + len(self.ids)
+        mask = self.backbone.attention_mask(None, hidden, past)
+        for layer, cache in enumerate(self._caches):
+            self._keep_row(layer, hidden)
+            hidden = self.backbone.run_layer(layer, hidden, rotary, mask, cache)
+        self._keep_row(len(self._caches), hidden)
+        if not bool(torch.isfinite(hidden).all()):
+            row = len(self.ids)
+            bad = (k for k, rows in self._rows.items() if not rows[:, row].isfinite().all())
+            raise self._not_finite(min(bad))
+        return hidden
+
+    def _keep_row(self, layer: int, hidden: torch.Tensor) -> None:
+        if layer in self._rows:
+            self._rows[layer][:, len(self.ids)] = hidden[:, 0]
+
+
+def write(
+    model: VLM, prompt: Prompt, target: Target, sampling: Sampling, max_tokens: int, keep_mb: float
+) -> Rewritten:
+    """Has a model answer a prompt.
+
+    Args:
+        model: The model.
+        prompt: Without pad tokens at its end.
+        target: What `auto` means downstream; its layers are held, whatever the bound.
+        sampling: How tokens are chosen.
+        max_tokens: Most tokens generated.
+        keep_mb: Bound in MB (2**20 bytes) under which every layer is held.
+
+    Raises:
+        ValueError: Nothing was written, or only thinking; the model cannot write.
+        torch.OutOfMemoryError: It does not fit; says how much it needs.
+    """
+    if max_tokens < 1:
+        raise ValueError(f"max_tokens is {max_tokens}; expected at least 1, such as 256.")
+    share = len(prompt.ids) / (len(prompt.ids) + max_tokens)
+    states = HiddenStates(model, prompt, target, keep_mb * share)
+    states.ask(*states.target_layers)
+    run = Rewriting(model, states, sampling, max_tokens)
+    run.go()
+    roles = _roles(model, prompt, run.ids)
+    spoken = [token for token, role in zip(run.ids, roles, strict=True) if role == "generated"]
+    text = model.tokenizer.words_of(spoken)
+    text = text.lstrip() if "thinking" in roles else text
+    if not text.strip():
+        raise ValueError(_nothing_written(roles, max_tokens))
+    return Rewritten(join_states(model, run, roles, keep_mb), text, len(run.ids), run.finished)
+
+
+def replay(model: VLM, prompt: Prompt, target: Target, answer: str, keep_mb: float) -> Rewritten:
+    """The same for an answer that is known already; nothing is generated.
+
+    Layers run when they are asked for, as those of `VLM.encode`.
+
+    Args:
+        model: The model.
+        prompt: Without pad tokens at its end.
+        target: What `auto` means downstream.
+        answer: The answer's words. Special tokens in it stay ordinary text.
+        keep_mb: Bound in MB (2**20 bytes) under which every layer passed is kept.
+
+    Raises:
+        ValueError: An empty answer.
+    """
+    answer = valid_text(answer)
+    if not answer.strip():
+        raise ValueError("The answer to replay is empty. Type one, or leave it out to generate.")
+    ids, _ = model.tokenizer.split(answer)
+    states = model.states_of(prompt.continued(ids, ["generated"] * len(ids)), target, keep_mb)
+    return Rewritten(states, answer, len(ids), True)
+
+
+def join_states(model: VLM, run: Rewriting, roles: Sequence[str], keep_mb: float) -> HiddenStates:
+    """Hidden states of the prompt and what was generated, of one run."""
+    before = run.states
+    states = model.states_of(before.prompt.continued(run.ids, roles), before.target, keep_mb)
+    states.ask(*states.target_layers)
+    for layer in before.held:
+        normed = None
+        if layer == states.num_layers - 1:
+            normed = torch.cat([before.normed, run.generated_normed()], dim=1)
+        states.hold(layer, (*before.state(layer), run.generated(layer)), normed)
+    states.reused_tokens = before.reused_tokens
+    return states
+
+
+def _roles(model: VLM, prompt: Prompt, ids: Sequence[int]) -> list[str]:
+    """`thinking` from one of the family's marks to the other, both included; else `generated`."""
+    opens, closes = (model.tokenizer.find(mark) for mark in model.family.thinking)
+    marks = [token for token in prompt.ids if token in opens or token in closes]
+    inside = bool(marks) and marks[-1] in opens  # a template may open it for the model
+    roles = []
+    for token in ids:
+        inside = inside or token in opens
+        roles.append("thinking" if inside else "generated")
+        inside = inside and token not in closes
+    return roles
+
+
+def _nothing_written(roles: Sequence[str], max_tokens: int) -> str:
+    if "thinking" in roles:
+        return (
+            f"VLM Rewrite Prompt: the VLM only thought ({roles.count('thinking')} tokens) and did "
+            f"not come to an answer. Raise max_tokens ({max_tokens} now), or say in system that it "
+            "shall answer at once."
+        )
+    return (
+        "VLM Rewrite Prompt: the VLM wrote nothing that can be read: its answer is empty or blank. "
+        "Change prompt or system, choose another seed with a temperature above 0, or type an "
+        "answer."
+    )

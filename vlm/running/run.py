@@ -1,0 +1,304 @@
+"""One run through the decoder: from the deepest state known to the layer asked for, no further."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..hidden_states import HiddenStates
+from ..prompts.positions import mrope_positions
+from .backbone import TEXT, VISION, LayerCache
+from .prefix_cache import Prefix
+
+if TYPE_CHECKING:
+    from ..model import VLM
+
+GIGABYTE = 1024**3
+OUT_OF_MEMORY = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
+# Below this many tokens a prefix costs more to keep than to run again.
+SHORTEST_PREFIX = 8
+
+
+class Run:
+    """A run of one prompt.
+
+    Attributes:
+        node: The node that messages name.
+
+    `hidden` are the states of the tokens from `offset` on; the tokens before it are a prefix that
+    has already passed the layers that run. Where the prefix has not been, both go on as one.
+    """
+
+    node = "VLM Encode"
+
+    def __init__(self, model: VLM, states: HiddenStates, wanted: Sequence[int]):
+        """Prepares a run.
+
+        Args:
+            model: Whose weights run.
+            states: What to deepen.
+            wanted: The missing layers, ascending.
+        """
+        self.model = model
+        self.backbone = model.backbone
+        self.states = states
+        self.prompt = states.prompt
+        self.start = states.nearest(wanted[0])
+        self.end = wanted[-1]
+        self.device = torch.device("cpu")  # known once the host has brought the text part
+        self.decoder = model.family.decoder
+        blocks = self.prompt.blocks if self.decoder.mrope else ()
+        self.positions = mrope_positions(len(self.prompt.ids), blocks, self.prompt.left)
+        self.visuals = [visual for visual in self.prompt.visuals if not visual.muted]
+        self.at_vision = self._seen_places()
+        self.prefix = self._find_prefix()
+        self.offset = 0
+        self.done = 0
+        self.total = self.end - (self.start or 0) + len(self.visuals) * self._sees()
+        self._features: tuple[torch.Tensor, list[torch.Tensor]] | None = None
+        self._rotary: Any = None
+        self._mask: Any = None
+
+    @torch.no_grad()
+    def go(self) -> None:
+        """Runs, keeping every layer passed, and puts the prefix into the model's cache.
+
+        Raises:
+            ValueError: NaN or Inf in the states.
+            torch.OutOfMemoryError: The run does not fit; says how much it needs.
+        """
+        with self.model.host.running():
+            try:
+                self._run()
+            except OUT_OF_MEMORY as error:
+                raise OUT_OF_MEMORY(self._does_not_fit()) from error
+
+    def _run(self) -> torch.Tensor:
+        """Runs to the end; the states of the tokens that ran last."""
+        if self._sees():
+            self._see()  # first, so that the two parts need not be on the device together
+        self.device = self._bring(TEXT)
+        try:
+            hidden = self._first()
+            self.states.reused_tokens = self.offset
+            for layer in range(self.start or 0, self.end):
+                hidden = self._join(layer, hidden)
+                hidden = self._layer(layer, hidden)
+                self._hold(layer + 1, hidden)
+                self._step()
+        finally:  # an interrupted run leaves a shorter prefix, which is as good
+            if self.prefix is not None and self.prefix.states:
+                self.model.prefix_cache.put(self.states.prefix_key, self.prefix)
+        self._check_finite(hidden)
+        return hidden
+
+    def _bring(self, part: str) -> torch.device:
+        """Has the host bring a part of the weights; the device it runs on."""
+        self.model.host.bring(part, self._needed(part), self.states.keyframe)
+        return self.backbone.device_of(part)
+
+    def _needed(self, part: str) -> int:
+        """Bytes that a part's run takes beside the weights."""
+        return self.backbone.run_bytes(part, len(self.prompt.ids), self._patches())
+
+    def _patches(self) -> int:
+        """Patches of the largest picture."""
+        return max((visual.num_patches for visual in self.prompt.visuals), default=0)
+
+    def _does_not_fit(self) -> str:
+        tokens, patches = len(self.prompt.ids), self._patches()
+        parts = [TEXT, VISION] if self._sees() else [TEXT]
+        needed = max(self._needed(part) for part in parts)
+        advice = "a smaller dtype or a quantised file on the loader"
+        if self.prompt.visuals:
+            advice = f"a smaller max_pixels on {self.node}, fewer images, or {advice}"
+        return (
+            f"{self.node}: out of memory. {self.model.name} needs about {needed / GIGABYTE:.1f} GB "
+            f"beside its weights for {tokens} tokens and {patches} patches of its largest image, "
+            f"more than was free. Choose {advice}."
+        )
+
+    def _seen_places(self) -> list[int]:
+        """Where tokens stand whose embeddings are a picture's features, muted pictures left out."""
+        roles, numbers = (self.prompt.token_map[column] for column in ("role", "image"))
+        muted = {n for n, visual in enumerate(self.prompt.visuals) if visual.muted}
+        return [
+            place
+            for place, (role, number) in enumerate(zip(roles, numbers, strict=True))
+            if role == "image" and number not in muted
+        ]
+
+    def _find_prefix(self) -> Prefix | None:
+        """The known prefix, or an empty one to fill, or none where neither helps."""
+        if self.prompt.prefix < SHORTEST_PREFIX or not self.model.prefix_cache.limit:
+            return None
+        if not self.decoder.reuses_prefix:
+            return None
+        known = self.model.prefix_cache.get(self.states.prefix_key)
+        if self.start is None:
+            return known or Prefix(self.prompt.prefix)
+        return known if known is not None and known.depth >= self.start else None
+
+    def _sees(self) -> bool:
+        """Whether vision features are needed: for the embeddings, or for DeepStack to come."""
+        known = self.prefix.depth if self.prefix is not None else 0
+        inside = not self.at_vision or self.at_vision[-1] < self.prompt.prefix
+        if self.start is None and not (known and inside):
+            return bool(self.at_vision)
+        return bool(self.at_vision) and max(self.start or 0, known if inside else 0) < min(
+            self.backbone.num_deepstack, self.end
+        )
+
+    def _first(self) -> torch.Tensor:
+        """The states that enter the first layer to run."""
+        if self.prefix is not None and self.prefix.depth:
+            self.offset = self.prompt.prefix
+        if self.start is not None:
+            whole = torch.cat(self.states.state(self.start), dim=1)
+            return whole[:, self.offset :].to(self.device)
+        ids = torch.tensor([self.prompt.ids[self.offset :]], device=self.device)
+        hidden = self.backbone.embed(ids)
+        places, features = self._vision_here(0)
+        if places:
+            hidden = hidden.clone()
+            hidden[:, places] = features.to(hidden.dtype)
+        if self.prefix is not None and not self.prefix.states:
+            self.prefix.states.append(self._kept(hidden[:, : self.prefix.length]))
+        self._hold(0, hidden)
+        return hidden
+
+    def _vision_here(self, level: int) -> tuple[list[int], torch.Tensor | None]:
+        """Features (level 0) or DeepStack features (level 1, ...) of the tokens that run."""
+        here = [i for i, place in enumerate(self.at_vision) if place >= self.offset]
+        if not here:
+            return [], None
+        features, deepstack = self._see()
+        chosen = features if level == 0 else deepstack[level - 1]
+        return [self.at_vision[i] - self.offset for i in here], chosen[here[0] :].to(self.device)
+
+    def _see(self) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Runs the vision tower on each picture, once a run."""
+        if self._features is None:
+            self._bring(VISION)
+            seen = []
+            for visual in self.visuals:
+                patches = visual.patches()
+                seen.append(self.backbone.see(patches.pixels, patches.grid))
+                self._step()
+            features = torch.cat([features for features, _ in seen])
+            levels = zip(*(deepstack for _, deepstack in seen), strict=True)
+            self._features = features, [torch.cat(level) for level in levels]
+        return self._features
+
+    def _join(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
+        """Puts the prefix back in front where it has not passed this layer; sets up attention."""
+        if self.offset and layer >= self.prefix.depth:
+            before = self.prefix.states[layer].to(hidden.device)
+            hidden = torch.cat([before, hidden], dim=1)
+            self.offset, self._rotary = 0, None
+        if self._rotary is None:
+            positions = self.positions[:, self.offset :].to(self.device)
+            self._rotary = self.backbone.rotary(hidden, positions)
+            allowed = self._allowed(hidden.shape[1])
+            self._mask = self.backbone.attention_mask(allowed, hidden, self.offset)
+        return hidden
+
+    def _allowed(self, running: int) -> torch.Tensor | None:
+        """Causal, and blind to padding; None where plain causal attention does the same.
+
+        A pad token on the left looks at nothing: attention then gives it zeros, in scaled dot
+        product attention with a 2-D mask, which is how X2I's connectors know pad tokens.
+        """
+        n, real, left = len(self.prompt.ids), self.prompt.real, self.prompt.left
+        whole = self._pictures() if self.decoder.pictures_whole else None
+        if not self.offset and not left and real == n and whole is None:
+            return None
+        key = torch.arange(n, device=self.device)
+        query = torch.arange(n - running, n, device=self.device)
+        mask = key[None, :] <= query[:, None]
+        if whole is not None:
+            mask |= (whole[query][:, None] == whole[None, :]) & (whole[None, :] >= 0)
+        mask &= (key[None, :] < real) & (key[None, :] >= left)
+        return mask[None, None]
+
+    def _pictures(self) -> torch.Tensor | None:
+        """The number of the picture that each token is part of, -1 = none; None without any."""
+        columns = (self.prompt.token_map[name] for name in ("role", "image"))
+        numbers = [
+            number if role == "image" else -1 for role, number in zip(*columns, strict=True)
+        ]
+        return torch.tensor(numbers, device=self.device) if max(numbers) >= 0 else None
+
+    def _layer(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
+        """Decoder layer `layer` and what DeepStack adds after it."""
+        past = None
+        if self.offset:
+            past = tuple(tensor.to(self.device) for tensor in self.prefix.pairs[layer])
+        cache = self._cache(past)
+        hidden = self.backbone.run_layer(layer, hidden, self._rotary, self._mask, cache)
+        if layer < self.backbone.num_deepstack:
+            places, features = self._vision_here(layer + 1)
+            if places:
+                hidden = hidden.clone()
+                hidden[:, places] += features.to(hidden.dtype)
+        if self.prefix is not None and not self.offset:
+            self._extend_prefix(hidden, cache)
+        return hidden
+
+    def _cache(self, past: tuple[torch.Tensor, torch.Tensor] | None) -> LayerCache | None:
+        """What takes the next decoder layer's keys and values; None = nobody needs them."""
+        return LayerCache(past) if self.prefix is not None else None
+
+    def _extend_prefix(self, hidden: torch.Tensor, cache: LayerCache) -> None:
+        length, device = self.prefix.length, self.model.host.cache_device
+        pair = tuple(tensor[:, :, :length].to(device, copy=True) for tensor in cache.new)
+        self.prefix.states.append(self._kept(hidden[:, :length]))
+        self.prefix.pairs.append(pair)
+        if self.prefix.bytes > self.model.prefix_cache.limit:
+            # Too long to keep: the rest of the run does without.
+            self.model.prefix_cache.drop(self.states.prefix_key)
+            self.prefix = None
+
+    def _hold(self, layer: int, hidden: torch.Tensor) -> None:
+        """Keeps a layer; a prefix's part is shared with the prefix cache, not copied."""
+        if self.prefix is not None:
+            rest = hidden[:, self.prefix.length - self.offset :]
+            parts = (self.prefix.states[layer], self._kept(rest))
+        else:
+            parts = (self._kept(hidden),)
+        normed = None
+        if layer == self.states.num_layers - 1:
+            # Kept beside the raw states: the weights of the norm may be gone when it is asked for.
+            normed = self.backbone.norm(torch.cat(parts, dim=1).to(self.device))
+        self.states.hold(layer, parts, normed if normed is None else self._kept(normed))
+
+    def _kept(self, part: torch.Tensor) -> torch.Tensor:
+        """A copy that does not hold on to the tensor it was cut from."""
+        return part.to(self.model.host.hold_device, copy=True)
+
+    def _step(self) -> None:
+        self.done += 1
+        self.model.host.step(self.done, self.total)
+
+    def _check_finite(self, hidden: torch.Tensor) -> None:
+        """Refuses NaN and Inf, which a residual stream never loses again once it has them."""
+        if bool(torch.isfinite(hidden).all()):
+            return
+        raise self._not_finite(self.states.drop_nonfinite())
+
+    def _not_finite(self, bad: int) -> ValueError:
+        """What is said of NaN or Inf in layer `bad`."""
+        self.model.prefix_cache.clear()
+        advice = "Choose bfloat16 or float32 as dtype on VLM Loader."
+        if self.states.dtype in (torch.bfloat16, torch.float32):
+            advice = "The model's files may be damaged; download them again."
+        dtype = str(self.states.dtype).removeprefix("torch.")
+        known = bad == 0 or bad - 1 in self.states.held
+        before = "" if known else " (or of one before it, which was not kept)"
+        return ValueError(
+            f"{self.node}: the states of layer {bad}{before} hold NaN or Inf in {dtype}. "
+            f"Finite numbers were expected. {advice}"
+        )
+

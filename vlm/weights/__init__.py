@@ -1,0 +1,1 @@
+"""Files of models: found, checked, mapped into memory."""

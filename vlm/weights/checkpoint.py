@@ -1,0 +1,233 @@
+"""The weights of safetensors files in a model of transformers, without a second copy of them.
+
+The model is built without weights, then the tensors of the mapped files become its parameters: they
+are pages of the file until something writes to them, and only what is wanted in another dtype is
+copied, one tensor at a time. The mapping is private, so nothing can change the file; but whoever
+overwrites a file in place while it is loaded changes the model, as with every mapped file. (A file
+that is replaced by another one, as downloads do, stays as it was for those who have it open.)
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..families import Family
+from . import experts, fp8
+from .folder import UNBUILDABLE, open_whole, unbuildable
+from .safetensors_header import Entry, read_header
+from .tensor_names import our_name
+from .text_only import as_base_model
+
+DTYPES = {
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    **fp8.DTYPES,
+}
+
+
+class Checkpoint:
+    """Safetensors files, mapped, with their tensors under the names of transformers' base model.
+
+    Attributes:
+        where: What messages call it.
+        names: All tensors by their names in the files.
+        entries: The model's tensors by our name.
+        theirs: Their names in the files.
+        quantisation: How they are stored.
+    """
+
+    def __init__(self, where: Path, files: Sequence[Path]):
+        """Opens the files; nothing but their headers is read.
+
+        Args:
+            where: What messages call it: the folder, or the file.
+            files: All of them.
+
+        Raises:
+            ValueError: A damaged file, a tensor that is there twice, a quantisation that is not
+                run here.
+        """
+        self.where = where
+        self._files: dict[str, Any] = {}
+        self.names: dict[str, Entry] = {}
+        metadata: dict[str, str] = {}
+        for file in files:
+            opened = open_whole(file)
+            header = read_header(file)
+            metadata |= header.metadata
+            for name, entry in header.entries.items():
+                if name in self.names:
+                    raise ValueError(
+                        f"{where} holds {name} twice, the second time in {file.name}. Files of "
+                        "different downloads were mixed; download the folder again."
+                    )
+                self.names[name] = entry
+                self._files[name] = opened
+        self.theirs, self.entries = {}, {}
+        self.quantisation = fp8.Quantisation(str(where), list(self.names), metadata)
+        for name, entry in self.names.items():
+            self._add(name, entry)
+
+    def _add(self, name: str, entry: Entry) -> None:
+        if name.endswith(".comfy_quant"):
+            self.quantisation.read_layer_mark(name, self.read(name))
+        ours = our_name(name)
+        if ours is None or fp8.is_mark(name):
+            return
+        if ours in self.theirs:
+            raise ValueError(
+                f"{self.where} holds both {self.theirs[ours]} and {name}, which are the same "
+                "tensor. Two models were mixed; download it again."
+            )
+        self.theirs[ours], self.entries[ours] = name, entry
+
+    def read(self, name: str) -> torch.Tensor:
+        """A tensor by its name in the files: a view of the mapped file."""
+        return self._files[name].get_tensor(name)
+
+    @property
+    def has_fp8(self) -> bool:
+        """Whether a tensor of the model is fp8."""
+        return any(entry.dtype in fp8.DTYPES for entry in self.entries.values())
+
+    def own_dtype(self) -> torch.dtype:
+        """The dtype that most numbers have; bfloat16 where they are fp8, to compute in."""
+        if self.has_fp8:
+            return torch.bfloat16
+        counts: dict[str, int] = {}
+        for entry in self.entries.values():
+            counts[entry.dtype] = counts.get(entry.dtype, 0) + torch.Size(entry.shape).numel()
+        return DTYPES[max(counts, key=counts.__getitem__)]
+
+
+def load_model(
+    checkpoint: Checkpoint,
+    config: Any,
+    family: Family,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> torch.nn.Module:
+    """transformers' base model with the weights of a checkpoint.
+
+    Args:
+        checkpoint: Its files.
+        config: transformers' own, of `folder.build_config`.
+        family: Its family.
+        dtype: Of the residual stream and of every weight that is not fp8.
+        device: Where the weights go.
+
+    Returns:
+        The model in eval mode, without its LM head, on `device`.
+
+    Raises:
+        ValueError: The tensors do not fit the config; says which.
+    """
+    model = build_empty(config, family, checkpoint.where)
+    tensors = model.state_dict()
+    own = {our_name(name): name for name in tensors}  # as this version of transformers has them
+    wanted = {name: tuple(tensors[own[name]].shape) for name in own}
+    stored = {name: tuple(entry.shape) for name, entry in checkpoint.entries.items()}
+    turned = experts.find_turned(stored, wanted)
+    _check(checkpoint, wanted | experts.swap(wanted, turned), family)
+    for name in wanted:
+        owner, _, leaf = own[name].rpartition(".")
+        layer = model.get_submodule(owner)
+        _place(checkpoint, name, layer, leaf, dtype, device)
+        if name in turned:  # a view: the weight stays where it is
+            weight = layer._parameters[leaf].transpose(1, 2)
+            layer._parameters[leaf] = torch.nn.Parameter(weight, requires_grad=False)
+    return model.eval().to(device)  # what is left to move are the buffers
+
+
+def build_empty(config: Any, family: Family, where: Path) -> torch.nn.Module:
+    """transformers' base model with its buffers, but without memory for a parameter.
+
+    Args:
+        config: transformers' own, of `folder.build_config`.
+        family: Its family.
+        where: Whose config it is, for the message.
+
+    Raises:
+        ValueError: transformers cannot build it.
+    """
+    import transformers
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    here = threading.get_ident()
+
+    def without_memory(module: torch.nn.Module, name: str, parameter: Any) -> Any:
+        if parameter is None or threading.get_ident() != here:
+            return None  # as it is; the hook is asked for every module of the process
+        return torch.nn.Parameter(parameter.to("meta"), requires_grad=False)
+
+    hook = register_module_parameter_registration_hook(without_memory)
+    try:
+        model = transformers.AutoModel.from_config(config, attn_implementation="sdpa")
+    except UNBUILDABLE as error:
+        raise unbuildable(where, error) from error
+    finally:
+        hook.remove()
+    return as_base_model(model, family)
+
+
+def _check(checkpoint: Checkpoint, wanted: dict[str, tuple[int, ...]], family: Family) -> None:
+    """Refuses a checkpoint of which anything is missing, left over or of another size."""
+    where, entries = checkpoint.where, checkpoint.entries
+    missing = sorted(wanted.keys() - entries.keys())
+    if missing:
+        raise ValueError(
+            f"The weights in {where} lack {len(missing)} tensors of {family.title}, the first is "
+            f"{missing[0]}. Download the files of the model again."
+        )
+    for name, entry in sorted(entries.items()):
+        if entry.dtype not in DTYPES:
+            raise checkpoint.quantisation.refusal(checkpoint.theirs[name], entry.dtype)
+    strange = sorted(checkpoint.theirs[name] for name in entries.keys() - wanted.keys())
+    if strange:
+        raise ValueError(
+            f"The weights in {where} hold {len(strange)} tensors that a {family.title} of this "
+            f"config.json does not have, the first is {strange[0]}. Files of different models "
+            "were mixed; download them again."
+        )
+    other = [name for name in sorted(wanted) if entries[name].shape != wanted[name]]
+    if other:
+        first = other[0]
+        raise ValueError(
+            f"In {where} {len(other)} tensors have another size than config.json says, the first "
+            f"is {checkpoint.theirs[first]}: {list(entries[first].shape)}, expected "
+            f"{list(wanted[first])}. Files of different models were mixed; download them again."
+        )
+
+
+def _place(
+    checkpoint: Checkpoint,
+    name: str,
+    layer: torch.nn.Module,
+    leaf: str,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> None:
+    """Makes a tensor of the files the parameter of a layer."""
+    theirs = checkpoint.theirs[name]
+    stored = checkpoint.read(theirs)
+    if stored.dtype not in fp8.DTYPES.values():
+        tensor = stored.to(device, dtype)
+    else:
+        scale, quantisation = 1.0, checkpoint.quantisation
+        linear = isinstance(layer, torch.nn.Linear) and leaf == "weight"
+        layer_name = theirs.removesuffix(".weight")
+        scale_name = quantisation.scale_name(layer_name, checkpoint.entries[name], linear)
+        if scale_name is not None:
+            scale = quantisation.scale_of(scale_name, checkpoint.read(scale_name))
+        if leaf == "weight" and fp8.can_stay(layer, name):
+            fp8.keep(layer, scale, dtype)
+            tensor = stored.to(device)
+        else:
+            tensor = fp8.dequantise(stored, scale, dtype).to(device)
+    layer._parameters[leaf] = torch.nn.Parameter(tensor, requires_grad=False)

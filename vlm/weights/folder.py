@@ -1,0 +1,185 @@
+"""The files of a model folder in Hugging Face layout, checked before anything large is read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..families import Family
+
+INDEX = "model.safetensors.index.json"
+UNBUILDABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+SHARDS = "model-?????-of-?????.safetensors"
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Not JSON, or not an object.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is not valid JSON ({error}). Download it again.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} does not hold a JSON object. Download it again.")
+    return content
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """config.json of a model folder.
+
+    Raises:
+        FileNotFoundError: No folder, or no config.json in it.
+        ValueError: It is not a JSON object.
+    """
+    if not path.is_dir():
+        raise FileNotFoundError(
+            f"There is no folder {path}. Name a folder that holds a model in Hugging Face layout."
+        )
+    file = path / "config.json"
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{path} has no config.json, so it is not a model folder in Hugging Face layout. "
+            "Download the whole repository of the model, not only its weights."
+        )
+    return read_json(file)
+
+
+def build_config(config: dict[str, Any], family: Family, where: Path) -> Any:
+    """The content of config.json as transformers' own object.
+
+    Args:
+        config: The content.
+        family: The family it names.
+        where: Whose it is, for the message.
+
+    Raises:
+        ValueError: transformers refuses a value, or is too old for the family; the language
+            model inside is not one of the family's.
+    """
+    import transformers
+    from huggingface_hub.errors import StrictDataclassError
+    from packaging.version import Version
+
+    if Version(transformers.__version__) < Version(family.transformers):
+        raise ValueError(
+            f"transformers {transformers.__version__} cannot run {family.title} "
+            f"({family.architecture}). Install transformers {family.transformers} or newer."
+        )
+    try:
+        built = transformers.AutoConfig.for_model(**config)
+    except (*UNBUILDABLE, StrictDataclassError) as error:
+        raise unbuildable(where, error) from error
+    inside = built.get_text_config().model_type
+    if family.language_models and inside not in family.language_models:
+        raise ValueError(
+            f"The {family.title} in {where} has a language model of the type {inside!r}, which "
+            f"this pack cannot run; it runs {', '.join(family.language_models)}. Choose another "
+            f"{family.title}."
+        )
+    return built
+
+
+def unbuildable(where: Path, error: Exception) -> ValueError:
+    """What is said of a config.json that transformers cannot build a model from."""
+    return ValueError(
+        f"No model can be built from the config.json of {where}: transformers says {error!r}. "
+        "Download config.json again."
+    )
+
+
+def check_tokenizer(path: Path) -> None:
+    """Checks that a folder has tokenizer files that can be parsed.
+
+    Raises:
+        FileNotFoundError: Files are missing.
+        ValueError: A file is damaged.
+    """
+    if (path / "tokenizer.json").is_file():
+        if not read_json(path / "tokenizer.json").get("model"):
+            raise ValueError(f"{path / 'tokenizer.json'} holds no model. Download it again.")
+        return
+    missing = [name for name in ("vocab.json", "merges.txt") if not (path / name).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{path} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt is "
+            "there. Copy the tokenizer files of the model into the folder."
+        )
+    read_json(path / "vocab.json")
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The safetensors files of a model folder, as its index lists them.
+
+    Raises:
+        FileNotFoundError: There are none, or the index names one that is not there.
+        ValueError: A damaged index, one that points outside the folder, or a shard too many.
+    """
+    index = path / INDEX
+    shards = sorted(file.name for file in path.glob(SHARDS))
+    if index.is_file():
+        names = _names_in(index)
+        strange = [name for name in shards if name not in names]
+        if strange:
+            raise ValueError(
+                f"{path} holds {strange[0]}, which {INDEX} does not name. Files of different "
+                "downloads were mixed; download the folder again."
+            )
+    else:
+        alone = shards and not (path / "model.safetensors").is_file()
+        names = [INDEX if alone else "model.safetensors"]
+    missing = [name for name in names if not (path / name).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{path} lacks {', '.join(missing)}. Download the missing files of the model; weights "
+            "are read as safetensors only."
+        )
+    return [path / name for name in names]
+
+
+def _names_in(index: Path) -> list[str]:
+    """Names of the files that an index lists."""
+    listed = read_json(index).get("weight_map")
+    names = set(listed.values()) if isinstance(listed, dict) else set()
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{index} lists no files. Download it again.")
+    outside = [name for name in sorted(names) if Path(name).name != name or "\\" in name]
+    if outside:
+        raise ValueError(
+            f"{index} names {outside[0]!r}, expected files of the same folder. "
+            "Download it again from the model's own repository."
+        )
+    return sorted(names)
+
+
+def check_weights(path: Path) -> None:
+    """Checks that every weight file is whole.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        ValueError: A file is cut short or is not safetensors.
+    """
+    for file in weight_files(path):
+        open_whole(file)
+
+
+def open_whole(file: Path) -> Any:
+    """Maps a safetensors file; only its header is read.
+
+    Raises:
+        ValueError: It is cut short or is not safetensors.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        return safe_open(file, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{file} is not a whole safetensors file ({error}). The download was cut short; "
+            "download it again."
+        ) from error
