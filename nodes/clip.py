@@ -12,9 +12,9 @@ from comfy_api.latest import io
 
 from ..vlm.model import VLM
 from ..vlm.pictures.images import PixelRules
-from ..vlm.pictures.native_visuals import native_look
 from ..vlm.prompts.tokenizer import Tokenizer
 from ..vlm.running.native import NativeBackbone
+from ..vlm.running.native_visuals import native_look
 from .caches import disk_cache, disk_cache_input, prefix_cache_input
 from .devices import ClipHost
 from .shown import shown

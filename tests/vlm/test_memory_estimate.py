@@ -5,8 +5,9 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from vlm.families import FAMILIES
+from vlm.layer_cache import LayerCache
 from vlm.prompts.positions import mrope_positions
-from vlm.running.backbone import TEXT, VISION, LayerCache
+from vlm.running.backbone import TEXT, VISION
 from vlm.running.huggingface import HuggingFaceBackbone
 
 # An estimate below the peak lets the run fail, one far above it drives other models out of memory.

@@ -50,8 +50,8 @@ class Tiny:
         names: How the published files begin the names that begin so in transformers' base model.
         step: A width to the number that widths near it must be a multiple of.
         files: Other JSON files of the folder, by name.
-        tokenizer: Content of tokenizer.json; None = `tiny_tokenizer.make_tokenizer`'s.
-        tokenizer_config: Changes to what `tiny_tokenizer.make_tokenizer_config` makes.
+        tokenizer: Content of tokenizer.json; None = `qwen_tiny_tokenizer.make_tokenizer`'s.
+        tokenizer_config: Changes to what `qwen_tiny_tokenizer.make_tokenizer_config` makes.
         norm: Name of a norm's weight to the number that leaves the states as they are: 1, or 0
             where the family adds 1 to it.
         embed_scale: Width to the number that the family multiplies its embeddings with.

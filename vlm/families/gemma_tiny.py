@@ -6,9 +6,9 @@ import math
 from collections import Counter
 from typing import Any
 
-from ..tiny.tokenizer import CORPUS, learn_merges, make_tokenizer
 from .family import Tiny
 from .qwen_tiny import embedding_rows
+from .qwen_tiny_tokenizer import CORPUS, learn_merges, make_tokenizer
 
 SPACE = "▁"
 # In the published order, with five of the 6242 unused ones. Blank space and tags are added tokens

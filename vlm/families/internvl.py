@@ -12,8 +12,7 @@ import torch
 
 from ..pictures import tiles
 from ..pictures.patch_embed import TilePatchEmbed
-from ..tiny import tokenizer as tiny_tokenizer
-from . import qwen_tiny
+from . import qwen_tiny, qwen_tiny_tokenizer
 from .family import Eyes, Family, Seen, Tiny
 
 START, END, IMAGE, VIDEO = "<img>", "</img>", "<IMG_CONTEXT>", "<video>"
@@ -74,7 +73,7 @@ NAMED = {
 
 def make_tokenizer() -> dict[str, Any]:
     """Content of tokenizer.json."""
-    content = tiny_tokenizer.make_tokenizer(ordinary=tiny_tokenizer.ORDINARY[:8])
+    content = qwen_tiny_tokenizer.make_tokenizer(ordinary=qwen_tiny_tokenizer.ORDINARY[:8])
     tokens = content["added_tokens"]
     for name in ADDED:
         tokens.append({**tokens[0], "id": tokens[-1]["id"] + 1, "content": name})
@@ -174,7 +173,7 @@ TINY = Tiny(
     },
     tokenizer=make_tokenizer,
     tokenizer_config={
-        "additional_special_tokens": [*tiny_tokenizer.SPECIAL[1:], *ADDED],
+        "additional_special_tokens": [*qwen_tiny_tokenizer.SPECIAL[1:], *ADDED],
         "extra_special_tokens": NAMED,
         **NAMED,
     },

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..tiny.tokenizer import SPLIT, make_tokenizer
 from .family import Family, Tiny
 from .qwen_tiny import embedding_rows
+from .qwen_tiny_tokenizer import SPLIT, make_tokenizer
 
 # As the template of Llama 3.1 and later renders without tools.
 CHAT_TEMPLATE = """\

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from ..layer_cache import Pair
 from ..pictures.visuals import read_visual_rules
-from ..running.backbone import Pair
 from . import chat_templates, qwen_eyes, qwen_tiny
 from .decoder import Decoder
 from .family import Eyes, Family, Tiny

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..weights.folder import read_json
+from ..json_file import read_json
 from .images import Patches, PixelRules, normalised_levels, to_pictures
 from .visuals import Look, Visual
 

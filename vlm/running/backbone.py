@@ -12,76 +12,9 @@ from typing import Any
 
 import torch
 
+from ..layer_cache import LayerCache
+
 VISION, TEXT = "vision", "text"  # the two parts that can be on the device one after the other
-Pair = tuple[torch.Tensor, torch.Tensor]  # keys and values
-
-
-class LayerCache:
-    """Keys and values of one decoder layer for the positions before the ones that run.
-
-    Stands where transformers passes its cache, for a single call of a single layer.
-    """
-
-    def __init__(self, past: tuple[torch.Tensor, torch.Tensor] | None = None):
-        """Takes the past keys and values, each [1, heads, P, head width], or none."""
-        self.past = past
-        self.new: tuple[torch.Tensor, torch.Tensor] | None = None
-
-    def update(
-        self, keys: torch.Tensor, values: torch.Tensor, layer: int, options: Any = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Puts the past before new keys and values; called by the layer's attention."""
-        self.new = (keys, values)
-        if self.past is None:
-            return keys, values
-        return torch.cat([self.past[0], keys], dim=2), torch.cat([self.past[1], values], dim=2)
-
-    @property
-    def before(self) -> tuple[Any, ...]:
-        """The past as ComfyUI's layers take it: keys, values and how many; () = none."""
-        return () if self.past is None else (*self.past, self.past[0].shape[2])
-
-    def after(self, keys: torch.Tensor, values: torch.Tensor, length: int) -> None:
-        """Takes what ComfyUI's layers give back: the past and the new ones, so many in all."""
-        self.new = (keys, values)
-
-
-class GrowingCache(LayerCache):
-    """Keys and values of one decoder layer with room for those to come, written in place."""
-
-    def __init__(self, room: int, past: tuple[torch.Tensor, torch.Tensor] | None = None):
-        """Makes room for so many positions in all, the past included."""
-        super().__init__()
-        self._room = room
-        self._buffers: tuple[torch.Tensor, torch.Tensor] | None = None
-        self._length = 0
-        if past is not None:
-            self.update(*past, layer=0)
-
-    def update(
-        self, keys: torch.Tensor, values: torch.Tensor, layer: int, options: Any = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Writes new keys and values behind the past; called by the layer's attention."""
-        if self._buffers is None:
-            batch, heads, _, width = keys.shape
-            shape = batch, heads, self._room, width
-            self._buffers = keys.new_empty(shape), values.new_empty(shape)
-        end = self._length + keys.shape[2]
-        for buffer, new in zip(self._buffers, (keys, values), strict=True):
-            buffer[:, :, self._length : end] = new
-        self._length, self.new = end, (keys, values)
-        return self._buffers[0][:, :, :end], self._buffers[1][:, :, :end]
-
-    @property
-    def before(self) -> tuple[Any, ...]:
-        """Their buffers have room, so ComfyUI's layers write into them."""
-        return () if self._buffers is None else (*self._buffers, self._length)
-
-    def after(self, keys: torch.Tensor, values: torch.Tensor, length: int) -> None:
-        """The first ones are copied into the buffers; later ones are there already."""
-        if self._buffers is None:
-            self.update(keys, values, layer=0)
-        self._length = length
 
 
 class Backbone(ABC):

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from ..families import Eyes, Family
+from ..layer_cache import LayerCache
 from ..weights.fp8 import ScaledEmbedding, ScaledLinear, dequantise
 from ..weights.lm_head import LMHead
-from .backbone import TEXT, VISION, Backbone, LayerCache
+from .backbone import TEXT, VISION, Backbone
 
 
 class VisionTower(torch.nn.Module):

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from ..families import Family, qwen2_5_vl, qwen3, qwen3_vl
-from .backbone import TEXT, VISION, Backbone, LayerCache
+from ..layer_cache import LayerCache
+from .backbone import TEXT, VISION, Backbone
 
 # Temporal positions a second of video takes: Qwen2.5-VL's published vision_config.
 TOKENS_PER_SECOND = 2

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..hidden_states import HiddenStates
+from ..layer_cache import LayerCache
 from ..prompts.positions import mrope_positions
-from .backbone import TEXT, VISION, LayerCache
+from .backbone import TEXT, VISION
 from .prefix_cache import Prefix
 
 if TYPE_CHECKING:

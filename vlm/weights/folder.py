@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from ..families import Family
+from ..families import Family
+from ..json_file import read_json
 
 INDEX = "model.safetensors.index.json"
 UNBUILDABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 SHARDS = "model-?????-of-?????.safetensors"
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        FileNotFoundError: No such file.
-        ValueError: Not JSON, or not an object.
-    """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is not valid JSON ({error}). Download it again.") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{file} does not hold a JSON object. Download it again.")
-    return content
 
 
 def read_config(path: Path) -> dict[str, Any]:

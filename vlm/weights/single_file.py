@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ..families import Family
+from ..json_file import read_json
 from ..pictures.images import read_rules
 from ..pictures.video import read_video_rules
 from ..pictures.visuals import VisualRules
 from .checkpoint import Checkpoint
-from .folder import read_json
 from .tensor_names import LANGUAGE, VISUAL
 
 SUFFIX = ".safetensors"

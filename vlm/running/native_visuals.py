@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from ..families import Family
+from ..pictures.images import Patches, PixelRules
+from ..pictures.picture_inputs import to_pictures
+from ..pictures.visuals import Visual, VisualRules
 from ..weights.single_file import published_rules
-from .images import Patches, PixelRules
-from .picture_inputs import to_pictures
-from .visuals import Visual, VisualRules
 
 # (picture [1, H, W, 3], rules, fewest and most pixels or None) to patches [P, ...] and grid [1, 3]
 MakePatches = Callable[
