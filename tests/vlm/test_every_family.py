@@ -1,6 +1,6 @@
 """What every family must do, as far as it declares the ability; transformers' own classes know it.
 
-A new family is one line in `FAMILIES`; what only it does has tests of its own.
+A new family is one line in `ALL`; what only it does has tests of its own.
 """
 
 import inspect
