@@ -1,6 +1,6 @@
 """Every family in a real ComfyUI: VLM Loader, VLM Encode, VLM Rewrite Prompt.
 
-What a family computes is tests/vlm/test_every_family.py's; a new one is a line in `FAMILIES`.
+What a family computes is tests/vlm/test_every_family.py's.
 """
 
 from __future__ import annotations
@@ -16,19 +16,10 @@ from pack_graphs import picture, plain, seen
 from safetensors.torch import load_file, save_file
 from test_encode import near
 
-FAMILIES = (
-    "qwen2_vl",
-    "qwen2_5_vl",
-    "qwen3_vl",
-    "qwen3_vl_moe",
-    "qwen3_5",
-    "internvl",
-    "gemma3",
-    "gemma3_text",
-    "qwen3",
-    "llama",
-)
-BLIND = ("gemma3_text", "qwen3", "llama")
+from vlm.families import FAMILIES as KNOWN
+
+FAMILIES = tuple(KNOWN)
+BLIND = tuple(name for name, family in KNOWN.items() if not family.sees)
 LAYERS = 4
 PIPELINE = "text_encoders/pipeline/text_encoder"
 

@@ -31,6 +31,8 @@ HERE = Version(version("transformers"))
 FAMILIES = tuple(name for name in ALL if Version(KNOWN[name].transformers) <= HERE)
 SEEING = tuple(name for name in FAMILIES if KNOWN[name].sees)
 FILMING = tuple(name for name in SEEING if KNOWN[name].eyes.video)
+# With Qwen3-VL's processor; the older ones have tests of their own.
+QWEN_EYES = tuple(name for name in FAMILIES if name in ("qwen3_vl_moe", "qwen3_5"))
 LAYERS = 6
 TEXT = "A red house\nby the river, 一只红色的猫, 🎨"
 
@@ -168,6 +170,20 @@ def test_ids_of_a_text_are_the_chat_templates(made, family, system):
     )
     want = reference.tokenizer(text, add_special_tokens=False)["input_ids"]
     assert list(model.encode(TEXT, system=system).prompt.ids) == want
+
+
+@pytest.mark.parametrize("family", QWEN_EYES, indirect=True)
+@pytest.mark.parametrize("images", [[], [(90, 150)], [(200, 64), (70, 70)]])
+def test_ids_and_pixels_are_the_processors_of_qwens_eyes(v, hf, picture, images):
+    pictures = [picture(*size, seed) for seed, size in enumerate(images)]
+    inputs = hf.inputs("a red house", pictures, system="You paint.")
+    h = v.encode("a red house", pictures, system="You paint.")
+    assert list(h.prompt.ids) == inputs["input_ids"][0].tolist()
+    if pictures:
+        patches = [visual.patches() for visual in h.prompt.visuals]
+        assert [list(one.grid) for one in patches] == inputs["image_grid_thw"].tolist()
+        pixels = torch.cat([one.pixels for one in patches])
+        assert torch.equal(pixels, inputs["pixel_values"])
 
 
 @every

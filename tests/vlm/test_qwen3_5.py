@@ -81,21 +81,6 @@ def test_the_template_leaves_no_thinking_open(qwen):
 
 
 @needs_it
-@pytest.mark.parametrize("family", ["qwen3_5"], indirect=True)
-@pytest.mark.parametrize("images", [[], [(90, 150)], [(200, 64), (70, 70)]])
-def test_ids_and_pixels_are_its_processors(v, hf, picture, images):
-    pictures = [picture(*size, seed) for seed, size in enumerate(images)]
-    inputs = hf.inputs("a red house", pictures, system="You paint.")
-    h = v.encode("a red house", pictures, system="You paint.")
-    assert list(h.prompt.ids) == inputs["input_ids"][0].tolist()
-    if pictures:
-        patches = [visual.patches() for visual in h.prompt.visuals]
-        assert [list(one.grid) for one in patches] == inputs["image_grid_thw"].tolist()
-        pixels = torch.cat([one.pixels for one in patches])
-        assert torch.equal(pixels, inputs["pixel_values"])
-
-
-@needs_it
 @pytest.mark.parametrize("tokens", [3, 64, 65, 150])
 def test_sequences_of_any_length(qwen, theirs, err, tokens):
     """Shorter than the convolution, a piece of the linear attention, and more than one."""

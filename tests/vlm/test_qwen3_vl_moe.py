@@ -56,20 +56,6 @@ def test_the_tiny_model_has_the_published_tensors(folder):
     assert "lm_head.weight" in weights
 
 
-@pytest.mark.parametrize("family", ["qwen3_vl_moe"], indirect=True)
-@pytest.mark.parametrize("images", [[], [(90, 150)], [(200, 64), (70, 70)]])
-def test_ids_and_pixels_are_its_processors(v, hf, picture, images):
-    pictures = [picture(*size, seed) for seed, size in enumerate(images)]
-    inputs = hf.inputs("a red house", pictures, system="You paint.")
-    h = v.encode("a red house", pictures, system="You paint.")
-    assert list(h.prompt.ids) == inputs["input_ids"][0].tolist()
-    if pictures:
-        patches = [visual.patches() for visual in h.prompt.visuals]
-        assert [list(one.grid) for one in patches] == inputs["image_grid_thw"].tolist()
-        pixels = torch.cat([one.pixels for one in patches])
-        assert torch.equal(pixels, inputs["pixel_values"])
-
-
 @pytest.mark.parametrize("width", [96, 48])
 def test_square_experts_are_turned_right(tmp_path, width, err):
     """One of the two weights is square there, so its own shape says nothing."""

@@ -12,11 +12,9 @@ from typing import Any
 import torch
 
 from ..layer_cache import Pair
-from ..pictures.visuals import read_visual_rules
-from . import chat_templates, qwen_eyes, qwen_tiny
+from . import chat_templates, qwen3_vl, qwen_tiny
 from .decoder import Decoder
-from .family import Eyes, Family, Tiny
-from .qwen3_vl import frame_text
+from .family import Family, Tiny
 
 
 @dataclass(frozen=True)
@@ -92,13 +90,7 @@ FAMILY = Family(
     architecture="Qwen3_5ForConditionalGeneration",
     chat_template=chat_templates.QWEN3_5,
     decoder=MixedDecoder(mrope=True, reuses_prefix=False),
-    eyes=Eyes(
-        ("visual",),
-        qwen_eyes.see,
-        read_visual_rules,
-        qwen_eyes.use_patch_embed,
-        frame_text=frame_text,
-    ),
+    eyes=qwen3_vl.FAMILY.eyes,
     # Else the template opens the thinking of the answer, which takes thousands of tokens.
     chat_settings={"enable_thinking": False},
     transformers="5.16",  # before, pad tokens in front changed the state of what follows

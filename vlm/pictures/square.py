@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..json_file import read_json
 from .images import Patches, PixelRules, normalised_levels, to_pictures
-from .visuals import Look, Visual
+from .visuals import Look, Visual, read_preprocessors
 
 _PUBLISHED = {"image_size": 896, "patch_size": 14}
 
@@ -55,21 +54,6 @@ class SquareLook(Look):
         seen = (np.asarray(picture.resize(size, self.resample)) for picture in to_pictures(images))
         return [SquareVisual((pixels,), self.rules, 1, steps, steps) for pixels in seen]
 
-    def see_video(
-        self,
-        video: Any,
-        fps: float,
-        sample_fps: float | None,
-        min_pixels: int | None,
-        max_pixels: int | None,
-    ) -> Visual:
-        """There are none for such a tower.
-
-        Raises:
-            ValueError: Always.
-        """
-        raise ValueError("This model takes pictures, not videos. Connect single frames as images.")
-
 
 def read_square_look(folder: Path, config: dict[str, Any]) -> SquareLook:
     """Reads a Gemma 3 folder's preprocessor files.
@@ -93,7 +77,7 @@ def read_square_look(folder: Path, config: dict[str, Any]) -> SquareLook:
             f"(mm_tokens_per_image) of {side}x{side} pixels in patches of {patch}. "
             "Download it again."
         )
-    content = _read_preprocessor(folder)
+    content, _ = read_preprocessors(folder)
     _check_preprocessor(folder, content, side)
     rules = PixelRules(
         patch,
@@ -106,13 +90,6 @@ def read_square_look(folder: Path, config: dict[str, Any]) -> SquareLook:
     )
     resample = content.get("resample", Image.Resampling.BILINEAR)
     return SquareLook(rules, side, Image.Resampling(resample))
-
-
-def _read_preprocessor(folder: Path) -> dict[str, Any]:
-    """Pictures' part of processor_config.json, where transformers 5 keeps it, or its own file."""
-    both, alone = folder / "processor_config.json", folder / "preprocessor_config.json"
-    found = read_json(both).get("image_processor") if both.is_file() else None
-    return found or (read_json(alone) if alone.is_file() else {})
 
 
 def _check_preprocessor(folder: Path, content: dict[str, Any], side: int) -> None:

@@ -38,7 +38,6 @@ class Look(ABC):
             TypeError: Something that is not a picture.
         """
 
-    @abstractmethod
     def see_video(
         self,
         video: Any,
@@ -57,9 +56,11 @@ class Look(ABC):
             max_pixels: Most pixels; None = the model's.
 
         Raises:
-            ValueError: No frame, frames of different sizes, a rate that is not positive.
+            ValueError: No frame, frames of different sizes, a rate that is not positive; a model
+                that takes no videos, as this method has it until it is overridden.
             TypeError: Something that is not a picture.
         """
+        raise ValueError("This model takes pictures, not videos. Connect single frames as images.")
 
 
 @dataclass(frozen=True, eq=False)
