@@ -21,9 +21,12 @@ class LayerCache:
         self.new: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def update(
-        self, keys: torch.Tensor, values: torch.Tensor, layer: int, options: Any = None
+        self, keys: torch.Tensor, values: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Puts the past before new keys and values; called by the layer's attention."""
+        """Puts the past before new keys and values; called by the layer's attention.
+
+        Beside them every version of transformers says other things (which layer, options).
+        """
         self.new = (keys, values)
         if self.past is None:
             return keys, values
@@ -49,10 +52,10 @@ class GrowingCache(LayerCache):
         self._buffers: tuple[torch.Tensor, torch.Tensor] | None = None
         self._length = 0
         if past is not None:
-            self.update(*past, layer=0)
+            self.update(*past)
 
     def update(
-        self, keys: torch.Tensor, values: torch.Tensor, layer: int, options: Any = None
+        self, keys: torch.Tensor, values: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Writes new keys and values behind the past; called by the layer's attention."""
         if self._buffers is None:
@@ -73,5 +76,5 @@ class GrowingCache(LayerCache):
     def after(self, keys: torch.Tensor, values: torch.Tensor, length: int) -> None:
         """The first ones are copied into the buffers; later ones are there already."""
         if self._buffers is None:
-            self.update(keys, values, layer=0)
+            self.update(keys, values)
         self._length = length

@@ -12,6 +12,7 @@ from ..layer_cache import LayerCache
 from ..weights.fp8 import ScaledEmbedding, ScaledLinear, dequantise
 from ..weights.lm_head import LMHead
 from .backbone import TEXT, VISION, Backbone
+from .decoder_layer import call_layer
 
 
 class VisionTower(torch.nn.Module):
@@ -125,14 +126,8 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
         cache: LayerCache | None,
     ) -> torch.Tensor:
         """Runs one decoder layer; see `Backbone.run_layer`."""
-        output = self.text.layers[layer](
-            hidden,
-            past_key_values=cache,
-            use_cache=cache is not None,
-            **self.family.decoder.arguments(self.text, layer, rotary, mask),
-        )
-        # transformers 4.57 returns a tuple for some families.
-        return output[0] if isinstance(output, tuple) else output
+        arguments = self.family.decoder.arguments(self.text, layer, rotary, mask)
+        return call_layer(self.text.layers[layer], hidden, cache, **arguments)
 
     def norm(self, hidden: torch.Tensor) -> torch.Tensor:
         """The final norm."""
