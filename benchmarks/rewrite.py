@@ -23,7 +23,7 @@ NEW = {"do_sample": False, "min_new_tokens": TOKENS, "max_new_tokens": TOKENS}
 
 def ours_of(model: Any, image: Image.Image, text: str, keep: bool) -> Any:
     """Our loop from the picture to the hidden states, or without keeping any."""
-    from vlm.hidden_states import HiddenStates
+    from vlm.running.hidden_states import HiddenStates
     from vlm.running.rewrite import Rewriting, join_states
     from vlm.running.sampling import Sampling
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..vlm.blend import METHODS, SCHEDULES, blend
-from ..vlm.entries import pair, read_entries, write_entries
-from ..vlm.handover import hand_over
+from ..vlm.conditioning.entries import pair, read_entries, write_entries
+from ..vlm.conditioning.handover import hand_over
+from ..vlm.tokens.blend import METHODS, SCHEDULES, blend
 from .devices import conditioning_device
 from .shown import shown
 

@@ -8,10 +8,10 @@ import comfy.lora
 import torch
 from comfy_api.latest import io
 
-from ..vlm.blend import blend
+from ..vlm.conditioning.entries import Entry, pair, read_entries, write_entries
 from ..vlm.connectors.bridge import Linear, bridge, load_embedder
-from ..vlm.entries import Entry, pair, read_entries, write_entries
-from ..vlm.tokens import Tokens
+from ..vlm.tokens.blend import blend
+from ..vlm.tokens.tokens import Tokens
 from . import folders
 from .connectors import FOR_CONTROLNET
 from .devices import conditioning_device

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
+from ..vlm.conditioning.entries import Entry, pair, read_entries, write_entries
 from ..vlm.connectors.connector import ConnectorOutput, load_connector
 from ..vlm.connectors.makers import LINEAR
-from ..vlm.entries import Entry, pair, read_entries, write_entries
-from ..vlm.filter import KEEP_PRESETS, filter_tokens
-from ..vlm.hidden_states import HiddenStates as HeldStates
-from ..vlm.tokens import Tokens
+from ..vlm.running.hidden_states import HiddenStates as HeldStates
+from ..vlm.tokens.filter import KEEP_PRESETS, filter_tokens
+from ..vlm.tokens.tokens import Tokens
 from . import folders
 from .devices import conditioning_device
 from .shown import shown

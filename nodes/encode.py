@@ -7,14 +7,14 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..vlm.entries import Entry, write_entries
-from ..vlm.hidden_states import HiddenStates as HeldStates
+from ..vlm.conditioning.entries import Entry, write_entries
 from ..vlm.model import VLM
 from ..vlm.prompts.padding import PADDINGS
 from ..vlm.prompts.templates import TEMPLATES
-from ..vlm.select import COMBINES, choose_layers, parse_layers, select_layers
+from ..vlm.running.hidden_states import HiddenStates as HeldStates
 from ..vlm.targets import TARGETS
 from ..vlm.token_map import count_roles
+from ..vlm.tokens.select import COMBINES, choose_layers, parse_layers, select_layers
 from .devices import conditioning_device
 from .prompting import connected, images_input, pixel_budget, prompt_input
 from .shown import shown

@@ -9,8 +9,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..vlm.conditioning_file import load_about, load_conditioning, save_conditioning
-from ..vlm.entries import Entry, read_entries, write_entries
+from ..vlm.conditioning.entries import Entry, read_entries, write_entries
+from ..vlm.conditioning.file import load_about, load_conditioning, save_conditioning
 from ..vlm.token_map import count_roles
 from . import folders
 from .devices import conditioning_device

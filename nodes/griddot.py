@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from comfy_api.latest import io, ui
 
-from ..vlm.entries import map_tokens, read_entries, write_entries
-from ..vlm.griddot import COMBINE, Dot, parse_dots, radial_mask
-from ..vlm.hidden_states import HiddenStates
-from ..vlm.token_weights import apply_mask, enlarge_mask, image_grid, resample_mask
+from ..vlm.conditioning.entries import map_tokens, read_entries, write_entries
+from ..vlm.running.hidden_states import HiddenStates
+from ..vlm.tokens.griddot import COMBINE, Dot, parse_dots, radial_mask
+from ..vlm.tokens.token_weights import apply_mask, enlarge_mask, image_grid, resample_mask
 from .devices import conditioning_device
 from .shown import shown
 from .sockets import tokens_template

@@ -7,8 +7,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..vlm.entries import Entry, write_entries
-from ..vlm.influence import image_influence, in_time, parse_strengths
+from ..vlm.conditioning.entries import Entry, write_entries
+from ..vlm.conditioning.influence import image_influence, in_time, parse_strengths
 from ..vlm.model import VLM
 from ..vlm.targets import TARGETS
 from .devices import conditioning_device

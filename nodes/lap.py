@@ -7,11 +7,11 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..vlm.conditioning.entries import Entry, write_entries
 from ..vlm.connectors.lap import AUTO, choose_lap, lap_pool, parse_pooled, parse_strengths
 from ..vlm.connectors.lap_blocks import LAP, TXTFUSION
-from ..vlm.entries import Entry, write_entries
-from ..vlm.hidden_states import HiddenStates as HeldStates
-from ..vlm.select import LayerChoice
+from ..vlm.running.hidden_states import HiddenStates as HeldStates
+from ..vlm.tokens.select import LayerChoice
 from .devices import conditioning_device
 from .shown import shown
 from .sockets import Connector, HiddenStates, PlacedConnector, need

@@ -6,12 +6,12 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..vlm.entries import map_tokens, read_entries, write_entries
-from ..vlm.normalize import MODES, normalize, resolve_mode
-from ..vlm.outliers import OUTLIER_MODES, mask_outliers, outlier_dims
-from ..vlm.stats import Stats as Reference
-from ..vlm.stats import load_stats, measure_stats, save_stats
-from ..vlm.tokens import Tokens
+from ..vlm.conditioning.entries import map_tokens, read_entries, write_entries
+from ..vlm.tokens.normalize import MODES, normalize, resolve_mode
+from ..vlm.tokens.outliers import OUTLIER_MODES, mask_outliers, outlier_dims
+from ..vlm.tokens.stats import Stats as Reference
+from ..vlm.tokens.stats import load_stats, measure_stats, save_stats
+from ..vlm.tokens.tokens import Tokens
 from . import folders
 from .devices import conditioning_device
 from .shown import shown

@@ -5,9 +5,9 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..vlm.connectors.connector import Connector as LoadedConnector
-from ..vlm.hidden_states import HiddenStates as HeldStates
 from ..vlm.model import VLM
-from ..vlm.stats import Stats as Reference
+from ..vlm.running.hidden_states import HiddenStates as HeldStates
+from ..vlm.tokens.stats import Stats as Reference
 from .devices import Placed
 
 Model = io.Custom("VLMC_MODEL")

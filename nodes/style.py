@@ -7,8 +7,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..vlm.entries import pair, read_entries, write_entries
-from ..vlm.style import add_style, style_delta
+from ..vlm.conditioning.entries import pair, read_entries, write_entries
+from ..vlm.tokens.style import add_style, style_delta
 from .devices import conditioning_device
 from .shown import shown
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..vlm.check import Needs, check
-from ..vlm.entries import read_entries
+from ..vlm.conditioning.check import Needs, check
+from ..vlm.conditioning.entries import read_entries
 from .shown import shown
 
 STOP, WARN = "stop", "warn"

@@ -6,10 +6,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..vlm.entries import map_tokens, read_entries, write_entries
-from ..vlm.filter import KEEP_PRESETS, filter_tokens, keep_roles
-from ..vlm.hidden_states import HiddenStates
+from ..vlm.conditioning.entries import map_tokens, read_entries, write_entries
+from ..vlm.running.hidden_states import HiddenStates
 from ..vlm.token_map import count_roles
+from ..vlm.tokens.filter import KEEP_PRESETS, filter_tokens, keep_roles
 from .devices import conditioning_device
 from .shown import shown
 from .sockets import tokens_template

@@ -11,25 +11,25 @@ use.
     t = vlm.filter_tokens(t, keep="text")
 """
 
-from .blend import blend
-from .check import Needs, check
+from .conditioning.check import Needs, check
+from .conditioning.entries import Entry, read_entries, write_entries
+from .conditioning.handover import hand_over
 from .connectors.connector import load_connector
 from .connectors.lap import lap_pool
 from .connectors.lap_file import save_lap
-from .entries import Entry, read_entries, write_entries
-from .filter import filter_tokens
-from .griddot import Dot, radial_mask
-from .handover import hand_over
 from .load import load
-from .normalize import normalize
-from .outliers import mask_outliers
 from .prompts.templates import TEMPLATES
-from .select import select_layers
-from .stats import Stats, load_stats, measure_stats, save_stats
-from .style import add_style, style_delta
 from .targets import TARGETS
-from .token_weights import apply_mask, resample_mask
-from .tokens import Tokens
+from .tokens.blend import blend
+from .tokens.filter import filter_tokens
+from .tokens.griddot import Dot, radial_mask
+from .tokens.normalize import normalize
+from .tokens.outliers import mask_outliers
+from .tokens.select import select_layers
+from .tokens.stats import Stats, load_stats, measure_stats, save_stats
+from .tokens.style import add_style, style_delta
+from .tokens.token_weights import apply_mask, resample_mask
+from .tokens.tokens import Tokens
 
 __all__ = [
     "TARGETS",

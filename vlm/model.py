@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .families import Family
-from .hidden_states import HiddenStates
 from .pictures.visuals import Look, Visual
 from .prompts.padding import AUTO, NONE, Padding, choose_padding
 from .prompts.prompt import Prompt, build_prompt, render
@@ -17,6 +16,7 @@ from .prompts.templates import Template, find_template
 from .prompts.tokenizer import Tokenizer
 from .running.backbone import Backbone
 from .running.fingerprint import fingerprint
+from .running.hidden_states import HiddenStates
 from .running.host import Host
 from .running.prefix_cache import PrefixCache
 from .running.recall import Recall

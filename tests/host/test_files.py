@@ -17,7 +17,7 @@ from refusals import failed, refused
 from safetensors.torch import save_file
 
 from vlm import cli
-from vlm.conditioning_file import load_about, load_conditioning
+from vlm.conditioning.file import load_about, load_conditioning
 
 
 @pytest.fixture

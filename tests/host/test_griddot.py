@@ -13,8 +13,8 @@ from pack_graphs import conditioning, dump, picture, seen
 from PIL import Image
 from refusals import change, failed, refused
 
-from vlm.griddot import Dot, parse_dots, radial_mask, write_dots
-from vlm.token_weights import resample_mask
+from vlm.tokens.griddot import Dot, parse_dots, radial_mask, write_dots
+from vlm.tokens.token_weights import resample_mask
 
 MAP = "vlm_tokens"
 DOTS = [Dot(0.3, 0.6, 0.4), Dot(0.8, 0.2, 0.5, -0.5)]

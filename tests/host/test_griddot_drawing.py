@@ -16,7 +16,7 @@ from PIL import Image
 from snapshot import updating
 from workflow_tools import example_picture
 
-from vlm.griddot import Dot, parse_dots, radial_mask, write_dots
+from vlm.tokens.griddot import Dot, parse_dots, radial_mask, write_dots
 
 pytest_plugins = ["griddot_fixtures"]
 ONE = '{"version":1,"dots":[{"x":0.4,"y":0.5,"radius":0.25,"strength":1}]}'

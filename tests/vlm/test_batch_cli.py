@@ -11,7 +11,7 @@ import pytest
 
 from vlm import cli
 from vlm.cli import encode_many, progress
-from vlm.conditioning_file import load_about
+from vlm.conditioning.file import load_about
 
 ROOT = Path(__file__).parents[2]
 

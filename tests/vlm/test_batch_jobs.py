@@ -5,7 +5,7 @@ import json
 import pytest
 
 from vlm.batch.jobs import Maker, list_jobs, read_jobs
-from vlm.recipe import Recipe
+from vlm.conditioning.recipe import Recipe
 
 MAKER = Maker("tiny")
 

@@ -9,9 +9,9 @@ import torch
 
 from vlm.batch.jobs import Job
 from vlm.batch.shards import INDEX, cut, save_job
-from vlm.conditioning_file import load_about, load_conditioning
-from vlm.recipe import Recipe
-from vlm.tokens import Tokens
+from vlm.conditioning.file import load_about, load_conditioning
+from vlm.conditioning.recipe import Recipe
+from vlm.tokens.tokens import Tokens
 
 JOBS = [Job(f"job-{number}", Recipe(text="a"), f"digest {number}") for number in range(5)]
 NOTES = {"text": "家", "made": {"tokens": 3, "width": 4, "layers": [9], "combine": "single"}}

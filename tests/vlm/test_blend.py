@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vlm.blend import METHODS, SCHEDULES, blend, resample, schedule_alphas
 from vlm.token_map import new_map
-from vlm.tokens import Tokens
+from vlm.tokens.blend import METHODS, SCHEDULES, blend, resample, schedule_alphas
+from vlm.tokens.tokens import Tokens
 
 GOLDEN = load_file(Path(__file__).parents[1] / "golden" / "reference.safetensors")
 ALPHAS = ("0.0", "0.3", "0.7", "1.0")

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import vlm
-from vlm.check import Finding, Needs, check
-from vlm.entries import Entry
-from vlm.tokens import Tokens
+from vlm.conditioning.check import Finding, Needs, check
+from vlm.conditioning.entries import Entry
+from vlm.tokens.tokens import Tokens
 
 
 def entries(width, n=4, value=0.0, **options):

@@ -12,7 +12,7 @@ from PIL import Image
 import vlm
 from vlm import cli
 from vlm.cli import progress
-from vlm.conditioning_file import load_about, load_conditioning
+from vlm.conditioning.file import load_about, load_conditioning
 from vlm.pictures import media_files as inputs
 from vlm.report.demo_picture import SIZE, draw_picture
 from vlm.tiny.folder import write_tiny

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vlm import Tokens
-from vlm import conditioning_file as files
-from vlm.conditioning_file import load_about, load_conditioning, save_conditioning
-from vlm.entries import Entry, read_entries, write_entries
+from vlm.conditioning import file as files
+from vlm.conditioning.entries import Entry, read_entries, write_entries
+from vlm.conditioning.file import load_about, load_conditioning, save_conditioning
 from vlm.token_map import new_map
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import vlm
-from vlm.entries import Entry, map_tokens, pair, read_entries, write_entries
-from vlm.tokens import Tokens
+from vlm.conditioning.entries import Entry, map_tokens, pair, read_entries, write_entries
+from vlm.tokens.tokens import Tokens
 
 
 def conditioning(n=4, width=8, token_map=None, seed=0, **options):

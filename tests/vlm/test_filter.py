@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from vlm.filter import KEEP_PRESETS, filter_tokens, keep_roles
 from vlm.token_map import ROLES, new_map
-from vlm.tokens import Tokens
+from vlm.tokens.filter import KEEP_PRESETS, filter_tokens, keep_roles
+from vlm.tokens.tokens import Tokens
 
 ORDER = [
     "system",

@@ -11,15 +11,15 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from vlm.griddot import COMBINE, MAX_DOTS, Dot, parse_dots, radial_mask, write_dots
 from vlm.token_map import new_map
-from vlm.token_weights import apply_mask
-from vlm.tokens import Tokens
+from vlm.tokens.griddot import COMBINE, MAX_DOTS, Dot, parse_dots, radial_mask, write_dots
+from vlm.tokens.token_weights import apply_mask
+from vlm.tokens.tokens import Tokens
 
 FILE = Path(__file__).parents[1] / "golden" / "reference.safetensors"
 GOLDEN = load_file(FILE)
 with safe_open(FILE, "pt") as opened:
-    CASES = {k: json.loads(v) for k, v in opened.metadata().items() if k.startswith("griddot.")}
+    CASES = {k: json.loads(v) for k, v in sorted(opened.metadata().items()) if k.startswith("griddot.")}
 
 
 def golden_case(key):

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from vlm.entries import Entry, read_entries, write_entries
-from vlm.handover import hand_over
-from vlm.tokens import Tokens
+from vlm.conditioning.entries import Entry, read_entries, write_entries
+from vlm.conditioning.handover import hand_over
+from vlm.tokens.tokens import Tokens
 
 
 def entry(who, **options):

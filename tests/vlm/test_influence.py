@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import vlm
-from vlm.influence import image_influence, parse_strengths
+from vlm.conditioning.influence import image_influence, parse_strengths
 
 TEXT = "a red house by the river"
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import vlm
-from vlm.check import Needs, check
-from vlm.entries import Entry
+from vlm.conditioning.check import Needs, check
+from vlm.conditioning.entries import Entry
 from vlm.prompts.padding import Padding, choose_padding
 from vlm.prompts.positions import VisionBlock, mrope_positions
 

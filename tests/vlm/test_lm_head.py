@@ -8,7 +8,7 @@ from model_files import assert_tells, edit, rewrite, write_single
 from safetensors.torch import load_file
 
 import vlm
-from vlm.layer_cache import GrowingCache
+from vlm.families.layer_cache import GrowingCache
 from vlm.weights.single_file import published_config
 
 HEAD = "lm_head.weight"

@@ -5,7 +5,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from vlm.families import FAMILIES
-from vlm.layer_cache import LayerCache
+from vlm.families.layer_cache import LayerCache
 from vlm.prompts.positions import mrope_positions
 from vlm.running.backbone import TEXT, VISION
 from vlm.running.huggingface import HuggingFaceBackbone

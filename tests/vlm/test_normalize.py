@@ -7,10 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vlm.normalize import MODES, normalize, resolve_mode, robust_scale
-from vlm.stats import Stats, measure_stats
 from vlm.token_map import new_map
-from vlm.tokens import Tokens
+from vlm.tokens.normalize import MODES, normalize, resolve_mode, robust_scale
+from vlm.tokens.stats import Stats, measure_stats
+from vlm.tokens.tokens import Tokens
 
 GOLDEN = load_file(Path(__file__).parents[1] / "golden" / "reference.safetensors")
 GOLDEN_CASES = {

@@ -9,10 +9,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from vlm.outliers import OUTLIER_MODES, mask_outliers, outlier_dims
-from vlm.stats import Stats
 from vlm.token_map import new_map
-from vlm.tokens import Tokens
+from vlm.tokens.outliers import OUTLIER_MODES, mask_outliers, outlier_dims
+from vlm.tokens.stats import Stats
+from vlm.tokens.tokens import Tokens
 
 FILE = Path(__file__).parents[1] / "golden" / "reference.safetensors"
 GOLDEN = load_file(FILE)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from vlm.hidden_states import HiddenStates
 from vlm.prompts.rewrite_prompts import DEFAULT, SYSTEM_PROMPTS, find_system
+from vlm.running.hidden_states import HiddenStates
 from vlm.running.host import Host
 from vlm.running.sampling import Sampling
 from vlm.token_map import count_roles

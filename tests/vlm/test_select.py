@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from vlm.filter import filter_tokens
-from vlm.select import COMBINES, choose_layers, parse_layers, select_layers
 from vlm.token_map import new_map
+from vlm.tokens.filter import filter_tokens
+from vlm.tokens.select import COMBINES, choose_layers, parse_layers, select_layers
 
 L = 37
 

@@ -9,9 +9,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from vlm.spread import sink_tokens
-from vlm.stats import Stats, load_stats, measure_stats, save_stats
-from vlm.tokens import Tokens
+from vlm.tokens.spread import sink_tokens
+from vlm.tokens.stats import Stats, load_stats, measure_stats, save_stats
+from vlm.tokens.tokens import Tokens
 
 GOLDEN = load_file(Path(__file__).parents[1] / "golden" / "reference.safetensors")
 

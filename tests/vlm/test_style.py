@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vlm.style import add_style, style_delta
 from vlm.token_map import new_map
-from vlm.tokens import Tokens
+from vlm.tokens.style import add_style, style_delta
+from vlm.tokens.tokens import Tokens
 
 GOLDEN = load_file(Path(__file__).parents[1] / "golden" / "reference.safetensors")
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vlm.token_map import ROLES, count_roles, join, new_map, read_map, take
-from vlm.tokens import Tokens
+from vlm.tokens.tokens import Tokens
 
 
 def two_images() -> dict:

@@ -8,8 +8,8 @@ import torch
 
 import vlm
 from vlm.token_map import new_map
-from vlm.token_weights import apply_mask, image_grid, resample_mask
-from vlm.tokens import Tokens
+from vlm.tokens.token_weights import apply_mask, image_grid, resample_mask
+from vlm.tokens.tokens import Tokens
 
 
 def random(*shape, seed=0):

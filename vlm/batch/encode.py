@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
+from ..conditioning.recipe import Inputs, Made, Recipe, make, notes_of, read_inputs
 from ..model import VLM
-from ..recipe import Inputs, Made, Recipe, make, notes_of, read_inputs
 from .jobs import Job, Maker
 from .shards import Shard, save_job
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ..conditioning.recipe import Recipe
 from ..load import load
-from ..recipe import Recipe
 from .encode import encode_jobs
 from .jobs import Job, Maker, make_job, read_options
 from .shards import held, index_row

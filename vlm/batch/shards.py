@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..conditioning_file import load_about, save_conditioning
-from ..entries import Entry
-from ..tokens import Tokens
-from ..whole_file import write_whole
+from ..conditioning.entries import Entry
+from ..conditioning.file import load_about, save_conditioning
+from ..files.whole_file import write_whole
+from ..tokens.tokens import Tokens
 from .jobs import Job
 
 INDEX = "index.jsonl"

@@ -10,20 +10,20 @@ from typing import Any
 
 from PIL import Image
 
-from ..blend import blend
-from ..conditioning_file import save_conditioning
-from ..entries import Entry
-from ..filter import filter_tokens
-from ..hidden_states import HiddenStates
+from ..conditioning.entries import Entry
+from ..conditioning.file import save_conditioning
 from ..load import load
 from ..model import VLM
-from ..normalize import normalize, resolve_mode
 from ..report.demo_picture import OTHER_PROMPT, PROMPT, draw_picture
 from ..report.figure import layer_norms, make_report
-from ..select import select_layers
-from ..spread import std_of_all
-from ..stats import Stats, measure_stats
-from ..tokens import Tokens
+from ..running.hidden_states import HiddenStates
+from ..tokens.blend import blend
+from ..tokens.filter import filter_tokens
+from ..tokens.normalize import normalize, resolve_mode
+from ..tokens.select import select_layers
+from ..tokens.spread import std_of_all
+from ..tokens.stats import Stats, measure_stats
+from ..tokens.tokens import Tokens
 from .output import roles_of, say, say_facts, say_table, size_of
 from .progress import ProgressHost, busy, quiet_transformers
 

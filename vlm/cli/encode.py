@@ -8,14 +8,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ..check import Needs, check
-from ..conditioning_file import save_conditioning
-from ..entries import Entry
+from ..conditioning.check import Needs, check
+from ..conditioning.entries import Entry
+from ..conditioning.file import save_conditioning
+from ..conditioning.recipe import Inputs, Made, Recipe, make, notes_of, read_inputs
 from ..model import VLM
-from ..normalize import resolve_mode
 from ..pictures.media_files import read_text
-from ..recipe import Inputs, Made, Recipe, make, notes_of, read_inputs
-from ..spread import std_of_all
+from ..tokens.normalize import resolve_mode
+from ..tokens.spread import std_of_all
 from .encode_many import run_many
 from .encode_options import add_parser as add_options
 from .model import load_model

@@ -14,9 +14,9 @@ from ..batch.encode import encode_shard
 from ..batch.jobs import Job, Maker, list_jobs, read_jobs
 from ..batch.shards import Shard, cut
 from ..batch.worker import Worker, find_worker, read_worker, wait_for_others
+from ..conditioning.recipe import Recipe
 from ..model import VLM
-from ..recipe import Recipe
-from ..stats import load_stats
+from ..tokens.stats import load_stats
 from .model import load_model
 from .output import say
 from .progress import JobBar, busy, quiet_transformers

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..blend import METHODS, SCHEDULES
-from ..filter import KEEP_PRESETS
 from ..load import DTYPES
-from ..normalize import MODES
 from ..prompts.templates import TEMPLATES
-from ..select import COMBINES
 from ..targets import TARGETS
+from ..tokens.blend import METHODS, SCHEDULES
+from ..tokens.filter import KEEP_PRESETS
+from ..tokens.normalize import MODES
+from ..tokens.select import COMBINES
 
 DESCRIPTION = """\
 Encodes pictures and words with a VLM and writes a CONDITIONING as safetensors. On the way:

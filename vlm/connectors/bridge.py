@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from ..tokens import Tokens
+from ..tokens.tokens import Tokens
 from .connector import check_values
 from .file import read_state_dict
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from ..hidden_states import HiddenStates
-from ..select import select_layers
-from ..tokens import Tokens
+from ..running.hidden_states import HiddenStates
+from ..tokens.select import select_layers
+from ..tokens.tokens import Tokens
 from .alignnet import CHUNK, AlignNet, read_alignnet
 from .chain import Chain, read_chain
 from .file import read_state_dict

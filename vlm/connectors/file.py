@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from ..whole_file import write_whole
+from ..files.whole_file import write_whole
 
 SAFETENSORS = ".safetensors"
 PICKLES = (".pt", ".pth", ".bin")

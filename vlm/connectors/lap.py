@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 import torch
 
-from ..hidden_states import HiddenStates
-from ..select import LayerChoice, parse_layers
-from ..tokens import Tokens
+from ..running.hidden_states import HiddenStates
+from ..tokens.select import LayerChoice, parse_layers
+from ..tokens.tokens import Tokens
 from .lap_blocks import LAP, pool_chunks
 
 AUTO = "auto"

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..layer_cache import GrowingCache, Pair
+from .layer_cache import GrowingCache, Pair
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from ..layer_cache import Pair
 from . import chat_templates, qwen3_vl, qwen_tiny
 from .decoder import Decoder
 from .family import Family, Tiny
+from .layer_cache import Pair
 
 
 @dataclass(frozen=True)

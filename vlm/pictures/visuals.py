@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..json_file import read_json
+from ..files.json_file import read_json
 from .images import Patches, PixelRules, fit, read_rules, resize, to_patches, to_pictures
 from .video import VideoRules, prepare_video, read_video_rules
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ..json_file import read_json
+from ..files.json_file import read_json
 
 TEXT_SLOT = "\ue000text\ue001"
 SYSTEM_SLOT = "\ue000system\ue001"

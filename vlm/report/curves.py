@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..stats import Stats
+from ..tokens.stats import Stats
 from .panels import BLUE, GREEN, GREY, INK, ORANGE, RED
 
 

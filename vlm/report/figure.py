@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from PIL import Image
 
-from ..hidden_states import HiddenStates
-from ..stats import Stats
-from ..tokens import Tokens
+from ..running.hidden_states import HiddenStates
+from ..tokens.stats import Stats
+from ..tokens.tokens import Tokens
 from . import curves, panels
 
 if TYPE_CHECKING:

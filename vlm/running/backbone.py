@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..layer_cache import LayerCache
+from ..families.layer_cache import LayerCache
 
 VISION, TEXT = "vision", "text"  # the two parts that can be on the device one after the other
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..layer_cache import LayerCache
+from ..families.layer_cache import LayerCache
 
 # What decoder layers have called the object that takes their keys and values, newest first.
 CACHE_NAMES = ("cache", "past_key_values", "past_key_value", "layer_past")

@@ -23,7 +23,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from ..whole_file import write_whole
+from ..files.whole_file import write_whole
 
 FORMAT, VERSION = "vlm_cache", 1
 MEGABYTE = 1024 * 1024

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..families import Eyes, Family
-from ..layer_cache import LayerCache
+from ..families.layer_cache import LayerCache
 from ..weights.fp8 import ScaledEmbedding, ScaledLinear, dequantise
 from ..weights.lm_head import LMHead
 from .backbone import TEXT, VISION, Backbone

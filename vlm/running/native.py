@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from ..families import Family, qwen2_5_vl, qwen3, qwen3_vl
-from ..layer_cache import LayerCache
+from ..families.layer_cache import LayerCache
 from .backbone import TEXT, VISION, Backbone
 
 # Temporal positions a second of video takes: Qwen2.5-VL's published vision_config.

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from ..hidden_states import HiddenStates
     from .disk_cache import DiskCache
+    from .hidden_states import HiddenStates
 
 
 class Recall:

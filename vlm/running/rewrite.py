@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..hidden_states import HiddenStates
-from ..layer_cache import GrowingCache
+from ..families.layer_cache import GrowingCache
 from ..prompts.prompt import Prompt, valid_text
 from ..targets import Target
 from .backbone import TEXT
+from .hidden_states import HiddenStates
 from .run import Run
 from .sampling import Sampling
 

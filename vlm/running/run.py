@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..hidden_states import HiddenStates
-from ..layer_cache import LayerCache
+from ..families.layer_cache import LayerCache
 from ..prompts.positions import mrope_positions
 from .backbone import TEXT, VISION
+from .hidden_states import HiddenStates
 from .prefix_cache import Prefix
 
 if TYPE_CHECKING:

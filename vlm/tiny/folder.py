@@ -17,11 +17,11 @@ from safetensors.torch import save
 from ..families import FAMILIES as KNOWN
 from ..families import Family
 from ..families.qwen_tiny_tokenizer import make_tokenizer, make_tokenizer_config
+from ..files.whole_file import write_whole
 from ..weights.checkpoint import build_empty
 from ..weights.experts import as_published
 from ..weights.folder import build_config
 from ..weights.tensor_names import our_name
-from ..whole_file import write_whole
 from .weights import draw
 
 FAMILIES = tuple(name for name, family in KNOWN.items() if family.tiny is not None)

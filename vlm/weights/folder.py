@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..families import Family
-from ..json_file import read_json
+from ..files.json_file import read_json
 
 INDEX = "model.safetensors.index.json"
 UNBUILDABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)

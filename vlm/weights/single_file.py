@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..families import Family
-from ..json_file import read_json
+from ..files.json_file import read_json
 from ..pictures.images import read_rules
 from ..pictures.video import read_video_rules
 from ..pictures.visuals import VisualRules

@@ -1,7 +1,7 @@
 /**
  * The dots of one picture: read from text, changed, undone. Nothing here knows of the page.
  *
- * The limits are those of vlm/griddot.py, which has the last word when the workflow is queued.
+ * The limits are those of vlm/tokens/griddot.py, which has the last word when the workflow is queued.
  */
 export const VERSION = 1
 export const MAX_DOTS = 1000

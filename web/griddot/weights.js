@@ -1,4 +1,4 @@
-/** The weights of a picture's tokens, by the formula of vlm/griddot.py. */
+/** The weights of a picture's tokens, by the formula of vlm/tokens/griddot.py. */
 
 const MEGAPIXEL = 1024 * 1024
 const TOKEN = 32 // pixels on a side, of Qwen3-VL

@@ -49,7 +49,7 @@ def test_hidden_states_of_the_krea2_target(tmp_path, native, as_vlm):
     from comfy.ldm.krea2.model import TextFusionTransformer
     from pack.vlm.connectors.lap import lap_pool
     from pack.vlm.connectors.lap_file import read_lap
-    from pack.vlm.select import select_layers
+    from pack.vlm.tokens.select import select_layers
 
     model = as_vlm(native("krea2"))
     states = model.encode("a red house", target="krea2")

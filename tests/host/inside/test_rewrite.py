@@ -48,7 +48,7 @@ def test_native_and_hugging_face_write_the_same(pair, picture, count, warm):
 
 
 def test_states_are_those_of_encoding_again(pair, picture):
-    from pack.vlm.hidden_states import HiddenStates
+    from pack.vlm.running.hidden_states import HiddenStates
 
     model = pair[0]
     made = model.rewrite(TEXT, [picture(96, 128)], **GREEDY)

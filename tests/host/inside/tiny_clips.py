@@ -148,6 +148,6 @@ def native_encode(clip: comfy.sd.CLIP, text: str, **tokenize: Any) -> torch.Tens
 
 def ours(model: Any, text: str, kind: str, **encode: Any) -> torch.Tensor:
     """What VLM Encode and Hidden Layer Select make of it with `auto`, [1, N, D]."""
-    from pack.vlm.select import select_layers
+    from pack.vlm.tokens.select import select_layers
 
     return select_layers(model.encode(text, target=KINDS[kind].target, **encode)).states

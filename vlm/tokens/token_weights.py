@@ -9,7 +9,7 @@ import torch
 from .tokens import Tokens
 
 if TYPE_CHECKING:
-    from .hidden_states import HiddenStates
+    from ..running.hidden_states import HiddenStates
 
 # Tokens or HiddenStates: both have n, token_map and weigh.
 T = TypeVar("T", "Tokens", "HiddenStates")

@@ -11,17 +11,17 @@ from typing import Any
 import torch
 from PIL import Image
 
-from .blend import METHODS, SCHEDULES, blend
-from .filter import KEEP_PRESETS, filter_tokens, keep_roles
-from .hidden_states import HiddenStates
-from .model import VLM
-from .normalize import MODES, normalize
-from .pictures.media_files import read_picture, read_video
-from .prompts.templates import TEMPLATES
-from .select import COMBINES, LayerChoice, choose_layers, parse_layers, select_layers
-from .stats import Stats, load_stats, measure_stats
-from .targets import TARGETS
-from .tokens import Tokens
+from ..model import VLM
+from ..pictures.media_files import read_picture, read_video
+from ..prompts.templates import TEMPLATES
+from ..running.hidden_states import HiddenStates
+from ..targets import TARGETS
+from ..tokens.blend import METHODS, SCHEDULES, blend
+from ..tokens.filter import KEEP_PRESETS, filter_tokens, keep_roles
+from ..tokens.normalize import MODES, normalize
+from ..tokens.select import COMBINES, LayerChoice, choose_layers, parse_layers, select_layers
+from ..tokens.stats import Stats, load_stats, measure_stats
+from ..tokens.tokens import Tokens
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "target": tuple(TARGETS),

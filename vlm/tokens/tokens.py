@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from .token_map import take as take_map
+from ..token_map import take as take_map
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import torch
 
+from ..token_map import join, new_map, take
 from .spread import STD_FLOOR, center, std_of_all
-from .token_map import join, new_map, take
 from .tokens import Tokens
 
 _CURVES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {

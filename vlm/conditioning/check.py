@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ..targets import TARGETS, find_target
 from .entries import Entry
-from .targets import TARGETS, find_target
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..model import VLM
+from ..running.hidden_states import HiddenStates
+from ..tokens.select import select_layers
+from ..tokens.tokens import Tokens
 from .entries import Entry
-from .hidden_states import HiddenStates
-from .model import VLM
-from .select import select_layers
-from .tokens import Tokens
 
 
 def parse_strengths(text: str) -> list[float]:

@@ -10,7 +10,7 @@ import torch
 from .tokens import Tokens
 
 if TYPE_CHECKING:
-    from .hidden_states import HiddenStates
+    from ..running.hidden_states import HiddenStates
 
 COMBINES = ("single", "mean", "weighted", "concat")
 _INT = re.compile(r"[+-]?\d+")

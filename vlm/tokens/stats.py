@@ -10,9 +10,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from ..files.whole_file import write_whole
 from .spread import sink_tokens
 from .tokens import Tokens
-from .whole_file import write_whole
 
 _FORMAT = "vlm_stats"
 _NOTES = ("model", "layer", "prompts", "count", "global_std")

@@ -19,10 +19,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 
+from ..files.whole_file import write_whole
+from ..token_map import read_map
+from ..tokens.tokens import Tokens
 from .entries import Entry
-from .token_map import read_map
-from .tokens import Tokens
-from .whole_file import write_whole
 
 FORMAT, VERSION = "vlm_conditioning", 1
 _PLAIN = (type(None), bool, int, float, str)

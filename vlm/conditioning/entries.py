@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from .token_map import read_map
-from .tokens import Tokens
+from ..token_map import read_map
+from ..tokens.tokens import Tokens
 
 MAP = "vlm_tokens"
 START, END = "start_percent", "end_percent"

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
-from .prompts.prompt import Prompt
-from .targets import Target
-from .token_map import take as take_map
+from ..prompts.prompt import Prompt
+from ..targets import Target
+from ..token_map import take as take_map
 
 if TYPE_CHECKING:
-    from .model import VLM
+    from ..model import VLM
 
 MEGABYTE = 1024 * 1024
 

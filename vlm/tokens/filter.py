@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeVar
 
-from .token_map import ROLES, count_roles
+from ..token_map import ROLES, count_roles
 from .tokens import Tokens
 
 if TYPE_CHECKING:
-    from .hidden_states import HiddenStates
+    from ..running.hidden_states import HiddenStates
 
 # Tokens or HiddenStates: both have n, token_map and take.
 T = TypeVar("T", "Tokens", "HiddenStates")

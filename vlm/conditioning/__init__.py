@@ -1,0 +1,1 @@
+"""What leaves the library: entries of a conditioning, checked, kept as files."""
