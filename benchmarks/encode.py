@@ -48,7 +48,7 @@ def build() -> tuple[Any, Any, Any]:
 
     from vlm.families import family_of
     from vlm.model import VLM
-    from vlm.pictures.visuals import read_visual_rules
+    from vlm.pictures.preprocessor import read_patch_preprocessor
     from vlm.prompts.tokenizer import Tokenizer
     from vlm.running.huggingface import HuggingFaceBackbone
     from vlm.tiny.folder import write_tiny
@@ -57,7 +57,7 @@ def build() -> tuple[Any, Any, Any]:
         folder = write_tiny(Path(place) / "tiny")
         tokenizer = Tokenizer(folder)
         config = Qwen3VLConfig(**shape(tokenizer))
-        rules = read_visual_rules(folder, config.to_dict())
+        rules = read_patch_preprocessor(folder, config.to_dict())
         processor = AutoImageProcessor.from_pretrained(str(folder))
     torch.manual_seed(0)
     whole = Qwen3VLForConditionalGeneration(config).eval().requires_grad_(False)

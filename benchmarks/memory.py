@@ -170,7 +170,7 @@ def encode_here(way: str, path: str) -> None:
     peak = Peak()
     with peak.watched():
         kept = run()
-    counts = (len(prompt.ids), prompt.visuals[0].num_patches)
+    counts = (len(prompt.ids), prompt.vision_inputs[0].num_patches)
     estimate = max(model.backbone.run_bytes(part, *counts) for part in (TEXT, VISION))
     layer = len(prompt.ids) * states.width * states.dtype.itemsize
     held = layer * (states.num_layers + 1)  # the last one also after the norm
@@ -182,7 +182,7 @@ def forward(path: str, prompt: Any) -> Any:
     from transformers import Qwen3VLForConditionalGeneration
 
     usual = Qwen3VLForConditionalGeneration.from_pretrained(path, dtype="auto").eval()
-    patches = prompt.visuals[0].patches()
+    patches = prompt.vision_inputs[0].patches()
     ids = torch.tensor([prompt.ids])
     marks = torch.tensor([[int(role == "image") for role in prompt.token_map["role"]]])
     inputs = {

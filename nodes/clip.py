@@ -14,7 +14,7 @@ from ..vlm.model import VLM
 from ..vlm.pictures.images import PixelRules
 from ..vlm.prompts.tokenizer import Tokenizer
 from ..vlm.running.native import NativeBackbone
-from ..vlm.running.native_visuals import native_look
+from ..vlm.running.native_preprocessor import native_look
 from .caches import disk_cache, disk_cache_input, prefix_cache_input
 from .devices import ClipHost
 from .shown import shown
@@ -61,9 +61,7 @@ def vlm_from_clip(
         f"This CLIP ({family.title}, {backbone.width} wide)",
         family,
         Tokenizer(Path(tokenizer.name_or_path), family.chat_template),
-        native_look(
-            backbone.visual, family, _patches if preprocessing == COMFYUI else None
-        ),
+        native_look(backbone.visual, family, _patches if preprocessing == COMFYUI else None),
         backbone,
         host,
         prefix_cache_mb,
@@ -133,9 +131,9 @@ class VLMFromCLIP(io.ComfyNode):
             )
         model = vlm_from_clip(clip, preprocessing, prefix_cache_mb, disk_cache_mb)
         backbone = model.backbone
-        eyes = "text and pictures" if model.family.sees else "text only"
+        senses = "text and pictures" if model.family.has_vision else "text only"
         line = (
-            f"{model.family.title} ({eyes}), {backbone.num_decoder_layers} layers, "
+            f"{model.family.title} ({senses}), {backbone.num_decoder_layers} layers, "
             f"{backbone.width} wide, as Load CLIP holds it"
         )
         return shown(line, model)

@@ -11,7 +11,7 @@ from comfy_api.latest import io
 
 from ..vlm.conditioning.entries import Entry, pair, read_entries, write_entries
 from ..vlm.connectors.connector import ConnectorOutput, load_connector
-from ..vlm.connectors.makers import LINEAR
+from ..vlm.connectors.source_vlms import LINEAR
 from ..vlm.running.hidden_states import HiddenStates as HeldStates
 from ..vlm.tokens.filter import KEEP_PRESETS, filter_tokens
 from ..vlm.tokens.tokens import Tokens

@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..vlm.conditioning.entries import Entry, write_entries
-from ..vlm.conditioning.influence import image_influence, in_time, parse_strengths
+from ..vlm.conditioning.influence import image_influence, in_time, parse_image_strengths
 from ..vlm.model import VLM
 from ..vlm.targets import TARGETS
 from .devices import conditioning_device
@@ -87,7 +87,7 @@ class ImageInfluence(io.ComfyNode):
         """Whether the strengths can be read and the range holds something."""
         try:
             if strengths is not None:
-                parse_strengths(strengths)
+                parse_image_strengths(strengths)
             if start_percent is not None and end_percent is not None:
                 in_time([], [], start_percent, end_percent)
         except ValueError as error:
@@ -110,7 +110,7 @@ class ImageInfluence(io.ComfyNode):
         """Encodes the prompt, and again for each image whose strength is not 1."""
         need(model, VLM, "model on Image Influence")
         start = time.perf_counter()
-        given = parse_strengths(strengths)
+        given = parse_image_strengths(strengths)
         weighed, plain = image_influence(
             model,
             prompt,

@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..vlm.conditioning.entries import Entry, write_entries
-from ..vlm.connectors.lap import AUTO, choose_lap, lap_pool, parse_pooled, parse_strengths
+from ..vlm.connectors.lap import AUTO, choose_lap, lap_pool, parse_layer_strengths, parse_pooled
 from ..vlm.connectors.lap_blocks import LAP, TXTFUSION
 from ..vlm.running.hidden_states import HiddenStates as HeldStates
 from ..vlm.tokens.select import LayerChoice
@@ -79,7 +79,7 @@ class LAPPool(io.ComfyNode):
             if layers is not None and layers.strip() != AUTO:
                 parse_pooled(layers, _ANY_DEPTH)
             if strengths is not None:
-                parse_strengths(strengths, _ANY_DEPTH)
+                parse_layer_strengths(strengths, _ANY_DEPTH)
         except ValueError as error:
             return str(error)
         return True

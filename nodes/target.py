@@ -63,9 +63,7 @@ class CheckTarget(io.ComfyNode):
                     "the line on this node.",
                 ),
             ],
-            outputs=[
-                io.Conditioning.Output(display_name="conditioning", tooltip="As it came in.")
-            ],
+            outputs=[io.Conditioning.Output(display_name="conditioning", tooltip="As it came in.")],
         )
 
     @classmethod

@@ -11,7 +11,7 @@ import torch
 
 from .families import Family, family_of
 from .model import VLM
-from .pictures.visuals import Look
+from .pictures.preprocessor import Preprocessor
 from .prompts.tokenizer import Tokenizer
 from .running.disk_cache import DiskCache
 from .running.host import Host
@@ -124,7 +124,7 @@ class _Source:
     built: Any
     family: Family
     tokenizer: Tokenizer
-    look: Look | None
+    preprocessor: Preprocessor | None
     files: Checkpoint | None
 
 
@@ -133,11 +133,11 @@ def _read_folder(path: Path, tokenizer: str | Path | None, config: dict | None) 
     family = family_of(config.get("model_type"), f"{path}")
     built = build_config(config, family, path)
     reads = _read_tokenizer(_tokenizer_of(path) if tokenizer is None else tokenizer)
-    look = family.eyes.read_look(path, config) if family.eyes else None
+    preprocessor = family.vision.read_preprocessor(path, config) if family.vision else None
     check_weights(path)
     quantised = bool(config.get("quantization_config"))
     files = None if quantised else Checkpoint(path, weight_files(path))
-    return _Source(path, config, built, family, reads, look, files)
+    return _Source(path, config, built, family, reads, preprocessor, files)
 
 
 def _tokenizer_of(path: Path) -> Path:
@@ -164,8 +164,8 @@ def _read_file(path: Path, tokenizer: str | Path | None, config: dict | None) ->
     place = single_file.tokenizer_beside(path) if tokenizer is None else tokenizer
     # The folder's own template may be that of another model with the same tokenizer.
     reads = _read_tokenizer(place, family.chat_template)
-    look = single_file.published_rules(config, family)
-    return _Source(path, config, built, family, reads, look, files)
+    preprocessor = single_file.published_preprocessor(config, family)
+    return _Source(path, config, built, family, reads, preprocessor, files)
 
 
 def _read_tokenizer(folder: str | Path, chat_template: str | None = None) -> Tokenizer:
@@ -197,9 +197,9 @@ def _load(name: str, source: _Source, to: _Target, keep: dict[str, Any]) -> VLM:
             f"The tokenizer for {path} has no token {family.turn}, with which turns begin in "
             f"{family.title}. Choose a {family.title} model, with its own tokenizer files."
         )
-    if family.eyes:
-        source.tokenizer.id_of(family.eyes.image_token)  # says so where it is a text-only model's
-    return VLM(name, family, source.tokenizer, source.look, backbone, **keep)
+    if family.vision:
+        source.tokenizer.id_of(family.vision.image_token)  # says so where it is a text-only model's
+    return VLM(name, family, source.tokenizer, source.preprocessor, backbone, **keep)
 
 
 def _own_dtype(config: dict[str, Any], files: Checkpoint) -> torch.dtype:

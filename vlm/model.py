@@ -8,18 +8,18 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .families import Family
-from .pictures.visuals import Look, Visual
+from .pictures.preprocessor import Preprocessor, VisionInput
 from .prompts.padding import AUTO, NONE, Padding, choose_padding
 from .prompts.prompt import Prompt, build_prompt, render
 from .prompts.rewrite_prompts import DEFAULT, find_system
 from .prompts.templates import Template, find_template
 from .prompts.tokenizer import Tokenizer
 from .running.backbone import Backbone
+from .running.disk_cache_view import DiskCacheView
 from .running.fingerprint import fingerprint
 from .running.hidden_states import HiddenStates
 from .running.host import Host
 from .running.prefix_cache import PrefixCache
-from .running.recall import Recall
 from .running.rewrite import Rewritten, replay, write
 from .running.run import Run
 from .running.sampling import Sampling
@@ -45,7 +45,7 @@ class VLM:
         name: str,
         family: Family,
         tokenizer: Tokenizer,
-        look: Look | None,
+        preprocessor: Preprocessor | None,
         backbone: Backbone,
         host: Host | None = None,
         prefix_cache_mb: float = 1024,
@@ -69,7 +69,7 @@ class VLM:
         self.name = name
         self.family = family
         self.tokenizer = tokenizer
-        self.look = look
+        self.preprocessor = preprocessor
         self.backbone = backbone
         self.host = host or Host()
         self.prefix_cache = PrefixCache(prefix_cache_mb)
@@ -141,12 +141,14 @@ class VLM:
         pad = choose_padding(padding, layout.padding, goal.pad_side)
         if padding == NONE:
             goal = replace(goal, pad_to=0)
-        visuals = self._see(images, video, fps, (min_pixels, max_pixels), layout, goal)
+        vision_inputs = self._prepare_vision(
+            images, video, fps, (min_pixels, max_pixels), layout, goal
+        )
         for number in mute:
-            visuals[number] = replace(visuals[number], muted=True)
+            vision_inputs[number] = replace(vision_inputs[number], muted=True)
         states = []
         for one in [text] if isinstance(text, str) else _several(text):
-            prompt = self._prompt(one, layout, goal, visuals, system, edit, pad)
+            prompt = self._prompt(one, layout, goal, vision_inputs, system, edit, pad)
             states.append(self.states_of(prompt, goal, keep_mb))
             if depth is not None:
                 for each in states[-1].keyframes:
@@ -203,12 +205,14 @@ class VLM:
         """
         sampling = Sampling(temperature, top_p, top_k, seed)
         goal, layout = replace(self._goal(target), pad_to=0), find_template(template)
-        visuals = self._see(images, None, 1.0, (min_pixels, max_pixels), layout, goal)
-        if not visuals and not str(text).strip():
+        vision_inputs = self._prepare_vision(
+            images, None, 1.0, (min_pixels, max_pixels), layout, goal
+        )
+        if not vision_inputs and not str(text).strip():
             raise ValueError("There is nothing to rewrite: no prompt and no picture.")
         if system is None:
             system = find_system(DEFAULT)
-        prompt = self._prompt(text, layout, goal, visuals, system, None, None)
+        prompt = self._prompt(text, layout, goal, vision_inputs, system, None, None)
         if answer is not None:
             return replay(self, prompt, goal, answer, keep_mb)
         return write(self, prompt, goal, sampling, max_tokens, keep_mb)
@@ -218,7 +222,7 @@ class VLM:
         text: str,
         layout: Template,
         goal: Target,
-        visuals: Sequence[Visual],
+        vision_inputs: Sequence[VisionInput],
         system: str | None,
         edit: str | None,
         pad: Padding | None,
@@ -233,10 +237,10 @@ class VLM:
             text,
             system=system,
             edit=edit,
-            visuals=visuals,
+            vision_inputs=vision_inputs,
             family=self.family,
         )
-        return build_prompt(pieces, self.tokenizer, self.family, visuals, goal, pad)
+        return build_prompt(pieces, self.tokenizer, self.family, vision_inputs, goal, pad)
 
     def _goal(self, name: str) -> Target:
         """The target, with the layer that a person chose on the model instead of its own."""
@@ -269,7 +273,7 @@ class VLM:
         first.add_keyframes(later)
         return first
 
-    def _see(
+    def _prepare_vision(
         self,
         images: Any,
         video: Any,
@@ -277,25 +281,25 @@ class VLM:
         pixels: tuple[int | None, int | None],
         template: Template,
         target: Target,
-    ) -> list[Visual]:
+    ) -> list[VisionInput]:
         """Pictures, then the video, at the size the model sees them."""
-        if self.look is None:
+        if self.preprocessor is None:
             if images is None and video is None or images == []:
                 return []
             raise ValueError(self._is_blind())
         least = pixels[0] or target.min_pixels
         most = pixels[1] or template.max_pixels or target.max_pixels
-        visuals = self.look.see_images(images, least, most)
+        vision_inputs = self.preprocessor.prepare_images(images, least, most)
         if video is not None:
             most = pixels[1] or template.video_max_pixels
-            if not self.family.eyes.video:
+            if not self.family.vision.video:
                 raise ValueError(self._takes_no_video())
-            seen = self.look.see_video(video, fps, template.sample_fps, pixels[0], most)
-            step = self.family.eyes.video_time_step(
+            seen = self.preprocessor.prepare_video(video, fps, template.sample_fps, pixels[0], most)
+            step = self.family.vision.video_time_step(
                 seen.seconds_per_grid, self.backbone.vision_config
             )
-            visuals.append(replace(seen, time_step=step))
-        return visuals
+            vision_inputs.append(replace(seen, time_step=step))
+        return vision_inputs
 
     def run(self, states: HiddenStates, wanted: Sequence[int]) -> None:
         """Runs `states` to the layers asked for; called by them when a layer is not held.
@@ -304,19 +308,19 @@ class VLM:
             states: Of this model.
             wanted: Missing layer indices, ascending, origin 0.
         """
-        missing = wanted if self._recall is None else self._recall.fetch(states, wanted)
+        missing = wanted if self._disk_view is None else self._disk_view.fetch(states, wanted)
         if not missing:
             return
         Run(self, states, missing).go()
-        if self._recall is not None:
-            self._recall.store(states, missing)
+        if self._disk_view is not None:
+            self._disk_view.store(states, missing)
 
     @cached_property
-    def _recall(self) -> Recall | None:
+    def _disk_view(self) -> DiskCacheView | None:
         """What of this model is on disk; None where nothing is kept."""
         if self._disk_cache is None or self.host.patches is None:
             return None
-        return Recall(self._disk_cache, fingerprint(self.backbone, self.host.patches))
+        return DiskCacheView(self._disk_cache, fingerprint(self.backbone, self.host.patches))
 
 
 def _several(texts: Any) -> list[Any]:

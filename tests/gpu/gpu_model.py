@@ -47,7 +47,7 @@ def build(device: torch.device, dtype: torch.dtype = torch.bfloat16, host=None):
 
     from vlm.families import family_of
     from vlm.model import VLM
-    from vlm.pictures.visuals import read_visual_rules
+    from vlm.pictures.preprocessor import read_patch_preprocessor
     from vlm.prompts.tokenizer import Tokenizer
     from vlm.running.huggingface import HuggingFaceBackbone
     from vlm.tiny.folder import write_tiny
@@ -56,7 +56,7 @@ def build(device: torch.device, dtype: torch.dtype = torch.bfloat16, host=None):
         folder = write_tiny(Path(place) / "tiny")
         tokenizer = Tokenizer(folder)
         config = Qwen3VLConfig(**config_of(tokenizer))
-        rules = read_visual_rules(folder, config.to_dict())
+        rules = read_patch_preprocessor(folder, config.to_dict())
     torch.manual_seed(0)
     with device:
         made = Qwen3VLForConditionalGeneration._from_config(

@@ -38,7 +38,7 @@ def test_peak_against_the_estimate(model, cuda, side):
     states = model.encode(WORDS, picture(side, 1), max_pixels=side * side)
     states.reach(-1)
     peak = torch.cuda.max_memory_allocated() - before
-    patches = states.prompt.visuals[0].num_patches
+    patches = states.prompt.vision_inputs[0].num_patches
     needed = max(
         model.backbone.run_bytes(part, states.token_map["n"], patches) for part in (TEXT, VISION)
     )
@@ -79,7 +79,7 @@ def test_time_against_the_flop_bound(model, cuda):
     rate = side**3 / seconds(lambda: matrix @ matrix)
     image = picture(1024, 2)
     states = model.encode(WORDS, image, max_pixels=1024 * 1024)
-    work = multiply_adds(model, states.token_map["n"], states.prompt.visuals[0].num_patches)
+    work = multiply_adds(model, states.token_map["n"], states.prompt.vision_inputs[0].num_patches)
 
     def run():
         model.encode(WORDS, image, max_pixels=1024 * 1024, depth=-1)

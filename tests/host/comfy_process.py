@@ -173,6 +173,7 @@ class ComfyProcess:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -199,9 +199,7 @@ def test_text_stream_of_the_running_controlnet(host, flux_connectors, other):
     theirs = pictures.option_tensors.get("cross_attn_controlnet", pictures.tensor)
     assert (other is None) == torch.equal(theirs, pictures.tensor)
     seen = streams(result)
-    assert near(
-        seen["model"], expected_stream(host, flux_connectors, MODEL, pictures.tensor)
-    )
+    assert near(seen["model"], expected_stream(host, flux_connectors, MODEL, pictures.tensor))
     assert near(seen["control"], expected_stream(host, flux_connectors, CONTROL, theirs))
     assert "also for the ControlNet" in result.text("bridge")
     assert result.images("save")[0].startswith(b"\x89PNG")

@@ -19,7 +19,7 @@ from test_encode import near
 from vlm.families import FAMILIES as KNOWN
 
 FAMILIES = tuple(KNOWN)
-BLIND = tuple(name for name, family in KNOWN.items() if not family.sees)
+BLIND = tuple(name for name, family in KNOWN.items() if not family.has_vision)
 LAYERS = 4
 PIPELINE = "text_encoders/pipeline/text_encoder"
 

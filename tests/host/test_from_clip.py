@@ -42,8 +42,8 @@ def test_text_is_the_clips_own_bit_for_bit(comfy, checkout, native):
     result = comfy.run(prompt)
     assert torch.equal(tensor(result), tensor(result, "native_dump"))
     assert "as Load CLIP holds it" in result.text("vlm")
-    eyes = "text and pictures" if native in (*SIGHTED, *WAITING) else "text only"
-    assert eyes in result.text("vlm")
+    vision = "text and pictures" if native in (*SIGHTED, *WAITING) else "text only"
+    assert vision in result.text("vlm")
 
 
 @pytest.mark.parametrize("native", SIGHTED)

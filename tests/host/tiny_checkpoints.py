@@ -122,9 +122,7 @@ def _weights():
     return module
 
 
-def _save(
-    module, path: Path, drop: str = "-", rename: tuple[str, str] = ("-", "-")
-) -> None:
+def _save(module, path: Path, drop: str = "-", rename: tuple[str, str] = ("-", "-")) -> None:
     """Saves a module's state dict without the names that begin with `drop`, some renamed."""
     from safetensors.torch import save_file
 

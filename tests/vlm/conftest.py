@@ -114,8 +114,8 @@ class Watch:
         for index, layer in enumerate(model.backbone.text.layers):
             hook = layer.register_forward_pre_hook(self._layer(index), with_kwargs=True)
             self.hooks.append(hook)
-        if model.family.sees:
-            tower = getattr(model.backbone.model, model.family.eyes.modules[0])
+        if model.family.has_vision:
+            tower = getattr(model.backbone.model, model.family.vision.modules[0])
             self.hooks.append(tower.register_forward_pre_hook(self._picture))
 
     def _layer(self, index):

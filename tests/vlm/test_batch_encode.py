@@ -8,13 +8,13 @@ import torch
 
 import vlm
 from vlm.batch.encode import encode_jobs, encode_shard
-from vlm.batch.jobs import Maker, read_jobs
+from vlm.batch.jobs import Provenance, read_jobs
 from vlm.batch.shards import Shard, cut, held
 from vlm.conditioning.file import load_about, load_conditioning
 from vlm.conditioning.recipe import Recipe
 from vlm.pictures.media_files import read_picture
 
-MAKER = Maker("tiny", "float32")
+MAKER = Provenance("tiny", "float32")
 DEFAULTS = Recipe(layers="-2", normalize="global", alpha=0.5)
 
 

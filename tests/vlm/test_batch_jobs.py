@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from vlm.batch.jobs import Maker, list_jobs, read_jobs
+from vlm.batch.jobs import Provenance, list_jobs, read_jobs
 from vlm.conditioning.recipe import Recipe
 
-MAKER = Maker("tiny")
+MAKER = Provenance("tiny")
 
 
 @pytest.fixture
@@ -57,8 +57,8 @@ def test_a_digest_knows_the_job_and_the_maker_but_no_place(write, tmp_path):
     assert one != two
     assert digests(file) == [one, two]
     assert digests(file, Recipe(alpha=0.3))[0] != one
-    assert digests(file, maker=Maker("other"))[0] != one
-    assert digests(file, maker=Maker("tiny", "bfloat16"))[0] != one
+    assert digests(file, maker=Provenance("other"))[0] != one
+    assert digests(file, maker=Provenance("tiny", "bfloat16"))[0] != one
     (tmp_path / "moved").mkdir()
     assert digests(file.rename(tmp_path / "moved" / "renamed.jsonl")) == [one, two]
     words = {"text_file": "words.txt"}

@@ -6,7 +6,7 @@ import torch
 
 from vlm.batch import BatchEncoder
 from vlm.batch.encode import encode_jobs
-from vlm.batch.jobs import Maker, make_job
+from vlm.batch.jobs import Provenance, make_job
 from vlm.conditioning.file import load_conditioning
 from vlm.conditioning.recipe import Recipe
 
@@ -49,7 +49,7 @@ def test_a_batch(encoder, place, tiny):
         (entry,) = load_conditioning(file)
         assert entry.tokens.n == n and torch.isfinite(entry.tokens.states).all()
     given = {"text": "a boat", "image": ("wide.png",), "max_pixels": 65536, "no_final_norm": False}
-    defaults, maker = Recipe(layers="-2", alpha=0.5), Maker("qwen3_vl-6")
+    defaults, maker = Recipe(layers="-2", alpha=0.5), Provenance("qwen3_vl-6")
     job = make_job("one", given, defaults, maker, place)
     list(encode_jobs(tiny(layers=6), [job], {}, place, maker))
     assert (place / "one.safetensors").read_bytes() == (place / "out/one.safetensors").read_bytes()

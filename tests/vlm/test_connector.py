@@ -331,8 +331,10 @@ def test_sizes_that_do_not_agree(put, name, shape):
         ({"weight": torch.ones(4, 3, dtype=torch.int32)}, "weight is int32"),
         ({"weight": torch.full((4, 3), float("nan"))}, "weight holds NaN or Inf"),
         ({"bn.running_mean": torch.ones(4)}, "bn.running_mean belongs to no connector"),
-        ({"q.weight": torch.ones(3, 4), "q.bias": torch.ones(3), "k.lora_A": torch.ones(2, 4)},
-         "k.lora_A belongs to no connector"),
+        (
+            {"q.weight": torch.ones(3, 4), "q.bias": torch.ones(3), "k.lora_A": torch.ones(2, 4)},
+            "k.lora_A belongs to no connector",
+        ),
     ],
 )
 def test_no_connector(put, weights, message):

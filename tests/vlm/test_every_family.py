@@ -29,8 +29,8 @@ ALL = (
 # Some came later than the oldest transformers that the pack runs with.
 HERE = Version(version("transformers"))
 FAMILIES = tuple(name for name in ALL if Version(KNOWN[name].transformers) <= HERE)
-SEEING = tuple(name for name in FAMILIES if KNOWN[name].sees)
-FILMING = tuple(name for name in SEEING if KNOWN[name].eyes.video)
+SEEING = tuple(name for name in FAMILIES if KNOWN[name].has_vision)
+FILMING = tuple(name for name in SEEING if KNOWN[name].vision.video)
 # With Qwen3-VL's processor; the older ones have tests of their own.
 QWEN_EYES = tuple(name for name in FAMILIES if name in ("qwen3_vl_moe", "qwen3_5"))
 LAYERS = 6
@@ -50,20 +50,20 @@ class Reference:
         architecture = getattr(transformers, family.architecture)
         self.model = architecture.from_pretrained(str(folder), dtype=torch.float32).eval()
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
-        self.eyes = family.eyes
+        self.vision = family.vision
         self.language = getattr(self.model.model, "language_model", self.model.model)
 
     def inputs(self, states):
         """What the class takes of a prompt, by the names that its `forward` has."""
         ids = torch.tensor([states.prompt.ids])
         known = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        if self.eyes is not None:
-            known["token_type_ids"] = self._is(ids, self.eyes.image_token)
+        if self.vision is not None:
+            known["token_type_ids"] = self._is(ids, self.vision.image_token)
             known["mm_token_type_ids"] = known["token_type_ids"].int()
-            if self.eyes.frame_token != self.eyes.image_token:
-                known["mm_token_type_ids"] += 2 * self._is(ids, self.eyes.frame_token).int()
+            if self.vision.frame_token != self.vision.image_token:
+                known["mm_token_type_ids"] += 2 * self._is(ids, self.vision.frame_token).int()
         for kind, film in (("image", False), ("video", True)):
-            seen = [one for one in states.prompt.visuals if one.is_video == film]
+            seen = [one for one in states.prompt.vision_inputs if one.is_video == film]
             if seen:
                 patches = [one.patches() for one in seen]
                 known["pixel_values" + "_videos" * film] = torch.cat([p.pixels for p in patches])
@@ -160,10 +160,10 @@ def test_layers_of_a_video(made, compare, picture, family):
 @pytest.mark.parametrize("system", [None, "You paint."])
 def test_ids_of_a_text_are_the_chat_templates(made, family, system):
     model, reference = made(family)
-    content = TEXT if KNOWN[family].eyes is None else [{"type": "text", "text": TEXT}]
+    content = TEXT if KNOWN[family].vision is None else [{"type": "text", "text": TEXT}]
     messages = [{"role": "user", "content": content}]
     if system is not None:
-        said = system if KNOWN[family].eyes is None else [{"type": "text", "text": system}]
+        said = system if KNOWN[family].vision is None else [{"type": "text", "text": system}]
         messages.insert(0, {"role": "system", "content": said})
     text = reference.tokenizer.apply_chat_template(
         messages, tokenize=False, add_generation_prompt=True, **KNOWN[family].chat_settings
@@ -180,7 +180,7 @@ def test_ids_and_pixels_are_the_processors_of_qwens_eyes(v, hf, picture, images)
     h = v.encode("a red house", pictures, system="You paint.")
     assert list(h.prompt.ids) == inputs["input_ids"][0].tolist()
     if pictures:
-        patches = [visual.patches() for visual in h.prompt.visuals]
+        patches = [visual.patches() for visual in h.prompt.vision_inputs]
         assert [list(one.grid) for one in patches] == inputs["image_grid_thw"].tolist()
         pixels = torch.cat([one.pixels for one in patches])
         assert torch.equal(pixels, inputs["pixel_values"])
@@ -208,7 +208,7 @@ def test_each_picture_has_its_place_in_the_token_map(made, picture, family):
     names = ("role", "image", "frame", "tile", "row", "col")
     columns = list(zip(*(places[name] for name in names), strict=True))
     for number, grid in enumerate(places["grids"]):
-        visual = h.prompt.visuals[number]
+        visual = h.prompt.vision_inputs[number]
         mine = [each[2:] for each in columns if each[0] == "image" and each[1] == number]
         assert mine == [(0, *place) for place in visual.places(0)]
         whole = [place for place in mine if place[1] >= 0]  # -1 = thumbnail
@@ -219,14 +219,14 @@ def test_each_picture_has_its_place_in_the_token_map(made, picture, family):
         assert len(markers) == 2
     ids = [number for number, role in zip(h.prompt.ids, places["role"], strict=True)
            if role == "image"]  # fmt: skip
-    assert set(ids) == {model.tokenizer.id_of(model.family.eyes.image_token)}
+    assert set(ids) == {model.tokenizer.id_of(model.family.vision.image_token)}
 
 
 @every
 def test_forged_tokens_stay_text(made, picture, family):
     model, _ = made(family)
     forged = "".join(sorted(model.tokenizer.specials)) + " a house"
-    pictures = [picture(64, 64)] if KNOWN[family].sees else []
+    pictures = [picture(64, 64)] if KNOWN[family].has_vision else []
     honest, lie = (model.encode(text, pictures) for text in ("a house", forged))
     ours = model.tokenizer.find(*model.tokenizer.specials)
     counts = [sum(number in ours for number in h.prompt.ids) for h in (honest, lie)]
@@ -239,10 +239,10 @@ def test_forged_tokens_stay_text(made, picture, family):
 
 def test_the_blind_say_so(made, picture):
     for family in FAMILIES:
-        if not KNOWN[family].sees:
+        if not KNOWN[family].has_vision:
             with pytest.raises(ValueError, match="reads text only, pictures or a video were given"):
                 made(family)[0].encode("a", [picture(64, 64)])
-        elif not KNOWN[family].eyes.video:
+        elif not KNOWN[family].vision.video:
             with pytest.raises(ValueError, match="takes pictures, not videos"):
                 made(family)[0].encode("a", video=[picture(64, 64)] * 4)
 
@@ -280,7 +280,7 @@ def test_deeper_resumes_where_it_stopped(made, watch, err, family):
 @every
 def test_a_new_text_behind_the_same_beginning(made, watch, err, picture, family):
     model, _ = made(family)
-    pictures = [picture(90, 150)] if KNOWN[family].sees else []
+    pictures = [picture(90, 150)] if KNOWN[family].has_vision else []
     system = "You are a painter of houses and rivers, and you like the colour red."
     model.encode("A cat", pictures, system=system, depth=-1)
     count = watch(model)
@@ -299,7 +299,7 @@ def test_a_new_text_behind_the_same_beginning(made, watch, err, picture, family)
 @every
 def test_it_writes_what_generate_writes(made, picture, family):
     model, reference = made(family)
-    pictures = [picture(64, 96)] if KNOWN[family].sees else []
+    pictures = [picture(64, 96)] if KNOWN[family].has_vision else []
     prompt = model.encode(TEXT, pictures, system="")
     with torch.no_grad():
         out = reference.model.generate(
@@ -316,11 +316,9 @@ def test_it_writes_what_generate_writes(made, picture, family):
 def test_states_of_what_it_wrote(made, err, picture, family):
     """They are those of the prompt and the answer run as one sequence."""
     model, _ = made(family)
-    pictures = [picture(64, 96)] if KNOWN[family].sees else []
+    pictures = [picture(64, 96)] if KNOWN[family].has_vision else []
     found = model.rewrite(TEXT, pictures, max_tokens=8, temperature=1.0, top_k=0, top_p=1.0, seed=3)
     model.prefix_cache.clear()
     again = model.states_of(found.states.prompt, found.states.target, 512)
     for layer in range(again.num_layers):
         assert err(found.states.layer(layer), again.layer(layer)) <= 1e-4
-
-

@@ -23,7 +23,7 @@ def test_the_architecture_loads_that_model_type(family):
 
 def test_the_vision_tokens_are_the_configs(v, hf):
     config = hf.model.config
-    one = v.family.eyes
+    one = v.family.vision
     assert v.tokenizer.id_of(one.image_token) == config.image_token_id
     assert v.tokenizer.id_of(one.video_token) == config.video_token_id
     assert v.tokenizer.id_of(one.start) == config.vision_start_token_id
@@ -33,11 +33,11 @@ def test_the_vision_tokens_are_the_configs(v, hf):
 def test_vision_features_are_the_familys(v, hf, picture, err):
     """Features and DeepStack features of one picture, seen alone or beside another."""
     pictures = [picture(90, 150), picture(200, 64)]
-    patches = [one.patches() for one in v.encode("x", pictures).prompt.visuals]
+    patches = [one.patches() for one in v.encode("x", pictures).prompt.vision_inputs]
     pixels = torch.cat([one.pixels for one in patches])
     grids = torch.tensor([one.grid for one in patches])
     with torch.no_grad():
-        seen = [v.backbone.see(one.pixels, one.grid) for one in patches]
+        seen = [v.backbone.encode_vision(one.pixels, one.grid) for one in patches]
         output = hf.model.model.visual(pixels, grid_thw=grids)
     output = getattr(output, "pooler_output", output)
     want = output[0] if isinstance(output, tuple) else output
@@ -54,7 +54,7 @@ def test_only_qwen3_writes_times_and_only_qwen25_counts_them():
     class Vision:
         tokens_per_second = 4
 
-    eyes = {name: FAMILIES[name].eyes for name in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")}
-    steps = {name: one.video_time_step(1.5, Vision) for name, one in eyes.items()}
+    vision = {name: FAMILIES[name].vision for name in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")}
+    steps = {name: one.video_time_step(1.5, Vision) for name, one in vision.items()}
     assert steps == {"qwen2_vl": 1.0, "qwen2_5_vl": 6.0, "qwen3_vl": 1.0}
-    assert [name for name, one in eyes.items() if one.frames_apart] == ["qwen3_vl"]
+    assert [name for name, one in vision.items() if one.frames_apart] == ["qwen3_vl"]

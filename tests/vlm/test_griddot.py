@@ -19,7 +19,9 @@ from vlm.tokens.tokens import Tokens
 FILE = Path(__file__).parents[1] / "golden" / "reference.safetensors"
 GOLDEN = load_file(FILE)
 with safe_open(FILE, "pt") as opened:
-    CASES = {k: json.loads(v) for k, v in sorted(opened.metadata().items()) if k.startswith("griddot.")}
+    CASES = {
+        k: json.loads(v) for k, v in sorted(opened.metadata().items()) if k.startswith("griddot.")
+    }
 
 
 def golden_case(key):

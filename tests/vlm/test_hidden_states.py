@@ -60,7 +60,7 @@ def test_a_last_layer_with_deepstack_ends_with_it(layers, tiny_folder, tiny, pic
         lambda module, args: caught.append(args[0].clone())
     )
     ids = torch.tensor([h.prompt.ids])
-    patches = h.prompt.visuals[0].patches()
+    patches = h.prompt.vision_inputs[0].patches()
     inputs = {"input_ids": ids, "pixel_values": patches.pixels}
     if hasattr(plain.model, "get_vision_position_ids"):  # transformers 5
         role = h.token_map["role"]
@@ -154,7 +154,7 @@ def test_kleins_padding_equals_a_masked_forward(v, hf, pictures, err, sizes):
     ids = torch.tensor([h.prompt.ids])
     inputs = {"input_ids": ids, "attention_mask": (torch.arange(512) < real).long()[None]}
     if images:
-        patches = h.prompt.visuals[0].patches()
+        patches = h.prompt.vision_inputs[0].patches()
         inputs |= {"pixel_values": patches.pixels, "image_grid_thw": torch.tensor([patches.grid])}
     inputs |= hf.types(ids)
     positions = torch.arange(512).expand(3, 1, 512)

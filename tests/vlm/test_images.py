@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 
 from vlm.pictures.images import QWEN2, QWEN3, PixelRules, fit, read_rules, to_patches, to_pictures
-from vlm.pictures.visuals import VisualRules
+from vlm.pictures.preprocessor import PatchPreprocessor
 
 
 def patches(picture, rules, least=None, most=None):
     """One picture the way the model sees it."""
-    (seen,) = VisualRules(rules, None).see_images(picture, least, most)
+    (seen,) = PatchPreprocessor(rules, None).prepare_images(picture, least, most)
     return seen.patches()
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import vlm
-from vlm.conditioning.influence import image_influence, parse_strengths
+from vlm.conditioning.influence import image_influence, parse_image_strengths
 
 TEXT = "a red house by the river"
 
@@ -68,5 +68,5 @@ def test_bad_input(v, two):
         image_influence(v, TEXT, two, [1.0, 0.5, 0.2], target="z-image")
     for text in ("", "1,", "1;2", "much"):
         with pytest.raises(ValueError, match="expected numbers between commas"):
-            parse_strengths(text)
-    assert parse_strengths(" 1, 0.5 ,-2") == [1.0, 0.5, -2.0]
+            parse_image_strengths(text)
+    assert parse_image_strengths(" 1, 0.5 ,-2") == [1.0, 0.5, -2.0]

@@ -57,7 +57,7 @@ def test_ids_and_pixels_are_its_processors(model, processor, picture, sizes, sys
     h = model.encode("a red house", pictures, system=system)
     assert list(h.prompt.ids) == want["input_ids"][0].tolist()
     if pictures:
-        seen = torch.cat([visual.patches().pixels for visual in h.prompt.visuals])
+        seen = torch.cat([visual.patches().pixels for visual in h.prompt.vision_inputs])
         assert torch.equal(seen, want["pixel_values"])
 
 
@@ -144,9 +144,9 @@ def test_reports_show_the_tiles_and_not_the_thumbnail(model, picture):
 def test_many_frames_see_what_one_sees(model, picture, err):
     """The tower takes twelve tiles at once."""
     frames = [picture(64, 64, seed) for seed in range(14)]
-    film = model.look.see_video(frames, 1.0, 1.0, None, None)
-    alone = model.look.see_video(frames[13:], 1.0, 1.0, None, None)
-    features, one = (model.backbone.see(each.patches().pixels, each.patches().grid)[0]
+    film = model.preprocessor.prepare_video(frames, 1.0, 1.0, None, None)
+    alone = model.preprocessor.prepare_video(frames[13:], 1.0, 1.0, None, None)
+    features, one = (model.backbone.encode_vision(each.patches().pixels, each.patches().grid)[0]
                      for each in (film, alone))  # fmt: skip
     assert features.shape == (14 * 256, 64)
     assert err(features[13 * 256 :], one) <= 1e-5
@@ -187,7 +187,7 @@ def test_x2i_feeds_what_its_script_feeds(model, processor, picture, err, words, 
         small = images[0].resize((128, 128)).resize((TILE, TILE))
         seen = processor.image_processor([small], crop_to_patches=False, return_tensors="pt")
         seen = {"pixel_values": seen["pixel_values"]}
-        assert torch.equal(h.prompt.visuals[0].patches().pixels, seen["pixel_values"])
+        assert torch.equal(h.prompt.vision_inputs[0].patches().pixels, seen["pixel_values"])
     folder = processor.tokenizer.name_or_path
     architecture = transformers.InternVLForConditionalGeneration
     reference = architecture.from_pretrained(folder, dtype=torch.float32).eval()

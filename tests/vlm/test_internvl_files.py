@@ -13,7 +13,7 @@ from test_memory_estimate import assert_about_right, peak_of
 import vlm
 from vlm.families.internvl import ADDED, CHAT_TEMPLATE, FAMILY, IMAGE, TINY, VIDEO
 from vlm.pictures.images import PixelRules
-from vlm.pictures.tiles import MEAN, STD, TILE, TiledVisual
+from vlm.pictures.tiles import MEAN, STD, TILE, TiledInput
 from vlm.running.backbone import VISION
 from vlm.running.huggingface import HuggingFaceBackbone
 from vlm.tiny.folder import write_tiny
@@ -118,7 +118,7 @@ def test_other_language_models_inside(tmp_path, monkeypatch, picture, err, chang
     with torch.no_grad():
         want = reference.model(
             input_ids=torch.tensor([h.prompt.ids]),
-            pixel_values=h.prompt.visuals[0].patches().pixels,
+            pixel_values=h.prompt.vision_inputs[0].patches().pixels,
         ).last_hidden_state
     assert err(h.layer(-1), want) <= 1e-5
 
@@ -229,7 +229,7 @@ def test_the_memory_estimate_of_the_tower(dtype, count):
     model = kind._from_config(config, attn_implementation="sdpa", dtype=dtype).model
     backbone = HuggingFaceBackbone(model.eval().requires_grad_(False), FAMILY)
     tile, rules = np.zeros((TILE, TILE, 3), np.uint8), PixelRules(14, 2, 1, MEAN, STD, AREA, AREA)
-    visual = TiledVisual((tile,) * count, rules, count, 16, 16, is_video=True)
+    visual = TiledInput((tile,) * count, rules, count, 16, 16, is_video=True)
     seen = visual.patches()
-    measured = peak_of(lambda: backbone.see(seen.pixels, seen.grid))
+    measured = peak_of(lambda: backbone.encode_vision(seen.pixels, seen.grid))
     assert_about_right(backbone.run_bytes(VISION, 10, visual.num_patches), measured)

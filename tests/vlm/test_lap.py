@@ -22,7 +22,7 @@ from lap_equations import (
 from test_memory_estimate import peak_of
 
 import vlm
-from vlm.connectors.lap import choose_lap, parse_strengths
+from vlm.connectors.lap import choose_lap, parse_layer_strengths
 from vlm.connectors.lap_blocks import ROWS, TXTFUSION, UNIFUSION
 
 
@@ -258,5 +258,5 @@ def test_a_connector_needs_hidden_states(put, states):
 
 
 def test_strengths_are_read():
-    assert parse_strengths("", 37) == {}
-    assert parse_strengths("2:1, -2:0.5, 5:-1e-3", 37) == {2: 1, 35: 0.5, 5: -0.001}
+    assert parse_layer_strengths("", 37) == {}
+    assert parse_layer_strengths("2:1, -2:0.5, 5:-1e-3", 37) == {2: 1, 35: 0.5, 5: -0.001}

@@ -26,15 +26,13 @@ def left(h):
 @pytest.mark.parametrize("template", ["x2i", "x2i-train", "chat"])
 def test_layers_equal_transformers(v, hf, picture, err, images, template):
     pictures = [picture(64, 96, seed) for seed in range(images)]
-    h = v.encode(
-        "two boats", images=pictures, target="flux1", template=template, padding="left"
-    )
+    h = v.encode("two boats", images=pictures, target="flux1", template=template, padding="left")
     pads = h.prompt.left
     assert pads == left(h) > 0 and h.token_map["role"][:pads] == ["pad"] * pads
     ids = torch.tensor([h.prompt.ids])
     seen = {}
     if pictures:
-        patches = [visual.patches() for visual in h.prompt.visuals]
+        patches = [visual.patches() for visual in h.prompt.vision_inputs]
         seen["pixel_values"] = torch.cat([each.pixels for each in patches])
         seen["image_grid_thw"] = torch.tensor([each.grid for each in patches])
     mask = torch.ones_like(ids)
@@ -110,9 +108,10 @@ def test_klein_keeps_its_own_padding_unless_told(v):
     assert right.n == 512 and right.token_map["role"][-1] == "pad"
     lefts = v.encode("two boats", target="flux2-klein-4b", padding="left")
     assert lefts.n == 512 and lefts.token_map["role"][0] == "pad"
-    assert "pad" not in v.encode("two boats", target="flux2-klein-4b", padding="none").token_map[
-        "role"
-    ]
+    assert (
+        "pad"
+        not in v.encode("two boats", target="flux2-klein-4b", padding="none").token_map["role"]
+    )
 
 
 def test_positions():

@@ -134,20 +134,19 @@ def test_fp8_embeddings_are_it_in_their_scale(folder, normed, tmp_path):
 
 @pytest.mark.parametrize(("width", "tied"), [(2048, True), (3584, False)])
 def test_published_models_up_to_4b_have_none_of_their_own(width, tied):
-    from test_single_file import PUBLISHED, built
+    from test_single_file import SINGLE_FILE, built
 
     from vlm.families import FAMILIES
     from vlm.weights.safetensors_header import Entry
 
     name = {2048: "Qwen2.5-VL-3B", 3584: "Qwen2.5-VL-7B"}[width]
-    weights = built(PUBLISHED[name]).state_dict()
+    weights = built(SINGLE_FILE[name]).state_dict()
 
     class File:
         where = "file"
         entries = {n: Entry("BF16", tuple(w.shape)) for n, w in weights.items()}
 
     assert published_config(File, FAMILIES["qwen2_5_vl"])["tie_word_embeddings"] is tied
-
 
 
 # ---- keys and values that grow

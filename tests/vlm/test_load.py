@@ -113,8 +113,8 @@ def test_missing_preprocessor_files_mean_the_familys_values(tiny_folder, tiny, t
         folder = shutil.copytree(tiny_folder(family, 2), tmp_path / family)
         (folder / "preprocessor_config.json").unlink()
         (folder / "video_preprocessor_config.json").unlink()
-        rules = vlm.load(folder).look.image
-        want = tiny(family, 2).look.image
+        rules = vlm.load(folder).preprocessor.image
+        want = tiny(family, 2).preprocessor.image
         assert (rules.patch, rules.merge, rules.mean) == (want.patch, want.merge, want.mean)
 
 

@@ -79,5 +79,5 @@ def test_the_language_model(backbone, dtype, tokens, cached):
 def test_the_vision_tower(backbone, side):
     patch = backbone.visual.patch_embed.proj.weight[0].numel()
     pixels = torch.randn(side * side, patch)
-    measured = peak_of(lambda: backbone.see(pixels, (1, side, side)))
+    measured = peak_of(lambda: backbone.encode_vision(pixels, (1, side, side)))
     assert_about_right(backbone.run_bytes(VISION, 10, side * side), measured)

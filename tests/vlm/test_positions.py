@@ -16,7 +16,7 @@ def rope_index(hf, h, seconds=None):
     """The family's own positions [3, N] of the same ids."""
     ids = torch.tensor([h.prompt.ids])
     grids = {"image": [], "video": []}
-    for visual in h.prompt.visuals:
+    for visual in h.prompt.vision_inputs:
         merge = visual.rules.merge
         grid = [visual.frames, visual.rows * merge, visual.cols * merge]
         grids["video" if visual.is_video else "image"].append(grid)
@@ -110,7 +110,7 @@ def test_videos(v, hf, picture, name, images):
     stills = [picture(90, 150), picture(64, 200)][:images]
     h = v.encode(TEXT, stills, template="chat", max_pixels=90 * 150, **clip(picture, name))
     ours = positions(h)
-    video = h.prompt.visuals[-1]
+    video = h.prompt.vision_inputs[-1]
     seconds = None
     if v.family.model_type == "qwen2_5_vl":
         seconds = video.seconds_per_grid
@@ -122,7 +122,7 @@ def test_videos(v, hf, picture, name, images):
             ours = mrope_positions(h.n, blocks)
     theirs = rope_index(hf, h, seconds)
     end = h.n
-    if hf.new and not v.family.eyes.frames_apart:
+    if hf.new and not v.family.vision.frames_apart:
         block = h.prompt.blocks[-1]
         end = block.start + block.length
         assert torch.equal(ours[:, end:], torch.arange(h.n - end).expand(3, -1)
@@ -136,7 +136,7 @@ def test_time_steps_in_seconds(v, hf, picture, fps):
     """Qwen2.5-VL: temporal positions are whole tokens of absolute time."""
     frames = [picture(64, 64, seed) for seed in range(24)]
     h = v.encode(TEXT, video=frames, fps=fps)
-    video, block = h.prompt.visuals[0], h.prompt.blocks[0]
+    video, block = h.prompt.vision_inputs[0], h.prompt.blocks[0]
     assert len(video.seconds) == video.frames
     at = slice(block.start, block.start + block.length)
     ours = positions(h)[0, at].reshape(video.frames, -1)
@@ -152,9 +152,9 @@ def test_the_tokens_of_a_video(v, hf, picture, name):
     """Ids as the family's processor writes them: one block, or one per time stamp."""
     frames = clip(picture, name)
     h = v.encode(TEXT, target="z-image", **frames)
-    video = h.prompt.visuals[0]
+    video = h.prompt.vision_inputs[0]
     pads = "<|video_pad|>" * (video.rows * video.cols)
-    if v.family.eyes.frames_apart:
+    if v.family.vision.frames_apart:
         indices = indices_of(v, len(frames["video"]), frames["fps"])
         times = hf.processor._calculate_timestamps(indices, frames["fps"], 2)
         assert list(video.seconds) == pytest.approx(times)
@@ -170,7 +170,7 @@ def test_the_tokens_of_a_video(v, hf, picture, name):
 def indices_of(model, count, fps):
     from vlm.pictures.video import sample_frames
 
-    return list(sample_frames(count, fps, model.look.video))
+    return list(sample_frames(count, fps, model.preprocessor.video))
 
 
 @pytest.mark.parametrize("images", [0, 1])
@@ -180,7 +180,7 @@ def test_a_video_through_the_model(v, hf, picture, err, images):
     frames = [picture(90, 150, seed) for seed in range(6)]
     h = v.encode(TEXT, stills, video=frames, fps=2.0, max_pixels=90 * 150)
     ids = torch.tensor([h.prompt.ids])
-    patches = [visual.patches() for visual in h.prompt.visuals]
+    patches = [visual.patches() for visual in h.prompt.vision_inputs]
     inputs = {
         "input_ids": ids,
         "pixel_values_videos": patches[-1].pixels,

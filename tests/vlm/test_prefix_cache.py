@@ -184,7 +184,7 @@ def test_a_video_of_the_same_frames_at_another_rate(v, picture, watch):
         return  # its positions count frames, whatever their rate
     count.restart()
     slower = v.encode(SECOND, video=frames, fps=1.0, depth=3)
-    assert h.prompt.visuals[0].seconds != slower.prompt.visuals[0].seconds
+    assert h.prompt.vision_inputs[0].seconds != slower.prompt.vision_inputs[0].seconds
     assert count.layers == [0, 1, 2]
     assert count.ran[0][1] == slower.n
 

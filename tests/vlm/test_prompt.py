@@ -89,7 +89,7 @@ def test_pixels_equal_the_familys_processor(v, hf, picture):
     images = [picture(*size, seed) for seed, size in enumerate([*SIZES, (28, 28), (700, 500)])]
     inputs = hf.inputs("x", images)
     h = v.encode("x", images)
-    patches = [visual.patches() for visual in h.prompt.visuals]
+    patches = [visual.patches() for visual in h.prompt.vision_inputs]
     assert [list(one.grid) for one in patches] == inputs["image_grid_thw"].tolist()
     assert torch.equal(torch.cat([one.pixels for one in patches]), inputs["pixel_values"])
 
@@ -99,7 +99,7 @@ def test_pixels_equal_the_familys_processor(v, hf, picture):
 
 def assert_exact_map(model, h, hf_inputs, count):
     """Against what the ids and grids of the family's processor say."""
-    image = model.tokenizer.id_of(model.family.eyes.image_token)
+    image = model.tokenizer.id_of(model.family.vision.image_token)
     grids = [(t, r // 2, c // 2) for t, r, c in hf_inputs["image_grid_thw"].tolist()]
     token_map, ids = h.token_map, ids_of(hf_inputs)
     assert token_map["grids"] == [

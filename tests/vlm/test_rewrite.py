@@ -44,9 +44,10 @@ def test_greedy_is_generate(v, hf, picture, count):
     images = [picture(70 + 40 * i, 100, i) for i in range(count)]
     made = v.rewrite(TEXT, images, system="Rewrite it.", **GREEDY)
     inputs = hf.inputs(TEXT, images, system="Rewrite it.")
-    assert list(made.states.prompt.ids[: inputs["input_ids"].shape[1]]) == inputs[
-        "input_ids"
-    ][0].tolist()
+    assert (
+        list(made.states.prompt.ids[: inputs["input_ids"].shape[1]])
+        == inputs["input_ids"][0].tolist()
+    )
     stops = [v.tokenizer.id_of(token) for token in v.family.stop_tokens]
     whole = hf.model.generate(
         **inputs, do_sample=False, max_new_tokens=12, eos_token_id=stops, pad_token_id=stops[0]
@@ -162,9 +163,7 @@ def test_thinking_has_its_own_role_and_is_not_in_the_text(thinker):
 def test_nothing_but_thinking(thinker, monkeypatch):
     v, ids = thinker
     marks = {v.family.thinking[0]: ids[0], v.family.thinking[1]: -1}
-    monkeypatch.setattr(
-        v.tokenizer, "find", lambda *names: frozenset({marks.get(names[0], -2)})
-    )
+    monkeypatch.setattr(v.tokenizer, "find", lambda *names: frozenset({marks.get(names[0], -2)}))
     with pytest.raises(ValueError, match=r"only thought \(12 tokens\).*Raise max_tokens"):
         v.rewrite(TEXT, **GREEDY)
 

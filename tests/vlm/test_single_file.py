@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModel
 import vlm
 from vlm.families import FAMILIES
 from vlm.weights.safetensors_header import Entry
-from vlm.weights.single_file import published_config, published_rules
+from vlm.weights.single_file import published_config, published_preprocessor
 from vlm.weights.tensor_names import find_model_type
 
 
@@ -37,7 +37,7 @@ def test_a_file_is_its_folder(tiny_folder, tiny, tmp_path, picture, family, styl
     file = write_single(folder, tmp_path / f"{style}.safetensors", style)
     model = vlm.load(file, dtype="float32", tokenizer=folder)
     want = tiny(family, 2)
-    assert (model.name, model.family, model.look) == (style, want.family, want.look)
+    assert (model.name, model.family, model.preprocessor) == (style, want.family, want.preprocessor)
     for target in ("chat", "z-image"):
         a, b = (m.encode("a red house", [picture(64, 96)], target=target) for m in (model, want))
         assert a.token_map == b.token_map
@@ -146,7 +146,7 @@ def qwen3(vision, width, inner, layers, heads):
     return {"model_type": "qwen3_vl", "text_config": text, "vision_config": tower}
 
 
-PUBLISHED = {
+SINGLE_FILE = {
     "Qwen2-VL-2B": qwen2("qwen2_vl", QWEN2_VISION, 1536, 8960, 28, 12, 2, 151936),
     "Qwen2-VL-7B": qwen2("qwen2_vl", QWEN2_VISION, 3584, 18944, 28, 28, 4, 152064),
     "Qwen2-VL-72B": qwen2("qwen2_vl", QWEN2_VISION, 8192, 29568, 80, 64, 8, 152064),
@@ -171,12 +171,12 @@ def built(config):
         return AutoModel.from_config(AutoConfig.for_model(**config))
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", SINGLE_FILE)
 def test_a_published_model_is_known_by_its_tensors(name):
-    want = built(PUBLISHED[name])
+    want = built(SINGLE_FILE[name])
     entries = {n: Entry("BF16", tuple(w.shape)) for n, w in want.state_dict().items()}
     kind = find_model_type(entries)
-    assert kind == PUBLISHED[name]["model_type"]
+    assert kind == SINGLE_FILE[name]["model_type"]
     found = published_config(SimpleNamespace(where="file", entries=entries), FAMILIES[kind])
     got = built(found)
     shapes = {n: tuple(w.shape) for n, w in got.state_dict().items()}
@@ -191,9 +191,9 @@ def test_a_published_model_is_known_by_its_tensors(name):
 
 def test_the_published_preprocessing():
     """preprocessor_config.json of the repositories."""
-    qwen2 = published_rules(PUBLISHED["Qwen2.5-VL-7B"], FAMILIES["qwen2_5_vl"]).image
+    qwen2 = published_preprocessor(SINGLE_FILE["Qwen2.5-VL-7B"], FAMILIES["qwen2_5_vl"]).image
     assert (qwen2.patch, qwen2.merge, qwen2.min_pixels, qwen2.max_pixels) == (14, 2, 3136, 12845056)
-    rules = published_rules(PUBLISHED["Qwen3-VL-4B"], FAMILIES["qwen3_vl"])
+    rules = published_preprocessor(SINGLE_FILE["Qwen3-VL-4B"], FAMILIES["qwen3_vl"])
     image = rules.image
     assert (image.patch, image.min_pixels, image.max_pixels) == (16, 65536, 16777216)
     assert image.mean == image.std == (0.5,) * 3 and rules.video.pixel.patch == 16

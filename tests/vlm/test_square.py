@@ -21,7 +21,7 @@ def folder(tiny_folder, tmp_path):
 
 @pytest.fixture
 def look(tiny):
-    return tiny("gemma3", 6).look
+    return tiny("gemma3", 6).preprocessor
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def processor(folder):
 def test_pixels_are_those_of_its_processor(look, processor, picture, size):
     image = picture(*size)
     want = processor(images=[image], return_tensors="pt")["pixel_values"]
-    (visual,) = look.see_images([image], None, None)
+    (visual,) = look.prepare_images([image], None, None)
     found = visual.patches()
     assert found.pixels.shape == (1, 3, 896, 896)
     assert torch.equal(found.pixels[0], torch.as_tensor(np.asarray(want[0])))
@@ -44,7 +44,7 @@ def test_pixels_are_those_of_its_processor(look, processor, picture, size):
 def test_a_folder_without_preprocessor_files_takes_the_published_values(look, folder):
     (folder / "preprocessor_config.json").unlink()
     (folder / "processor_config.json").unlink()
-    assert vlm.load(folder, dtype="float32").look == look
+    assert vlm.load(folder, dtype="float32").preprocessor == look
 
 
 def test_the_processor_file_of_transformers_5(folder):
@@ -52,7 +52,7 @@ def test_the_processor_file_of_transformers_5(folder):
     (folder / "preprocessor_config.json").unlink()
     pictures = content | {"image_mean": [0.1, 0.2, 0.3]}
     edit(folder / "processor_config.json", image_processor=pictures)
-    assert vlm.load(folder, dtype="float32").look.rules.mean == (0.1, 0.2, 0.3)
+    assert vlm.load(folder, dtype="float32").preprocessor.rules.mean == (0.1, 0.2, 0.3)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_files_that_contradict_or_ask_too_much(folder, file, changes, message):
 
 def test_videos_are_refused(look, picture):
     with pytest.raises(ValueError, match="takes pictures, not videos"):
-        look.see_video([picture(64, 64)], 1.0, None, None, None)
+        look.prepare_video([picture(64, 64)], 1.0, None, None, None)
 
 
 def test_close_to_the_torchvision_processor(look, folder, picture):
@@ -83,6 +83,6 @@ def test_close_to_the_torchvision_processor(look, folder, picture):
     for size in [(896, 896), (90, 150), (1000, 700), (2000, 30)]:
         image = picture(*size)
         want = theirs(images=[image], return_tensors="pt")["pixel_values"][0]
-        (visual,) = look.see_images([image], None, None)
+        (visual,) = look.prepare_images([image], None, None)
         levels = (visual.patches().pixels[0] - torch.as_tensor(want)).abs() * 127.5
         assert levels.max() <= 1.001 and levels.mean() <= 0.5, size

@@ -40,7 +40,7 @@ TWO = pytest.mark.parametrize("family", ["qwen3_vl", "qwen2_vl"], indirect=True)
 PROMPTS = [
     "a red house",
     "",
-    "it's a \"quoted\" {house} \\ with %s and 你好 🎨",
+    'it\'s a "quoted" {house} \\ with %s and 你好 🎨',
     "two\nlines\tand \x07 odd ones \u200b",
 ]
 
@@ -79,9 +79,7 @@ def test_templates_with_pictures(small, picture):
         "flux2-klein": KLEIN.replace("{}", VISION * 2 + "a house"),
         "krea2": KREA2.replace("{}", VISION * 2 + "a house"),
         "qwen-image": QWEN_IMAGE_EDIT.replace(VISION, VISION * 2).replace("{}", "a house"),
-        "qwen-image-2.1": QWEN_IMAGE_21.replace(
-            "{}", f"<image1>{VISION} <image2>{VISION}a house"
-        ),
+        "qwen-image-2.1": QWEN_IMAGE_21.replace("{}", f"<image1>{VISION} <image2>{VISION}a house"),
         "raw": VISION * 2 + "a house",
     }
     for name, want in prompts.items():
@@ -139,7 +137,7 @@ X2I = {
 STYLE = "Style Information Only from Reference Image"
 
 
-@pytest.mark.parametrize("edit", [None, STYLE, "it's \"odd\"\n"])
+@pytest.mark.parametrize("edit", [None, STYLE, 'it\'s "odd"\n'])
 @pytest.mark.parametrize("prompt", PROMPTS)
 @pytest.mark.parametrize("name", X2I)
 @TWO
@@ -177,7 +175,9 @@ def test_x2i_internvl_has_its_system_message(small):
 
 def test_x2is_budgets_are_defaults(small, picture):
     def area(h):
-        return [v.rows * v.cols * (v.rules.patch * v.rules.merge) ** 2 for v in h.prompt.visuals]
+        return [
+            v.rows * v.cols * (v.rules.patch * v.rules.merge) ** 2 for v in h.prompt.vision_inputs
+        ]
 
     big = picture(700, 500)
     assert area(small.encode("a", [big], template="x2i"))[0] <= 224 * 224
@@ -187,7 +187,7 @@ def test_x2is_budgets_are_defaults(small, picture):
 
 def test_x2is_video_is_small_and_slow(small, picture):
     frames = [picture(300, 400)] * 16
-    visual = small.encode("a", video=frames, fps=4.0, template="x2i").prompt.visuals[0]
+    visual = small.encode("a", video=frames, fps=4.0, template="x2i").prompt.vision_inputs[0]
     side = visual.rules.patch * visual.rules.merge
     assert visual.frames == 2  # 4 seconds at 1 frame per second, two frames a step
     assert visual.rows * visual.cols * side**2 <= 128 * 128

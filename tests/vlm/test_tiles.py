@@ -9,7 +9,14 @@ import transformers
 from PIL import Image
 
 from vlm.families.internvl import FAMILY, TINY
-from vlm.pictures.tiles import MOST_TILES, THUMBNAIL, TILE, Tiles, best_grid, read_tiles
+from vlm.pictures.tiles import (
+    MOST_TILES,
+    THUMBNAIL,
+    TILE,
+    TilePreprocessor,
+    best_grid,
+    read_tile_preprocessor,
+)
 
 NEW = not transformers.__version__.startswith("4.")
 AREA = TILE**2
@@ -21,7 +28,7 @@ SIZES = [(90, 150), (448, 448), (2, 2000), (2000, 1), (500, 400), (1080, 1920), 
 def look(tmp_path):
     for name, content in TINY.files.items():
         (tmp_path / name).write_text(json.dumps(content))
-    return read_tiles(tmp_path, {})
+    return read_tile_preprocessor(tmp_path, {})
 
 
 @pytest.fixture
@@ -33,8 +40,8 @@ def theirs(tmp_path, look):
     return lambda images, **settings: processor(images, **pictures, **settings)
 
 
-def stacked(visuals):
-    return torch.cat([visual.patches().pixels for visual in visuals])
+def stacked(vision_inputs):
+    return torch.cat([visual.patches().pixels for visual in vision_inputs])
 
 
 # --- grids
@@ -67,7 +74,7 @@ def test_the_grid_is_the_published_rules(least, most):
     ],
 )
 def test_pixel_bounds_are_bounds_of_the_number_of_tiles(look, picture, least, most, tiles):
-    (visual,) = look.see_images(picture(1, 2000), least, most)
+    (visual,) = look.prepare_images(picture(1, 2000), least, most)
     assert (visual.tile_rows, visual.tile_cols) == (1, tiles)
     assert len(visual.pixels) == tiles + (tiles > 1)
     assert (visual.rows, visual.cols) == (16, 16 * tiles)
@@ -76,7 +83,7 @@ def test_pixel_bounds_are_bounds_of_the_number_of_tiles(look, picture, least, mo
 def test_at_most_the_ten_tiles_of_the_paper(look, theirs, picture):
     wide = picture(300, 3000)
     assert len(theirs([wide], max_patches=12)["pixel_values"]) == 11
-    assert len(look.see_images(wide, None, None)[0].pixels) == MOST_TILES + 1
+    assert len(look.prepare_images(wide, None, None)[0].pixels) == MOST_TILES + 1
 
 
 # --- pixels
@@ -85,23 +92,23 @@ def test_at_most_the_ten_tiles_of_the_paper(look, theirs, picture):
 @pytest.mark.parametrize("size", SIZES)
 def test_pixels_are_their_processors(look, theirs, picture, size):
     image = picture(*size)
-    visuals = look.see_images(image, None, None)
+    vision_inputs = look.prepare_images(image, None, None)
     want = theirs([image], max_patches=MOST_TILES)["pixel_values"]
-    assert torch.equal(stacked(visuals), want)
+    assert torch.equal(stacked(vision_inputs), want)
 
 
 def test_pixels_of_several_pictures(look, theirs, picture):
     images = [picture(90, 150), picture(400, 300, 1), picture(64, 64, 2)]
     want = theirs(images, max_patches=4)
-    visuals = look.see_images(images, None, 4 * AREA)
-    assert [len(visual.pixels) for visual in visuals] == list(want["num_patches"])
-    assert torch.equal(stacked(visuals), want["pixel_values"])
+    vision_inputs = look.prepare_images(images, None, 4 * AREA)
+    assert [len(visual.pixels) for visual in vision_inputs] == list(want["num_patches"])
+    assert torch.equal(stacked(vision_inputs), want["pixel_values"])
 
 
 def test_below_one_tile_the_picture_is_made_small_first(look, picture):
     """X2I's `Image.resize((128, 128))`, then InternVL's own preparation."""
     image = picture(300, 500)
-    (visual,) = look.see_images(image, None, 128 * 128)
+    (visual,) = look.prepare_images(image, None, 128 * 128)
     want = image.resize((128, 128)).resize((448, 448))
     assert len(visual.pixels) == 1
     assert np.array_equal(visual.pixels[0], np.asarray(want))
@@ -110,7 +117,7 @@ def test_below_one_tile_the_picture_is_made_small_first(look, picture):
 def test_where_tiles_and_their_tokens_stand(look):
     image = Image.new("RGB", (2 * TILE, TILE))
     image.paste((255, 0, 0), (TILE, 0, 2 * TILE, TILE))  # the right half
-    (visual,) = look.see_images(image, None, 2 * AREA)
+    (visual,) = look.prepare_images(image, None, 2 * AREA)
     left, right, small = visual.pixels
     assert left.max() == 0 and (right[..., 0] == 255).all()
     assert small[:, :200].max() == 0 and (small[:, 300:, 0] == 255).all()
@@ -123,17 +130,17 @@ def test_where_tiles_and_their_tokens_stand(look):
 
 
 def test_one_tile_has_no_thumbnail(look, picture):
-    (visual,) = look.see_images(picture(64, 64), None, None)
+    (visual,) = look.prepare_images(picture(64, 64), None, None)
     assert {tile for tile, _, _ in visual.places(0)} == {0}
     assert visual.num_patches == 1024
 
 
 def test_digests_tell_pictures_apart(look, picture):
-    one, other, turned = look.see_images(
+    one, other, turned = look.prepare_images(
         [picture(64, 64), picture(64, 64, 1), picture(64, 128)], None, None
     )
     assert len({one.digest(), other.digest(), turned.digest()}) == 3
-    assert one.digest() == look.see_images(picture(64, 64), None, None)[0].digest()
+    assert one.digest() == look.prepare_images(picture(64, 64), None, None)[0].digest()
 
 
 # --- videos
@@ -170,7 +177,7 @@ def test_frames_are_their_processors(look):
 
 def test_a_frame_is_one_tile(look, theirs, picture):
     frames = [picture(90, 150, seed) for seed in range(4)]
-    visual = look.see_video(frames, 2.0, None, None, None)
+    visual = look.prepare_video(frames, 2.0, None, None, None)
     assert (visual.frames, visual.rows, visual.cols) == (4, 16, 16)
     assert visual.seconds == (0.0, 0.5, 1.0, 1.5) and visual.is_video
     assert torch.equal(stacked([visual]), theirs(frames, max_patches=1)["pixel_values"])
@@ -179,49 +186,52 @@ def test_a_frame_is_one_tile(look, theirs, picture):
 def test_a_video_file_may_say_how_many_frames(tmp_path):
     content = {"num_frames": 4, "video_processor_type": "InternVLVideoProcessor"}
     (tmp_path / "video_preprocessor_config.json").write_text(json.dumps(content))
-    assert read_tiles(tmp_path, {}).sample_frames(80, 24.0) == [10, 30, 50, 70]
+    assert read_tile_preprocessor(tmp_path, {}).sample_frames(80, 24.0) == [10, 30, 50, 70]
 
 
 # --- bad input
 
 
 def test_a_panorama_is_stretched_onto_tiles(look, picture):
-    (visual,) = look.see_images(picture(1, 2000), None, None)
+    (visual,) = look.prepare_images(picture(1, 2000), None, None)
     assert (visual.tile_rows, visual.tile_cols) == (1, 10)
-    (visual,) = look.see_images(picture(2000, 1), None, None)
+    (visual,) = look.prepare_images(picture(2000, 1), None, None)
     assert (visual.tile_rows, visual.tile_cols) == (10, 1)
 
 
 def test_an_empty_picture(look):
     with pytest.raises(ValueError, match="there is nothing in it"):
-        look.see_images(Image.new("RGB", (0, 5)), None, None)
+        look.prepare_images(Image.new("RGB", (0, 5)), None, None)
     with pytest.raises(ValueError, match="picture batch is empty"):
-        look.see_images(torch.zeros(0, 4, 4, 3), None, None)
+        look.prepare_images(torch.zeros(0, 4, 4, 3), None, None)
 
 
 def test_bounds_that_exclude_each_other(look, picture):
     with pytest.raises(ValueError, match="Lower min_pixels or raise max_pixels"):
-        look.see_images(picture(64, 64), 2 * AREA, AREA)
+        look.prepare_images(picture(64, 64), 2 * AREA, AREA)
 
 
 def test_a_video_without_frames_or_rate(look, picture):
     with pytest.raises(ValueError, match="has no frames"):
-        look.see_video([], 24.0, None, None, None)
+        look.prepare_video([], 24.0, None, None, None)
     with pytest.raises(ValueError, match="fps is 0"):
-        look.see_video([picture(8, 8)], 0, None, None, None)
+        look.prepare_video([picture(8, 8)], 0, None, None, None)
     with pytest.raises(ValueError, match="frames of a video must be of one size"):
-        look.see_video([picture(8, 8), picture(8, 9)], 24.0, None, None, None)
+        look.prepare_video([picture(8, 8), picture(8, 9)], 24.0, None, None, None)
 
 
 def test_files_that_contradict_each_other(tmp_path):
     (tmp_path / "preprocessor_config.json").write_text('{"size": {"height": 448, "width": 448}}')
     with pytest.raises(ValueError, match="tiles are 448 pixels wide.*takes 336"):
-        read_tiles(tmp_path, {"vision_config": {"image_size": [336, 336]}})
+        read_tile_preprocessor(tmp_path, {"vision_config": {"image_size": [336, 336]}})
     (tmp_path / "preprocessor_config.json").write_text('{"size": {"height": 448, "width": 224}}')
     with pytest.raises(ValueError, match="square ones were expected"):
-        read_tiles(tmp_path, {})
+        read_tile_preprocessor(tmp_path, {})
 
 
 def test_without_files_the_published_values_hold(tmp_path, look):
-    assert read_tiles(tmp_path / "none", {}) == look
-    assert isinstance(look, Tiles) and FAMILY.eyes.read_look is read_tiles
+    assert read_tile_preprocessor(tmp_path / "none", {}) == look
+    assert (
+        isinstance(look, TilePreprocessor)
+        and FAMILY.vision.read_preprocessor is read_tile_preprocessor
+    )

@@ -11,7 +11,7 @@ import torch
 
 from ..conditioning.recipe import Inputs, Made, Recipe, make, notes_of, read_inputs
 from ..model import VLM
-from .jobs import Job, Maker
+from .jobs import Job, Provenance
 from .shards import Shard, save_job
 
 # What one job can do wrong without harm to the next.
@@ -31,7 +31,7 @@ class Outcome:
     error: str = ""
 
 
-def encode_shard(model: VLM, shard: Shard, maker: Maker) -> Iterator[Outcome]:
+def encode_shard(model: VLM, shard: Shard, maker: Provenance) -> Iterator[Outcome]:
     """Makes what a shard lacks, and finishes it where nothing failed.
 
     Args:
@@ -63,7 +63,7 @@ def encode_shard(model: VLM, shard: Shard, maker: Maker) -> Iterator[Outcome]:
 
 
 def encode_jobs(
-    model: VLM, jobs: Sequence[Job], done: Container[str], folder: Path, maker: Maker
+    model: VLM, jobs: Sequence[Job], done: Container[str], folder: Path, maker: Provenance
 ) -> Iterator[Outcome]:
     """Makes the conditioning files that are missing, in order.
 
@@ -95,7 +95,7 @@ def encode_jobs(
 
 
 def _encode_group(
-    model: VLM, jobs: Sequence[Job], done: Container[str], folder: Path, maker: Maker
+    model: VLM, jobs: Sequence[Job], done: Container[str], folder: Path, maker: Provenance
 ) -> Iterator[Outcome]:
     try:
         inputs = read_inputs(jobs[0].recipe)
@@ -124,7 +124,7 @@ def _try(model: VLM, recipe: Recipe, inputs: Inputs) -> Made | Exception:
         return error.with_traceback(None)  # which would hold the tensors of the failed run
 
 
-def _notes(made: Made, recipe: Recipe, maker: Maker) -> dict:
+def _notes(made: Made, recipe: Recipe, maker: Provenance) -> dict:
     choice = {"layers": list(made.choice.indices), "combine": made.choice.combine}
     facts = {"tokens": made.tokens.n, "width": made.tokens.width, **choice}
     return {**notes_of(recipe, maker.model, maker.dtype), "made": facts}

@@ -22,7 +22,7 @@ _NO_NAME = re.compile(r'[\\/:*?"<>|\x00-\x1f\x7f]|^[. ]|[. ]$')
 
 
 @dataclass(frozen=True)
-class Maker:
+class Provenance:
     """What turns jobs into conditionings; with another one the files are others.
 
     Attributes:
@@ -50,7 +50,7 @@ class Job:
     digest: str
 
 
-def read_jobs(file: str | Path, defaults: Recipe, maker: Maker) -> list[Job]:
+def read_jobs(file: str | Path, defaults: Recipe, maker: Provenance) -> list[Job]:
     """The jobs of a JSON Lines file, all of them checked.
 
     A line is an object with the options of `python -m vlm encode` as keys (`text`, `image`,
@@ -89,7 +89,7 @@ def read_jobs(file: str | Path, defaults: Recipe, maker: Maker) -> list[Job]:
     return jobs
 
 
-def list_jobs(folder: str | Path, defaults: Recipe, maker: Maker) -> list[Job]:
+def list_jobs(folder: str | Path, defaults: Recipe, maker: Provenance) -> list[Job]:
     """A job for each picture of a folder, in natural order (9 before 10), named after it.
 
     A text file of the same name beside a picture (`boat.png`, `boat.txt`) is its prompt, else
@@ -127,7 +127,7 @@ def list_jobs(folder: str | Path, defaults: Recipe, maker: Maker) -> list[Job]:
 
 
 def make_job(
-    name: str, given: Mapping[str, Any], defaults: Recipe, maker: Maker, place: Path
+    name: str, given: Mapping[str, Any], defaults: Recipe, maker: Provenance, place: Path
 ) -> Job:
     """A job from options that `read_options` gave.
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..conditioning.recipe import Recipe
 from ..load import load
 from .encode import encode_jobs
-from .jobs import Job, Maker, make_job, read_options
+from .jobs import Job, Provenance, make_job, read_options
 from .shards import held, index_row
 from .worker import find_device
 
@@ -67,7 +67,7 @@ class BatchEncoder:
             FileNotFoundError: The model is not there.
         """
         self._defaults = Recipe(**read_options(options))
-        self._maker = Maker(Path(model).name, dtype)
+        self._maker = Provenance(Path(model).name, dtype)
         self._out, self._place = Path(out), Path(place)
         self._model = load(model, find_device(device), dtype)
         self._out.mkdir(parents=True, exist_ok=True)

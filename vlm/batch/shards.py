@@ -206,4 +206,3 @@ def _not_ours(place: Path) -> str:
         f"{place} was made from other jobs, options or shard size. Choose another --out, or delete "
         "it to make it again."
     )
-

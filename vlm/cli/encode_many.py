@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from ..batch.encode import encode_shard
-from ..batch.jobs import Job, Maker, list_jobs, read_jobs
+from ..batch.jobs import Job, Provenance, list_jobs, read_jobs
 from ..batch.shards import Shard, cut
 from ..batch.worker import Worker, find_worker, read_worker, wait_for_others
 from ..conditioning.recipe import Recipe
@@ -50,7 +50,7 @@ def run_many(options: argparse.Namespace, recipe: Recipe) -> int:
         FileNotFoundError: The jobs file, the folder or the model is not there.
         OSError: A file cannot be written.
     """
-    maker = Maker(Path(options.model).name, options.dtype)
+    maker = Provenance(Path(options.model).name, options.dtype)
     if Path(options.out).suffix == ".safetensors":
         raise ValueError(f"--out is {options.out}, expected a folder: many jobs make many files.")
     jobs = find_jobs(options, recipe, maker)
@@ -75,7 +75,7 @@ def run_many(options: argparse.Namespace, recipe: Recipe) -> int:
     return FAILED if failed else 0
 
 
-def find_jobs(options: argparse.Namespace, recipe: Recipe, maker: Maker) -> list[Job]:
+def find_jobs(options: argparse.Namespace, recipe: Recipe, maker: Provenance) -> list[Job]:
     """The jobs of all workers, checked.
 
     Raises:
@@ -93,7 +93,9 @@ def find_jobs(options: argparse.Namespace, recipe: Recipe, maker: Maker) -> list
     return list_jobs(options.folder, recipe, maker)
 
 
-def encode_all(model: VLM, shards: Sequence[Shard], maker: Maker, bar: JobBar, stop: Stop) -> int:
+def encode_all(
+    model: VLM, shards: Sequence[Shard], maker: Provenance, bar: JobBar, stop: Stop
+) -> int:
     """Encodes until all is done or a person asks to stop; how many jobs failed."""
     failed = 0
     for shard in shards:

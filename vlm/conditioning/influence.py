@@ -12,7 +12,7 @@ from ..tokens.tokens import Tokens
 from .entries import Entry
 
 
-def parse_strengths(text: str) -> list[float]:
+def parse_image_strengths(text: str) -> list[float]:
     """Reads "1, 0.5": a strength per image, or one for all.
 
     Raises:
@@ -51,7 +51,7 @@ def image_influence(
         ValueError: No image, or another number of strengths than images.
     """
     whole = model.encode(text, images, **options)
-    count = len(whole.prompt.visuals)
+    count = len(whole.prompt.vision_inputs)
     if not count:
         raise ValueError(
             "Image Influence has no image to weigh. Connect at least one, or use VLM Encode "
@@ -78,9 +78,7 @@ def image_influence(
     return made, plain
 
 
-def in_time(
-    weighed: list[Entry], plain: list[Entry], start: float, end: float
-) -> list[Entry]:
+def in_time(weighed: list[Entry], plain: list[Entry], start: float, end: float) -> list[Entry]:
     """Gives a range of the schedule to the weighed entries and the rest to the plain ones.
 
     Args:

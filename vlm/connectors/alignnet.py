@@ -173,9 +173,7 @@ def read_alignnet(weights: Mapping[str, torch.Tensor], name: str) -> AlignNet | 
     return AlignNet(own)
 
 
-def _check_sizes(
-    weights: Mapping[str, torch.Tensor], wanted: Mapping[str, str], name: str
-) -> None:
+def _check_sizes(weights: Mapping[str, torch.Tensor], wanted: Mapping[str, str], name: str) -> None:
     """Each letter stands for one size throughout; the kernel's side is odd."""
     sizes = {"1": 1}
     for key, letters in wanted.items():

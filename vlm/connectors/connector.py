@@ -17,7 +17,7 @@ from .file import read_state_dict
 from .lap import lap_pool
 from .lap_blocks import LAP
 from .lap_file import read_lap
-from .makers import ALIGNNET, LINEAR, Maker, makers_of
+from .source_vlms import ALIGNNET, LINEAR, SourceVLM, source_vlms_of
 
 POOL = "LAP"
 _NAMES = {"cnn": "convolution", "scale": "scales", "mean": "mean"}
@@ -49,7 +49,7 @@ class Connector:
         name: Of its file.
         kind: `LINEAR` (Qwen2VL-Flux), `ALIGNNET` (X2I), `POOL` (UniFusion's LAP), or "" for
             another linear layer or MLP.
-        makers: The released models it may have been trained on, the likeliest first.
+        source_vlms: The released models it may have been trained on, the likeliest first.
     """
 
     def __init__(self, module: Chain | AlignNet | LAP, name: str, kind: str = ""):
@@ -57,7 +57,9 @@ class Connector:
         self.module = module
         self.name = name
         self.kind = kind
-        self.makers: list[Maker] = makers_of(kind, module.in_width, module.layers_read, name)
+        self.source_vlms: list[SourceVLM] = source_vlms_of(
+            kind, module.in_width, module.layers_read, name
+        )
 
     @property
     def in_width(self) -> int:
@@ -104,12 +106,12 @@ class Connector:
         """The models it may have been trained on; "" where that is not known."""
         if isinstance(self.module, LAP):
             return self.module.origin.vlm
-        return " or ".join(maker.model for maker in self.makers)
+        return " or ".join(vlm.model for vlm in self.source_vlms)
 
     @property
     def warning(self) -> str:
         """A sentence where no model that this pack runs can feed it; else ""."""
-        if not self.makers or any(maker.runs for maker in self.makers):
+        if not self.source_vlms or any(vlm.runs for vlm in self.source_vlms):
             return ""
         return f"no model family of this pack can feed it: it was made for {self.made_for}"
 
@@ -219,7 +221,7 @@ class Connector:
         )
 
     def _advice(self) -> str:
-        if self.makers:
+        if self.source_vlms:
             return f"It was made for {self.made_for}: load that model on VLM Loader."
         return "Load the VLM that it was trained on, or another connector on VLM Connector Loader."
 

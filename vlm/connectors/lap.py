@@ -100,7 +100,7 @@ def choose_lap(
             f"{lap.origin.file} ({lap.title}) pools {lap.sizes.layers} layers, these are "
             f"{len(indices)}: {', '.join(map(str, indices))}. {_advice(lap)}"
         )
-    given = parse_strengths(strengths, h.num_layers)
+    given = parse_layer_strengths(strengths, h.num_layers)
     other = [layer for layer in given if layer not in indices]
     if other:
         raise ValueError(
@@ -132,7 +132,7 @@ def parse_pooled(spec: str | list[int], num_layers: int) -> tuple[int, ...]:
     return choice.indices
 
 
-def parse_strengths(spec: str | Mapping[int, float], num_layers: int) -> dict[int, float]:
+def parse_layer_strengths(spec: str | Mapping[int, float], num_layers: int) -> dict[int, float]:
     """A factor per layer out of `2:1, 5:0.5`, or a mapping; empty = none.
 
     Args:

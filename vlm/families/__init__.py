@@ -12,9 +12,9 @@ from . import (
     qwen3_vl,
     qwen3_vl_moe,
 )
-from .family import Eyes, Family
+from .family import Family, VisionAdapter
 
-__all__ = ["FAMILIES", "Eyes", "Family", "family_of"]
+__all__ = ["FAMILIES", "Family", "VisionAdapter", "family_of"]
 
 FAMILIES: dict[str, Family] = {
     module.FAMILY.model_type: module.FAMILY

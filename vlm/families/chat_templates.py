@@ -32,12 +32,17 @@ _QWEN_TURNS = """\
 {{- '<|im_end|>\\n' }}
 {%- endfor %}
 """
-QWEN3 = _QWEN_TURNS + """\
+QWEN3 = (
+    _QWEN_TURNS
+    + """\
 {%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}
 """
+)
 
 # Qwen3.5 begins the thinking of the answer for the model.
-QWEN3_5 = _QWEN_TURNS + """\
+QWEN3_5 = (
+    _QWEN_TURNS
+    + """\
 {%- if add_generation_prompt %}
 {{- '<|im_start|>assistant\\n<think>\\n' }}
 {%- if enable_thinking is defined and enable_thinking is false %}
@@ -45,6 +50,7 @@ QWEN3_5 = _QWEN_TURNS + """\
 {%- endif %}
 {%- endif %}
 """
+)
 
 # Qwen2-VL and Qwen2.5-VL bring a system turn where none is given.
 QWEN2 = _DEFAULT_SYSTEM + QWEN3

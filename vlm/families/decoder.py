@@ -33,9 +33,7 @@ class Decoder:
         embedding = text.rotary_emb.to(hidden.device)  # a buffer, which no partial load moves
         return embedding(hidden, positions[:, None, :] if self.mrope else positions[:1])
 
-    def mask(
-        self, text: Any, allowed: torch.Tensor | None, hidden: torch.Tensor, past: int
-    ) -> Any:
+    def mask(self, text: Any, allowed: torch.Tensor | None, hidden: torch.Tensor, past: int) -> Any:
         """What `arguments` takes as a mask.
 
         Args:

@@ -12,13 +12,13 @@ import torch
 from .decoder import Decoder
 
 if TYPE_CHECKING:
-    from ..pictures.visuals import Look
+    from ..pictures.preprocessor import Preprocessor
 
-Seen = tuple[torch.Tensor, list[torch.Tensor]]
+VisionFeatures = tuple[torch.Tensor, list[torch.Tensor]]
 
 
 @dataclass(frozen=True)
-class Published:
+class SingleFileDefaults:
     """What the config.json files of a family's published models say and tensors do not tell.
 
     Attributes:
@@ -68,14 +68,15 @@ class Tiny:
 
 
 @dataclass(frozen=True)
-class Eyes:
+class VisionAdapter:
     """How the models of a family see.
 
     Attributes:
         modules: The modules of transformers' base model that see, in the order they run.
-        see: (base model, pixels [P, ...], grid) to features [n, D], and one [n, D] per DeepStack
-            level; see `Backbone.see`.
-        read_look: Reads a folder's preprocessor files: (folder, content of config.json).
+        features: (base model, pixels [P, ...], grid) to features [n, D], and one [n, D] for each
+            DeepStack
+            level; see `Backbone.encode_vision`.
+        read_preprocessor: Reads a folder's preprocessor files: (folder, content of config.json).
         prepare: Changes a freshly built base model in place.
         video: Whether it takes videos.
         frame_text: Where each group of video frames is a block of its own, the text before it, by
@@ -92,8 +93,8 @@ class Eyes:
     """
 
     modules: tuple[str, ...]
-    see: Callable[[Any, torch.Tensor, tuple[int, int, int]], Seen]
-    read_look: Callable[[Path, dict[str, Any]], Look]
+    features: Callable[[Any, torch.Tensor, tuple[int, int, int]], VisionFeatures]
+    read_preprocessor: Callable[[Path, dict[str, Any]], Preprocessor]
     prepare: Callable[[Any], None] = lambda model: None
     video: bool = True
     frame_text: Callable[[int, float], str] | None = None
@@ -121,7 +122,7 @@ class Family:
         architecture: Class in transformers that loads the checkpoint.
         chat_template: Jinja chat template for files that come without one.
         decoder: How its decoder layers are called.
-        eyes: How it sees; None = it reads text only.
+        vision: How it sees; None = it reads text only.
         turn: Token that begins a turn.
         header_end: Token between the speaker's name and what is said; "" = a line end.
         stop_tokens: Tokens that end an answer.
@@ -133,7 +134,7 @@ class Family:
             template does not write; "" = none.
         language_models: `model_type` of the language models it may have inside; () = its own.
         transformers: The oldest version of transformers that it runs with.
-        published: Its published models, for files that come without a config.json; None = such
+        single_file: Its published models, for files that come without a config.json; None = such
             files are not loaded.
         tiny: Its toy model, for tests and first looks.
     """
@@ -143,7 +144,7 @@ class Family:
     architecture: str
     chat_template: str
     decoder: Decoder = Decoder()
-    eyes: Eyes | None = None
+    vision: VisionAdapter | None = None
     turn: str = "<|im_start|>"
     header_end: str = ""
     stop_tokens: tuple[str, ...] = ("<|im_end|>", "<|endoftext|>")
@@ -154,10 +155,10 @@ class Family:
     begin: str = ""
     language_models: tuple[str, ...] = ()
     transformers: str = "4.57"
-    published: Published | None = None
+    single_file: SingleFileDefaults | None = None
     tiny: Tiny | None = None
 
     @property
-    def sees(self) -> bool:
+    def has_vision(self) -> bool:
         """Whether it takes pictures."""
-        return self.eyes is not None
+        return self.vision is not None

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from ..pictures.square import read_square_look
+from ..pictures.square import read_square_preprocessor
 from .decoder import Decoder
-from .family import Eyes, Family, Seen
+from .family import Family, VisionAdapter, VisionFeatures
 from .gemma_tiny import TINY
 
 FULL, SLIDING = "full_attention", "sliding_attention"
@@ -91,7 +91,7 @@ class WindowedDecoder(Decoder):
         return {"attention_mask": mask[kind], **rotary[kind]}
 
 
-def see(model: Any, pixels: torch.Tensor, grid: tuple[int, int, int]) -> Seen:
+def vision_features(model: Any, pixels: torch.Tensor, grid: tuple[int, int, int]) -> VisionFeatures:
     """Runs tower and projector on one picture; transformers 4.57 gives the features alone."""
     output = model.get_image_features(pixels)
     return getattr(output, "pooler_output", output)[0], []
@@ -103,10 +103,10 @@ FAMILY = Family(
     architecture="Gemma3ForConditionalGeneration",
     chat_template=CHAT_TEMPLATE,
     decoder=WindowedDecoder(pictures_whole=True),
-    eyes=Eyes(
+    vision=VisionAdapter(
         ("vision_tower", "multi_modal_projector"),
-        see,
-        read_square_look,
+        vision_features,
+        read_square_preprocessor,
         video=False,
         start="<start_of_image>",
         end="<end_of_image>",

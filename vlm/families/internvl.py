@@ -13,7 +13,7 @@ import torch
 from ..pictures import tiles
 from ..pictures.patch_embed import TilePatchEmbed
 from . import qwen_tiny, qwen_tiny_tokenizer
-from .family import Eyes, Family, Seen, Tiny
+from .family import Family, Tiny, VisionAdapter, VisionFeatures
 
 START, END, IMAGE, VIDEO = "<img>", "</img>", "<IMG_CONTEXT>", "<video>"
 
@@ -40,7 +40,7 @@ CHAT_TEMPLATE = """\
 """
 
 
-def see(model: Any, pixels: torch.Tensor, grid: tuple[int, int, int]) -> Seen:
+def vision_features(model: Any, pixels: torch.Tensor, grid: tuple[int, int, int]) -> VisionFeatures:
     """Runs the tower on tiles [T, 3, S, S], on transformers 4.57 and 5.x."""
     features = []
     for some in pixels.split(tiles.AT_ONCE):
@@ -184,10 +184,10 @@ FAMILY = Family(
     model_type="internvl",
     architecture="InternVLForConditionalGeneration",
     chat_template=CHAT_TEMPLATE,
-    eyes=Eyes(
+    vision=VisionAdapter(
         ("vision_tower", "multi_modal_projector"),
-        see,
-        tiles.read_tiles,
+        vision_features,
+        tiles.read_tile_preprocessor,
         use_patch_embed,
         frame_text=frame_text,
         start=START,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..pictures.visuals import read_visual_rules
-from . import chat_templates, qwen_eyes, qwen_tiny
+from ..pictures.preprocessor import read_patch_preprocessor
+from . import chat_templates, qwen_tiny, qwen_vision
 from .decoder import Decoder
-from .family import Eyes, Family, Published
+from .family import Family, SingleFileDefaults, VisionAdapter
 from .qwen2_vl import HEAD_DIM, PREPROCESSOR, TEXT
 
 
@@ -17,7 +17,7 @@ def time_step(seconds: float, vision_config: Any) -> float:
 
 
 # Source: config.json of Qwen/Qwen2.5-VL-3B-, 7B-, 32B- and 72B-Instruct.
-PUBLISHED = Published(
+SINGLE_FILE = SingleFileDefaults(
     sizes={2048: ("3B", 36), 3584: ("7B", 28), 5120: ("32B", 64), 8192: ("72B", 80)},
     text=TEXT | {"max_position_embeddings": 128000},
     text_nested=False,
@@ -39,13 +39,13 @@ FAMILY = Family(
     architecture="Qwen2_5_VLForConditionalGeneration",
     chat_template=chat_templates.QWEN2,
     decoder=Decoder(mrope=True),
-    eyes=Eyes(
+    vision=VisionAdapter(
         ("visual",),
-        qwen_eyes.see,
-        read_visual_rules,
-        qwen_eyes.use_patch_embed,
+        qwen_vision.vision_features,
+        read_patch_preprocessor,
+        qwen_vision.use_patch_embed,
         video_time_step=time_step,
     ),
-    published=PUBLISHED,
+    single_file=SINGLE_FILE,
     tiny=qwen_tiny.QWEN2_5_VL,
 )

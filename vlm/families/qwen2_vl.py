@@ -1,9 +1,9 @@
 """Qwen2-VL: M-RoPE whose temporal position counts frames; CLIP's pixel statistics, patch 14."""
 
-from ..pictures.visuals import read_visual_rules
-from . import chat_templates, qwen_eyes, qwen_tiny
+from ..pictures.preprocessor import read_patch_preprocessor
+from . import chat_templates, qwen_tiny, qwen_vision
 from .decoder import Decoder
-from .family import Eyes, Family, Published
+from .family import Family, SingleFileDefaults, VisionAdapter
 
 # What the language models of Qwen2-VL and Qwen2.5-VL have in common, in config.json of
 # Qwen/Qwen2-VL-2B, -7B and -72B-Instruct and Qwen/Qwen2.5-VL-3B, -7B, -32B and -72B-Instruct.
@@ -19,7 +19,7 @@ HEAD_DIM = 128
 PREPROCESSOR = {"min_pixels": 3136, "max_pixels": 12845056}
 
 # Source: config.json of Qwen/Qwen2-VL-2B-, 7B- and 72B-Instruct.
-PUBLISHED = Published(
+SINGLE_FILE = SingleFileDefaults(
     sizes={1536: ("2B", 28), 3584: ("7B", 28), 8192: ("72B", 80)},
     text=TEXT | {"max_position_embeddings": 32768},
     text_nested=False,
@@ -35,7 +35,12 @@ FAMILY = Family(
     architecture="Qwen2VLForConditionalGeneration",
     chat_template=chat_templates.QWEN2,
     decoder=Decoder(mrope=True),
-    eyes=Eyes(("visual",), qwen_eyes.see, read_visual_rules, qwen_eyes.use_patch_embed),
-    published=PUBLISHED,
+    vision=VisionAdapter(
+        ("visual",),
+        qwen_vision.vision_features,
+        read_patch_preprocessor,
+        qwen_vision.use_patch_embed,
+    ),
+    single_file=SINGLE_FILE,
     tiny=qwen_tiny.QWEN2_VL,
 )

@@ -90,7 +90,7 @@ FAMILY = Family(
     architecture="Qwen3_5ForConditionalGeneration",
     chat_template=chat_templates.QWEN3_5,
     decoder=MixedDecoder(mrope=True, reuses_prefix=False),
-    eyes=qwen3_vl.FAMILY.eyes,
+    vision=qwen3_vl.FAMILY.vision,
     # Else the template opens the thinking of the answer, which takes thousands of tokens.
     chat_settings={"enable_thinking": False},
     transformers="5.16",  # before, pad tokens in front changed the state of what follows

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..pictures.visuals import read_visual_rules
-from . import chat_templates, qwen_eyes, qwen_tiny
+from ..pictures.preprocessor import read_patch_preprocessor
+from . import chat_templates, qwen_tiny, qwen_vision
 from .decoder import Decoder
-from .family import Eyes, Family, Published
+from .family import Family, SingleFileDefaults, VisionAdapter
 
 
 def frame_text(frame: int, seconds: float) -> str:
@@ -14,7 +14,7 @@ def frame_text(frame: int, seconds: float) -> str:
 
 
 # Source: config.json of Qwen/Qwen3-VL-2B-, 4B-, 8B- and 32B-Instruct.
-PUBLISHED = Published(
+SINGLE_FILE = SingleFileDefaults(
     sizes={2048: ("2B", 28), 2560: ("4B", 36), 4096: ("8B", 36), 5120: ("32B", 64)},
     text={
         "model_type": "qwen3_vl_text",
@@ -45,13 +45,13 @@ FAMILY = Family(
     architecture="Qwen3VLForConditionalGeneration",
     chat_template=chat_templates.QWEN3,
     decoder=Decoder(mrope=True),
-    eyes=Eyes(
+    vision=VisionAdapter(
         ("visual",),
-        qwen_eyes.see,
-        read_visual_rules,
-        qwen_eyes.use_patch_embed,
+        qwen_vision.vision_features,
+        read_patch_preprocessor,
+        qwen_vision.use_patch_embed,
         frame_text=frame_text,
     ),
-    published=PUBLISHED,
+    single_file=SINGLE_FILE,
     tiny=qwen_tiny.QWEN3_VL,
 )

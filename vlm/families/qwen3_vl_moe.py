@@ -53,6 +53,6 @@ FAMILY = Family(
     architecture="Qwen3VLMoeForConditionalGeneration",
     chat_template=chat_templates.QWEN3,
     decoder=MixtureDecoder(mrope=True),
-    eyes=qwen3_vl.FAMILY.eyes,
+    vision=qwen3_vl.FAMILY.vision,
     tiny=Tiny(tiny_config, qwen_tiny.NEW_NAMES, files=qwen_tiny.qwen3_files()),
 )

@@ -148,9 +148,7 @@ def _added(first: int, specials: Sequence[str], ordinary: Sequence[str]) -> list
     ]
 
 
-def make_tokenizer(
-    specials: Sequence[str] = SPECIAL, ordinary: Sequence[str] = ORDINARY
-) -> dict:
+def make_tokenizer(specials: Sequence[str] = SPECIAL, ordinary: Sequence[str] = ORDINARY) -> dict:
     """The content of tokenizer.json: NFC, Qwen's split, byte-level BPE, added tokens.
 
     Args:

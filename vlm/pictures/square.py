@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 
 from .images import Patches, PixelRules, normalised_levels, to_pictures
-from .visuals import Look, Visual, read_preprocessors
+from .preprocessor import Preprocessor, VisionInput, read_preprocessors
 
 _PUBLISHED = {"image_size": 896, "patch_size": 14}
 
 
 @dataclass(frozen=True, eq=False)
-class SquareVisual(Visual):
+class SquareInput(VisionInput):
     """A picture of the tower's size, which goes in whole."""
 
     def patches(self) -> Patches:
@@ -29,7 +29,7 @@ class SquareVisual(Visual):
 
 
 @dataclass(frozen=True)
-class SquareLook(Look):
+class SquarePreprocessor(Preprocessor):
     """Pictures at the one size that the tower takes.
 
     A pixel budget changes nothing: whatever its size and shape, a picture is the same number of
@@ -45,17 +45,17 @@ class SquareLook(Look):
     side: int
     resample: Image.Resampling
 
-    def see_images(
+    def prepare_images(
         self, images: Any, min_pixels: int | None, max_pixels: int | None
-    ) -> list[Visual]:
+    ) -> list[VisionInput]:
         """Resizes the pictures of a prompt, each by itself; see `Look.see_images`."""
         steps = self.side // (self.rules.patch * self.rules.merge)
         size = (self.side, self.side)
         seen = (np.asarray(picture.resize(size, self.resample)) for picture in to_pictures(images))
-        return [SquareVisual((pixels,), self.rules, 1, steps, steps) for pixels in seen]
+        return [SquareInput((pixels,), self.rules, 1, steps, steps) for pixels in seen]
 
 
-def read_square_look(folder: Path, config: dict[str, Any]) -> SquareLook:
+def read_square_preprocessor(folder: Path, config: dict[str, Any]) -> SquarePreprocessor:
     """Reads a Gemma 3 folder's preprocessor files.
 
     Args:
@@ -89,7 +89,7 @@ def read_square_look(folder: Path, config: dict[str, Any]) -> SquareLook:
         side * side,
     )
     resample = content.get("resample", Image.Resampling.BILINEAR)
-    return SquareLook(rules, side, Image.Resampling(resample))
+    return SquarePreprocessor(rules, side, Image.Resampling(resample))
 
 
 def _check_preprocessor(folder: Path, content: dict[str, Any], side: int) -> None:

@@ -18,8 +18,8 @@ from einops import rearrange
 from PIL import Image
 
 from .images import Patches, PixelRules, budget, normalised_levels, resize, to_pictures
+from .preprocessor import Preprocessor, VisionInput, read_preprocessors
 from .video import check_rates, of_one_size
-from .visuals import Look, Visual, read_preprocessors
 
 TILE = 448
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -64,7 +64,7 @@ def best_grid(height: int, width: int, tile: int, least: int, most: int) -> tupl
 
 
 @dataclass(frozen=True, eq=False)
-class TiledVisual(Visual):
+class TiledInput(VisionInput):
     """A picture as tiles in reading order, then its thumbnail; or the frames of a video.
 
     `rows` and `cols` are those of the whole picture: all tiles side by side.
@@ -102,7 +102,7 @@ class TiledVisual(Visual):
 
 
 @dataclass(frozen=True)
-class Tiles(Look):
+class TilePreprocessor(Preprocessor):
     """Pictures in tiles of one size; each frame of a video is one tile.
 
     Attributes:
@@ -117,9 +117,9 @@ class Tiles(Look):
     frames: int = FRAMES
     fps: float | None = None
 
-    def see_images(
+    def prepare_images(
         self, images: Any, min_pixels: int | None, max_pixels: int | None
-    ) -> list[Visual]:
+    ) -> list[VisionInput]:
         """Cuts the pictures of a prompt into tiles; see `Look.see_images`.
 
         The bounds are of the tiles' area, so of their number: at least one, whatever the bounds. A
@@ -140,14 +140,14 @@ class Tiles(Look):
             seen.append(self._visual(tiles, rows=rows, cols=cols))
         return seen
 
-    def see_video(
+    def prepare_video(
         self,
         video: Any,
         fps: float,
         sample_fps: float | None,
         min_pixels: int | None,
         max_pixels: int | None,
-    ) -> Visual:
+    ) -> VisionInput:
         """Samples the frames of a video, each of which is one tile; see `Look.see_video`."""
         frames = of_one_size(to_pictures(video))
         _, most = budget(self.rules, min_pixels, max_pixels)
@@ -200,10 +200,10 @@ class Tiles(Look):
 
     def _visual(
         self, tiles: list[np.ndarray], rows: int = 1, cols: int = 1, frames: int = 1, **video: Any
-    ) -> TiledVisual:
+    ) -> TiledInput:
         """Tiles as they stand in the prompt."""
         side = self.size // (self.rules.patch * self.rules.merge)
-        return TiledVisual(
+        return TiledInput(
             tuple(tiles),
             self.rules,
             frames,
@@ -215,7 +215,7 @@ class Tiles(Look):
         )
 
 
-def read_tiles(folder: Path, config: dict) -> Tiles:
+def read_tile_preprocessor(folder: Path, config: dict) -> TilePreprocessor:
     """Reads a model folder's preprocessor files.
 
     Args:
@@ -243,7 +243,7 @@ def read_tiles(folder: Path, config: dict) -> Tiles:
     mean, std = (tuple(image.get(key) or default) for key, default in
                  (("image_mean", MEAN), ("image_std", STD)))  # fmt: skip
     rules = PixelRules(patch, merge, 1, mean, std, least * size**2, most * size**2)
-    return Tiles(rules, size, video.get("num_frames") or FRAMES, video.get("fps"))
+    return TilePreprocessor(rules, size, video.get("num_frames") or FRAMES, video.get("fps"))
 
 
 def _side(size: Any, default: int) -> int:

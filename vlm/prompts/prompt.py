@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from ..families import Eyes, Family
-from ..pictures.visuals import Visual
+from ..families import Family, VisionAdapter
+from ..pictures.preprocessor import VisionInput
 from ..targets import Target
 from ..token_map import join, new_map
 from .padding import RIGHT, Padding
@@ -28,7 +28,7 @@ class Prompt:
         ids: Token ids, padding included.
         token_map: Role and place of every token, plain data.
         blocks: The vision blocks, in order.
-        visuals: Pictures and video, in order of their number.
+        vision_inputs: Pictures and video, in order of their number.
         real: Tokens before the padding on the right, those of the left included.
         prefix: Tokens before the first typed one: what a changed text leaves as it was.
         dropped: Leading tokens that the target never sees.
@@ -38,7 +38,7 @@ class Prompt:
     ids: tuple[int, ...]
     token_map: dict
     blocks: tuple[VisionBlock, ...]
-    visuals: tuple[Visual, ...]
+    vision_inputs: tuple[VisionInput, ...]
     real: int
     prefix: int
     dropped: int
@@ -75,8 +75,8 @@ class Prompt:
 
     def _digest(self, facts: tuple) -> str:
         digest = hashlib.sha256(repr(facts).encode())
-        for visual in self.visuals:
-            digest.update(visual.digest())
+        for vision_input in self.vision_inputs:
+            digest.update(vision_input.digest())
         return digest.hexdigest()
 
 
@@ -136,7 +136,7 @@ def render(
     *,
     system: str | None,
     edit: str | None,
-    visuals: Sequence[Visual],
+    vision_inputs: Sequence[VisionInput],
     family: Family,
 ) -> list[Piece]:
     """Lays a prompt out.
@@ -148,17 +148,17 @@ def render(
         system: Typed system text; None = the template's own, "" = none but what the model's own
             chat template brings by itself.
         edit: Typed editing text of X2I's templates.
-        visuals: Pictures, then at most one video.
+        vision_inputs: Pictures, then at most one video.
         family: Its vision tokens.
 
     Returns:
         Pieces; every picture is still one image token, every video one video token.
     """
-    eyes = family.eyes
-    images = sum(not visual.is_video for visual in visuals)
-    video = any(visual.is_video for visual in visuals)
+    vision = family.vision
+    images = sum(not vision_input.is_video for vision_input in vision_inputs)
+    video = any(vision_input.is_video for vision_input in vision_inputs)
     if system is None:
-        system_piece = Piece(template.system_for(len(visuals)), "system")
+        system_piece = Piece(template.system_for(len(vision_inputs)), "system")
     else:
         system_piece = Piece(valid_text(system), "system")
     if template.body is None:
@@ -167,15 +167,15 @@ def render(
             images,
             video,
             template.number_pictures,
-            plain=eyes is None,
+            plain=vision is None,
             settings=family.chat_settings,
         )
-        if eyes is not None and eyes.in_chat is not None:
-            layout = layout.replace(*eyes.in_chat)
+        if vision is not None and vision.in_chat is not None:
+            layout = layout.replace(*vision.in_chat)
     else:
-        slots = [eyes.image_token] * images + [eyes.video_token] * video if eyes else []
+        slots = [vision.image_token] * images + [vision.video_token] * video if vision else []
         pictures = template.between.join(
-            template.picture.format(vision=eyes.start + token + eyes.end, number=number)
+            template.picture.format(vision=vision.start + token + vision.end, number=number)
             for number, token in enumerate(slots, start=1)
         )
         layout = template.body.replace("{pictures}", pictures).replace("{text}", TEXT_SLOT)
@@ -238,7 +238,7 @@ def build_prompt(
     pieces: Sequence[Piece],
     tokenizer: Tokenizer,
     family: Family,
-    visuals: Sequence[Visual],
+    vision_inputs: Sequence[VisionInput],
     target: Target,
     padding: Padding | None = None,
 ) -> Prompt:
@@ -248,7 +248,7 @@ def build_prompt(
         pieces: Of `render`.
         tokenizer: The model's.
         family: Its vision tokens.
-        visuals: Pictures, then at most one video.
+        vision_inputs: Pictures, then at most one video.
         target: Says how far to pad on the right.
         padding: How far to pad instead, and on which side; None = not.
 
@@ -257,25 +257,25 @@ def build_prompt(
             a picture lies behind the end that `padding` cuts at.
     """
     out = _Tokens(tokenizer, family)
-    eyes = family.eyes
+    vision = family.vision
     blocks: list[VisionBlock] = []
-    waiting = list(enumerate(visuals))
+    waiting = list(enumerate(vision_inputs))
     number = -1
     for index, piece in enumerate(pieces):
         if not piece.special:
             out.text(piece)
-        elif eyes is not None and piece.text in (eyes.image_token, eyes.video_token):
+        elif vision is not None and piece.text in (vision.image_token, vision.video_token):
             if not waiting:
                 raise ValueError("The template has more places for pictures than there are.")
-            number, visual = waiting.pop(0)
-            blocks += _open_visual(out, eyes, number, visual)
-        elif eyes is not None and piece.text == eyes.start:
+            number, vision_input = waiting.pop(0)
+            blocks += _open_vision_input(out, vision, number, vision_input)
+        elif vision is not None and piece.text == vision.start:
             follows = pieces[index + 1].text if index + 1 < len(pieces) else ""
-            if not (eyes.frames_apart and follows == eyes.video_token):
+            if not (vision.frames_apart and follows == vision.video_token):
                 out.token(piece.text, "vision_marker", (number + 1, 0, 0, 0, 0))
-        elif eyes is not None and piece.text == eyes.end:
+        elif vision is not None and piece.text == vision.end:
             # Each group of frames brought its own markers.
-            if not (eyes.frames_apart and visuals[number].is_video):
+            if not (vision.frames_apart and vision_inputs[number].is_video):
                 out.token(piece.text, "vision_marker", (number, 0, 0, 0, 0))
         else:
             out.token(piece.text, "template")
@@ -286,37 +286,41 @@ def build_prompt(
     if waiting:
         raise ValueError("The template has no place for these pictures. Choose another template.")
     if padding is not None:
-        return _pad(out, blocks, visuals, target, padding)
-    return _finish(out, blocks, visuals, target)
+        return _pad(out, blocks, vision_inputs, target, padding)
+    return _finish(out, blocks, vision_inputs, target)
 
 
-def _open_visual(
-    out: _Tokens, eyes: Eyes, number: int, visual: Visual
+def _open_vision_input(
+    out: _Tokens, vision: VisionAdapter, number: int, vision_input: VisionInput
 ) -> list[VisionBlock]:
     """Adds the tokens of one picture or video; the blocks they form."""
     out.close()
-    token = eyes.frame_token if visual.is_video else eyes.image_token
-    apart = eyes.frames_apart and visual.is_video
+    token = vision.frame_token if vision_input.is_video else vision.image_token
+    apart = vision.frames_apart and vision_input.is_video
     blocks = []
     if not apart:
-        step = visual.time_step
-        blocks.append(VisionBlock(len(out.ids), visual.frames, visual.rows, visual.cols, step))
-    for frame in range(visual.frames):
+        step = vision_input.time_step
+        blocks.append(
+            VisionBlock(
+                len(out.ids), vision_input.frames, vision_input.rows, vision_input.cols, step
+            )
+        )
+    for frame in range(vision_input.frames):
         if apart:
-            out.text(Piece(eyes.frame_text(frame, visual.seconds[frame]), "template"))
-            out.token(eyes.start, "vision_marker", (number, 0, 0, 0, 0))
-            blocks.append(VisionBlock(len(out.ids), 1, visual.rows, visual.cols))
-        for place in visual.places(frame):
+            out.text(Piece(vision.frame_text(frame, vision_input.seconds[frame]), "template"))
+            out.token(vision.start, "vision_marker", (number, 0, 0, 0, 0))
+            blocks.append(VisionBlock(len(out.ids), 1, vision_input.rows, vision_input.cols))
+        for place in vision_input.places(frame):
             out.token(token, "image", (number, frame, *place))
         if apart:
-            out.token(eyes.end, "vision_marker", (number, 0, 0, 0, 0))
+            out.token(vision.end, "vision_marker", (number, 0, 0, 0, 0))
     return blocks
 
 
 def _pad(
     out: _Tokens,
     blocks: list[VisionBlock],
-    visuals: Sequence[Visual],
+    vision_inputs: Sequence[VisionInput],
     target: Target,
     padding: Padding,
 ) -> Prompt:
@@ -332,8 +336,8 @@ def _pad(
         del column[end:]
     length = padding.length(len(out.ids))
     if padding.side == RIGHT:
-        return _finish(out, blocks, visuals, replace(target, pad_to=length))
-    prompt = _finish(out, blocks, visuals, replace(target, pad_to=0))
+        return _finish(out, blocks, vision_inputs, replace(target, pad_to=length))
+    prompt = _finish(out, blocks, vision_inputs, replace(target, pad_to=0))
     left = length - len(prompt.ids)
     if not left:
         return prompt
@@ -352,7 +356,7 @@ def _pad(
 
 
 def _finish(
-    out: _Tokens, blocks: list[VisionBlock], visuals: Sequence[Visual], target: Target
+    out: _Tokens, blocks: list[VisionBlock], vision_inputs: Sequence[VisionInput], target: Target
 ) -> Prompt:
     real = len(out.ids)
     if not real:
@@ -360,10 +364,12 @@ def _finish(
     prefix = _prefix(out.roles)
     dropped = _dropped(out, target)
     out.pad(target.pad_to - real)
-    grids = [{"image": number, **visual.grid} for number, visual in enumerate(visuals)]
+    grids = [
+        {"image": number, **vision_input.grid} for number, vision_input in enumerate(vision_inputs)
+    ]
     token_map = new_map(out.roles, *zip(*out.places, strict=True), grids)
     return Prompt(
-        tuple(out.ids), token_map, tuple(blocks), tuple(visuals), real, prefix, dropped
+        tuple(out.ids), token_map, tuple(blocks), tuple(vision_inputs), real, prefix, dropped
     )
 
 

@@ -35,7 +35,7 @@ SYSTEM_PROMPTS: dict[str, str] = {
     "typography and layout": (
         "You rewrite requests for pictures with text, such as posters, covers, slides and "
         "signs. Describe the layout from the background to the foreground. Give every piece of "
-        'text exactly, in double quotes, with its language and spelling unchanged, and say for '
+        "text exactly, in double quotes, with its language and spelling unchanged, and say for "
         "each where it stands, how large it is, its typeface, weight, color and alignment. Add no "
         "text that the user did not ask for." + _ONLY
     ),

@@ -49,7 +49,7 @@ class Backbone(ABC):
         """Token embeddings: int64 [1, N] to [1, N, D] on the text part's device."""
 
     @abstractmethod
-    def see(
+    def encode_vision(
         self, pixels: torch.Tensor, grid: tuple[int, int, int]
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Runs the vision tower on one picture or video.
@@ -67,9 +67,7 @@ class Backbone(ABC):
         """Rotary embedding of M-RoPE positions int64 [3, N], as the layers take it."""
 
     @abstractmethod
-    def attention_mask(
-        self, allowed: torch.Tensor | None, hidden: torch.Tensor, past: int
-    ) -> Any:
+    def attention_mask(self, allowed: torch.Tensor | None, hidden: torch.Tensor, past: int) -> Any:
         """What the layers take as a mask.
 
         Args:

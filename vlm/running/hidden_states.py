@@ -56,7 +56,7 @@ class HiddenStates:
         self._normed: list[torch.Tensor] = []
         self._keep_bytes = int(keep_mb * MEGABYTE)
         self._asked: set[int] = set()  # layers that stay, whatever the bound
-        self._kept: tuple[int, ...] | None = None  # tokens a filter left; None = all
+        self._indices: tuple[int, ...] | None = None  # tokens a filter left; None = all
         self._weights: torch.Tensor | None = None  # [N] of what is left; None = all 1
         self._later: tuple[HiddenStates, ...] = ()
         self.prompt = prompt
@@ -87,24 +87,24 @@ class HiddenStates:
     def token_map(self) -> dict:
         """Role and place of each of the N tokens, plain data."""
         whole = self.prompt.token_map
-        return whole if self._kept is None else take_map(whole, self._kept)
+        return whole if self._indices is None else take_map(whole, self._indices)
 
     @property
     def n(self) -> int:
         """N, the tokens it stands for."""
-        return len(self.prompt.ids) if self._kept is None else len(self._kept)
+        return len(self.prompt.ids) if self._indices is None else len(self._indices)
 
     @property
     def has_images(self) -> bool:
         """Whether the model saw pictures, also where a filter left none of their tokens."""
-        return bool(self.prompt.visuals)
+        return bool(self.prompt.vision_inputs)
 
     @property
     def dropped(self) -> int:
         """Leading tokens that the target never sees; gates leave them out."""
-        if self._kept is None:
+        if self._indices is None:
             return self.prompt.dropped
-        return sum(index < self.prompt.dropped for index in self._kept)
+        return sum(index < self.prompt.dropped for index in self._indices)
 
     def take(self, indices: Sequence[int]) -> HiddenStates:
         """The same hidden states with some of their tokens, in that order.
@@ -120,8 +120,8 @@ class HiddenStates:
         if not len(indices):
             raise ValueError("Hidden states of no token: keep at least one on Token Filter.")
         fewer = copy.copy(self)
-        kept = range(len(self.prompt.ids)) if self._kept is None else self._kept
-        fewer._kept = tuple(kept[index] for index in indices)
+        kept = range(len(self.prompt.ids)) if self._indices is None else self._indices
+        fewer._indices = tuple(kept[index] for index in indices)
         if self._weights is not None:
             fewer._weights = self._weights[list(indices)]
         fewer._later = tuple(each.take(indices) for each in self._later)
@@ -191,8 +191,8 @@ class HiddenStates:
             raise ValueError("No layer was asked for. Name at least one, such as -2.")
         wanted = self.reach(*ks)
         stacked = torch.stack([self._whole(k, final_norm) for k in wanted], dim=1)
-        if self._kept is not None:
-            index = torch.tensor(self._kept, device=stacked.device)
+        if self._indices is not None:
+            index = torch.tensor(self._indices, device=stacked.device)
             stacked = stacked.index_select(2, index)
         if self._weights is not None:
             stacked.mul_(self._weights.to(stacked.device)[:, None])
@@ -214,7 +214,7 @@ class HiddenStates:
         last = self.num_layers - 1
         wanted = self.reach(*(range(self.num_layers) if ks is None else ks))
         parts = [(self._whole(k, True),) if k == last else self._held[k] for k in wanted]
-        rows = [_cut(each, self._kept, start, stop) for each in parts]
+        rows = [_cut(each, self._indices, start, stop) for each in parts]
         stacked = torch.stack(rows, dim=1)
         if self._weights is not None:
             stacked.mul_(self._weights[start:stop].to(stacked.device)[:, None])

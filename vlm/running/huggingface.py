@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..families import Eyes, Family
+from ..families import Family, VisionAdapter
 from ..families.layer_cache import LayerCache
 from ..weights.fp8 import ScaledEmbedding, ScaledLinear, dequantise
 from ..weights.lm_head import LMHead
@@ -59,9 +59,9 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
         self.family = family
         # In a dict: registered, their weights would count twice.
         self.parts = {TEXT: LanguageModel(self.text)}
-        if family.eyes is not None:
-            family.eyes.prepare(model)
-            self.parts = {VISION: VisionTower(_tower(model, family.eyes)), **self.parts}
+        if family.vision is not None:
+            family.vision.prepare(model)
+            self.parts = {VISION: VisionTower(_tower(model, family.vision)), **self.parts}
         self.num_decoder_layers = len(self.text.layers)
         self.width = self.text.norm.weight.shape[0]
         self.num_deepstack = len(getattr(self.visual, "deepstack_visual_indexes", ()))
@@ -100,20 +100,18 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
         table = self.text.embed_tokens
         return table(ids.to(table.weight.device)).to(self.device_of(TEXT))
 
-    def see(
+    def encode_vision(
         self, pixels: torch.Tensor, grid: tuple[int, int, int]
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Runs the vision tower; see `Backbone.see`."""
+        """Runs the vision tower; see `Backbone.encode_vision`."""
         pixels = pixels.to(self.device_of(VISION), self.dtype)
-        return self.family.eyes.see(self.model, pixels, grid)
+        return self.family.vision.features(self.model, pixels, grid)
 
     def rotary(self, hidden: torch.Tensor, positions: torch.Tensor) -> Any:
         """Rotary embedding; see `Backbone.rotary`."""
         return self.family.decoder.rotary(self.text, hidden, positions)
 
-    def attention_mask(
-        self, allowed: torch.Tensor | None, hidden: torch.Tensor, past: int
-    ) -> Any:
+    def attention_mask(self, allowed: torch.Tensor | None, hidden: torch.Tensor, past: int) -> Any:
         """As the family's decoder takes it; see `Backbone.attention_mask`."""
         return self.family.decoder.mask(self.text, allowed, hidden, past)
 
@@ -171,7 +169,7 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
         return max(sizes, default=0) * self.dtype.itemsize
 
 
-def _tower(model: torch.nn.Module, eyes: Eyes) -> torch.nn.Module:
+def _tower(model: torch.nn.Module, vision: VisionAdapter) -> torch.nn.Module:
     """What of a base model sees, as one module."""
-    modules = {name: getattr(model, name) for name in eyes.modules}
+    modules = {name: getattr(model, name) for name in vision.modules}
     return next(iter(modules.values())) if len(modules) == 1 else torch.nn.ModuleDict(modules)

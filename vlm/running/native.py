@@ -75,7 +75,7 @@ class NativeBackbone(Backbone):
         self.family = family_of_native(transformer)
         self._transformer = transformer
         self.text = transformer.model
-        self.visual = transformer.visual if self.family.sees else None
+        self.visual = transformer.visual if self.family.has_vision else None
         self.vision_config = SimpleNamespace(tokens_per_second=TOKENS_PER_SECOND)
         self.num_decoder_layers = len(self.text.layers)
         self.width = self.text.config.hidden_size
@@ -92,10 +92,10 @@ class NativeBackbone(Backbone):
         """Token embeddings; see `Backbone.embed`."""
         return self.text.embed_tokens(ids, out_dtype=self.dtype)
 
-    def see(
+    def encode_vision(
         self, pixels: torch.Tensor, grid: tuple[int, int, int]
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Runs its own vision tower; see `Backbone.see`."""
+        """Runs its own vision tower; see `Backbone.encode_vision`."""
         pixels = pixels.to(self._device, self.dtype)
         # The grid stays on the CPU, as ComfyUI's own preprocessing leaves it: towers count with it.
         seen = self.visual(pixels, torch.tensor([grid]))
@@ -108,9 +108,7 @@ class NativeBackbone(Backbone):
             positions = positions[:1]
         return self.text.compute_freqs_cis(positions, hidden.device)
 
-    def attention_mask(
-        self, allowed: torch.Tensor | None, hidden: torch.Tensor, past: int
-    ) -> Any:
+    def attention_mask(self, allowed: torch.Tensor | None, hidden: torch.Tensor, past: int) -> Any:
         """A mask to add, as the native models build it: a quarter of the lowest number."""
         lowest = torch.finfo(hidden.dtype).min / 4
         if allowed is not None:
@@ -206,4 +204,3 @@ def family_of_native(transformer: Any) -> Family:
         "qwen_2.5_vl_7b_fp8_scaled.safetensors with type qwen_image, or a Qwen3-VL-4B file with "
         "type krea2."
     )
-

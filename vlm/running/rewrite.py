@@ -74,12 +74,12 @@ class Rewriting(Run):
 
     def generated(self, layer: int) -> torch.Tensor:
         """States [1, M, D] of the M generated tokens in a layer that `states` hold."""
-        return self._kept(self._rows[layer][:, : len(self.ids)])
+        return self._copy(self._rows[layer][:, : len(self.ids)])
 
     def generated_normed(self) -> torch.Tensor:
         """The last layer's [1, M, D] after the final norm."""
         last = self._rows[self.states.num_layers - 1][:, : len(self.ids)]
-        return self._kept(self.backbone.norm(last))
+        return self._copy(self.backbone.norm(last))
 
     def _needed(self, part: str) -> int:
         needed = super()._needed(part)

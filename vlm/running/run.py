@@ -52,12 +52,14 @@ class Run:
         self.decoder = model.family.decoder
         blocks = self.prompt.blocks if self.decoder.mrope else ()
         self.positions = mrope_positions(len(self.prompt.ids), blocks, self.prompt.left)
-        self.visuals = [visual for visual in self.prompt.visuals if not visual.muted]
+        self.vision_inputs = [
+            vision_input for vision_input in self.prompt.vision_inputs if not vision_input.muted
+        ]
         self.at_vision = self._seen_places()
         self.prefix = self._find_prefix()
         self.offset = 0
         self.done = 0
-        self.total = self.end - (self.start or 0) + len(self.visuals) * self._sees()
+        self.total = self.end - (self.start or 0) + len(self.vision_inputs) * self._needs_vision()
         self._features: tuple[torch.Tensor, list[torch.Tensor]] | None = None
         self._rotary: Any = None
         self._mask: Any = None
@@ -78,8 +80,8 @@ class Run:
 
     def _run(self) -> torch.Tensor:
         """Runs to the end; the states of the tokens that ran last."""
-        if self._sees():
-            self._see()  # first, so that the two parts need not be on the device together
+        if self._needs_vision():
+            self._vision_features()  # first: the parts need not be on the device together
         self.device = self._bring(TEXT)
         try:
             hidden = self._first()
@@ -106,14 +108,16 @@ class Run:
 
     def _patches(self) -> int:
         """Patches of the largest picture."""
-        return max((visual.num_patches for visual in self.prompt.visuals), default=0)
+        return max(
+            (vision_input.num_patches for vision_input in self.prompt.vision_inputs), default=0
+        )
 
     def _does_not_fit(self) -> str:
         tokens, patches = len(self.prompt.ids), self._patches()
-        parts = [TEXT, VISION] if self._sees() else [TEXT]
+        parts = [TEXT, VISION] if self._needs_vision() else [TEXT]
         needed = max(self._needed(part) for part in parts)
         advice = "a smaller dtype or a quantised file on the loader"
-        if self.prompt.visuals:
+        if self.prompt.vision_inputs:
             advice = f"a smaller max_pixels on {self.node}, fewer images, or {advice}"
         return (
             f"{self.node}: out of memory. {self.model.name} needs about {needed / GIGABYTE:.1f} GB "
@@ -124,7 +128,9 @@ class Run:
     def _seen_places(self) -> list[int]:
         """Where tokens stand whose embeddings are a picture's features, muted pictures left out."""
         roles, numbers = (self.prompt.token_map[column] for column in ("role", "image"))
-        muted = {n for n, visual in enumerate(self.prompt.visuals) if visual.muted}
+        muted = {
+            n for n, vision_input in enumerate(self.prompt.vision_inputs) if vision_input.muted
+        }
         return [
             place
             for place, (role, number) in enumerate(zip(roles, numbers, strict=True))
@@ -142,7 +148,7 @@ class Run:
             return known or Prefix(self.prompt.prefix)
         return known if known is not None and known.depth >= self.start else None
 
-    def _sees(self) -> bool:
+    def _needs_vision(self) -> bool:
         """Whether vision features are needed: for the embeddings, or for DeepStack to come."""
         known = self.prefix.depth if self.prefix is not None else 0
         inside = not self.at_vision or self.at_vision[-1] < self.prompt.prefix
@@ -166,7 +172,7 @@ class Run:
             hidden = hidden.clone()
             hidden[:, places] = features.to(hidden.dtype)
         if self.prefix is not None and not self.prefix.states:
-            self.prefix.states.append(self._kept(hidden[:, : self.prefix.length]))
+            self.prefix.states.append(self._copy(hidden[:, : self.prefix.length]))
         self._hold(0, hidden)
         return hidden
 
@@ -175,18 +181,18 @@ class Run:
         here = [i for i, place in enumerate(self.at_vision) if place >= self.offset]
         if not here:
             return [], None
-        features, deepstack = self._see()
+        features, deepstack = self._vision_features()
         chosen = features if level == 0 else deepstack[level - 1]
         return [self.at_vision[i] - self.offset for i in here], chosen[here[0] :].to(self.device)
 
-    def _see(self) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def _vision_features(self) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Runs the vision tower on each picture, once a run."""
         if self._features is None:
             self._bring(VISION)
             seen = []
-            for visual in self.visuals:
-                patches = visual.patches()
-                seen.append(self.backbone.see(patches.pixels, patches.grid))
+            for vision_input in self.vision_inputs:
+                patches = vision_input.patches()
+                seen.append(self.backbone.encode_vision(patches.pixels, patches.grid))
                 self._step()
             features = torch.cat([features for features, _ in seen])
             levels = zip(*(deepstack for _, deepstack in seen), strict=True)
@@ -227,9 +233,7 @@ class Run:
     def _pictures(self) -> torch.Tensor | None:
         """The number of the picture that each token is part of, -1 = none; None without any."""
         columns = (self.prompt.token_map[name] for name in ("role", "image"))
-        numbers = [
-            number if role == "image" else -1 for role, number in zip(*columns, strict=True)
-        ]
+        numbers = [number if role == "image" else -1 for role, number in zip(*columns, strict=True)]
         return torch.tensor(numbers, device=self.device) if max(numbers) >= 0 else None
 
     def _layer(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
@@ -255,7 +259,7 @@ class Run:
     def _extend_prefix(self, hidden: torch.Tensor, cache: LayerCache) -> None:
         length, device = self.prefix.length, self.model.host.cache_device
         pair = tuple(tensor[:, :, :length].to(device, copy=True) for tensor in cache.new)
-        self.prefix.states.append(self._kept(hidden[:, :length]))
+        self.prefix.states.append(self._copy(hidden[:, :length]))
         self.prefix.pairs.append(pair)
         if self.prefix.bytes > self.model.prefix_cache.limit:
             # Too long to keep: the rest of the run does without.
@@ -266,16 +270,16 @@ class Run:
         """Keeps a layer; a prefix's part is shared with the prefix cache, not copied."""
         if self.prefix is not None:
             rest = hidden[:, self.prefix.length - self.offset :]
-            parts = (self.prefix.states[layer], self._kept(rest))
+            parts = (self.prefix.states[layer], self._copy(rest))
         else:
-            parts = (self._kept(hidden),)
+            parts = (self._copy(hidden),)
         normed = None
         if layer == self.states.num_layers - 1:
             # Kept beside the raw states: the weights of the norm may be gone when it is asked for.
             normed = self.backbone.norm(torch.cat(parts, dim=1).to(self.device))
-        self.states.hold(layer, parts, normed if normed is None else self._kept(normed))
+        self.states.hold(layer, parts, normed if normed is None else self._copy(normed))
 
-    def _kept(self, part: torch.Tensor) -> torch.Tensor:
+    def _copy(self, part: torch.Tensor) -> torch.Tensor:
         """A copy that does not hold on to the tensor it was cut from."""
         return part.to(self.model.host.hold_device, copy=True)
 
@@ -302,4 +306,3 @@ class Run:
             f"{self.node}: the states of layer {bad}{before} hold NaN or Inf in {dtype}. "
             f"Finite numbers were expected. {advice}"
         )
-

@@ -85,7 +85,7 @@ def filter_tokens(
             raise ValueError(_no_map(keep, images))
         kept = range(t.n)
     else:
-        kept = _kept(t.token_map, roles, _image_numbers(t.token_map, roles, images))
+        kept = _kept_indices(t.token_map, roles, _image_numbers(t.token_map, roles, images))
     kept = list(kept)[drop_first:]
     if not kept:
         raise ValueError(_nothing_left(t, keep, images, drop_first))
@@ -112,7 +112,7 @@ def _image_numbers(
     return wanted
 
 
-def _kept(token_map: dict, roles: tuple[str, ...], images: set[int] | None) -> list[int]:
+def _kept_indices(token_map: dict, roles: tuple[str, ...], images: set[int] | None) -> list[int]:
     """Indices from 0 of the tokens with one of ``roles`` and, if of an image, one of ``images``."""
     wanted = set(roles)
     pairs = enumerate(zip(token_map["role"], token_map["image"], strict=True))

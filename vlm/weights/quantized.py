@@ -137,8 +137,8 @@ def _bitsandbytes(quantize: str, dtype: str | torch.dtype, family: Family) -> An
     from transformers import BitsAndBytesConfig
 
     # Named as in the whole model and, for older versions, as in the base model.
-    eyes = family.eyes.modules if family.eyes else ()
-    whole = ["lm_head", *eyes, *(f"model.{name}" for name in eyes)]
+    vision = family.vision.modules if family.vision else ()
+    whole = ["lm_head", *vision, *(f"model.{name}" for name in vision)]
     if quantize == "8-bit":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=whole)
     return BitsAndBytesConfig(

@@ -13,8 +13,8 @@ from typing import Any
 from ..families import Family
 from ..files.json_file import read_json
 from ..pictures.images import read_rules
+from ..pictures.preprocessor import PatchPreprocessor
 from ..pictures.video import read_video_rules
-from ..pictures.visuals import VisualRules
 from .checkpoint import Checkpoint
 from .tensor_names import LANGUAGE, VISUAL
 
@@ -76,7 +76,7 @@ def published_config(checkpoint: Checkpoint, family: Family) -> dict[str, Any]:
     Raises:
         ValueError: No published model has this width, or a tensor that tells a size is missing.
     """
-    published = family.published
+    published = family.single_file
     text, vision = _text_sizes(checkpoint, family), _vision_sizes(checkpoint, family)
     width = text["hidden_size"]
     tower = vision["embed_dim"] if "embed_dim" in vision else vision["hidden_size"]
@@ -98,7 +98,7 @@ def published_config(checkpoint: Checkpoint, family: Family) -> dict[str, Any]:
     }
 
 
-def published_rules(config: dict[str, Any], family: Family) -> VisualRules:
+def published_preprocessor(config: dict[str, Any], family: Family) -> PatchPreprocessor:
     """The preprocessing of a family's published models.
 
     Args:
@@ -106,8 +106,8 @@ def published_rules(config: dict[str, Any], family: Family) -> VisualRules:
         family: Its family.
     """
     vision = config.get("vision_config") or {}
-    look = family.published.preprocessor
-    return VisualRules(
+    look = family.single_file.preprocessor
+    return PatchPreprocessor(
         read_rules(look, vision), read_video_rules({}, look, vision, family.model_type)
     )
 
@@ -115,7 +115,7 @@ def published_rules(config: dict[str, Any], family: Family) -> VisualRules:
 def _text_sizes(checkpoint: Checkpoint, family: Family) -> dict[str, int]:
     layer = f"{LANGUAGE}layers.0"
     rows, width = _shape(checkpoint, f"{LANGUAGE}embed_tokens.weight", 2, family)
-    head = family.published.head_dim
+    head = family.single_file.head_dim
     queries, keys = (
         _shape(checkpoint, f"{layer}.self_attn.{part}_proj.weight", 2, family)[0] for part in "qk"
     )
@@ -126,7 +126,7 @@ def _text_sizes(checkpoint: Checkpoint, family: Family) -> dict[str, int]:
         "num_attention_heads": queries // head,
         "num_key_value_heads": keys // head,
     }
-    return sizes | ({"head_dim": head} if family.published.text_nested else {})
+    return sizes | ({"head_dim": head} if family.single_file.text_nested else {})
 
 
 def _vision_sizes(checkpoint: Checkpoint, family: Family) -> dict[str, Any]:

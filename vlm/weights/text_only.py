@@ -26,4 +26,4 @@ class TextOnly(torch.nn.Module):
 
 def as_base_model(model: Any, family: Family) -> torch.nn.Module:
     """A model of transformers without its LM head, with a `language_model` in any case."""
-    return model if family.sees else TextOnly(model)
+    return model if family.has_vision else TextOnly(model)

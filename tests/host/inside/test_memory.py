@@ -48,7 +48,7 @@ def test_out_of_memory_says_how_much_and_what_helps(model, picture, where):
     assert management.is_oom(caught.value)  # so that ComfyUI unloads all models
     text = str(caught.value)
     needed = max(
-        model.backbone.run_bytes(part, h.n, h.prompt.visuals[0].num_patches)
+        model.backbone.run_bytes(part, h.n, h.prompt.vision_inputs[0].num_patches)
         for part in ("vision", "text")
     )
     assert f"needs about {needed / 2**30:.1f} GB beside its weights for {h.n} tokens" in text
@@ -95,7 +95,7 @@ def no_collector():
 
 def used(model, picture):
     """Runs a model as nodes do; returns its hidden states."""
-    images = [picture(90, 70)] if model.family.sees else None
+    images = [picture(90, 70)] if model.family.has_vision else None
     return model.encode(TEXT, images=images, depth=4)
 
 

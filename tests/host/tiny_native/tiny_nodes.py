@@ -175,9 +175,7 @@ class TestTensorDump(io.ComfyNode):
         tensors, facts = {}, []
         for index, (states, options) in enumerate(conditioning):
             tensors[f"{index}"] = states
-            tensors |= {
-                f"{index}.options.{k}": v for k, v in options.items() if torch.is_tensor(v)
-            }
+            tensors |= {f"{index}.options.{k}": v for k, v in options.items() if torch.is_tensor(v)}
             plain = {k: v for k, v in options.items() if is_plain(v)}
             facts.append({"keys": sorted(options), "options": plain})
         save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, path)

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from ..pictures.patch_embed import PatchEmbed
-from .family import Seen
+from .family import VisionFeatures
 
 
-def see(model: Any, pixels: torch.Tensor, grid: tuple[int, int, int]) -> Seen:
+def vision_features(model: Any, pixels: torch.Tensor, grid: tuple[int, int, int]) -> VisionFeatures:
     """Runs the tower on one picture or video, on transformers 4.57 to 5.x."""
     output = model.get_image_features(pixels, torch.tensor([grid], device=pixels.device))
     if hasattr(output, "deepstack_features"):

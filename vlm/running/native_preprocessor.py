@@ -11,8 +11,8 @@ import torch
 from ..families import Family
 from ..pictures.images import Patches, PixelRules
 from ..pictures.picture_inputs import to_pictures
-from ..pictures.visuals import Visual, VisualRules
-from ..weights.single_file import published_rules
+from ..pictures.preprocessor import PatchPreprocessor, VisionInput
+from ..weights.single_file import published_preprocessor
 
 # (picture [1, H, W, 3], rules, fewest and most pixels or None) to patches [P, ...] and grid [1, 3]
 MakePatches = Callable[
@@ -21,7 +21,7 @@ MakePatches = Callable[
 
 
 @dataclass(frozen=True, eq=False)
-class PatchedVisual(Visual):
+class PatchedInput(VisionInput):
     """A picture that came as patches: `pixels` holds them, float32 [P, C * T * p * p]."""
 
     def patches(self) -> Patches:
@@ -32,7 +32,7 @@ class PatchedVisual(Visual):
 
 
 @dataclass(frozen=True)
-class NativeLook(VisualRules):
+class NativePreprocessor(PatchPreprocessor):
     """Has ComfyUI resize the pictures.
 
     Its resize is bilinear without antialiasing and keeps all bits of the picture; the families'
@@ -44,9 +44,9 @@ class NativeLook(VisualRules):
 
     make_patches: MakePatches
 
-    def see_images(
+    def prepare_images(
         self, images: Any, min_pixels: int | None, max_pixels: int | None
-    ) -> list[Visual]:
+    ) -> list[VisionInput]:
         """Has each picture resized; see `Look.see_images`."""
         to_pictures(images)  # says what is wrong with a picture
         seen, merge = [], self.image.merge
@@ -54,13 +54,13 @@ class NativeLook(VisualRules):
             pixels, grid = self.make_patches(picture, self.image, min_pixels, max_pixels)
             _, rows, cols = (int(side) for side in grid[0])
             patches = pixels.to("cpu", torch.float32).contiguous().numpy()
-            seen.append(PatchedVisual((patches,), self.image, 1, rows // merge, cols // merge))
+            seen.append(PatchedInput((patches,), self.image, 1, rows // merge, cols // merge))
         return seen
 
 
 def native_look(
     visual: torch.nn.Module | None, family: Family, make_patches: MakePatches | None = None
-) -> VisualRules | None:
+) -> PatchPreprocessor | None:
     """How a native vision tower wants its pictures: the published preprocessing.
 
     Args:
@@ -75,10 +75,10 @@ def native_look(
         "temporal_patch_size": visual.patch_embed.temporal_patch_size,
         "spatial_merge_size": visual.spatial_merge_size,
     }
-    rules = published_rules({"vision_config": sizes}, family)
+    rules = published_preprocessor({"vision_config": sizes}, family)
     if make_patches is None:
         return rules
-    return NativeLook(rules.image, rules.video, make_patches)
+    return NativePreprocessor(rules.image, rules.video, make_patches)
 
 
 def _pictures(images: Any) -> list[torch.Tensor]:

@@ -16,13 +16,13 @@ from .images import Patches, PixelRules, fit, read_rules, resize, to_patches, to
 from .video import VideoRules, prepare_video, read_video_rules
 
 
-class Look(ABC):
+class Preprocessor(ABC):
     """How a model wants its pictures and videos."""
 
     @abstractmethod
-    def see_images(
+    def prepare_images(
         self, images: Any, min_pixels: int | None, max_pixels: int | None
-    ) -> list[Visual]:
+    ) -> list[VisionInput]:
         """Resizes the pictures of a prompt.
 
         Args:
@@ -38,14 +38,14 @@ class Look(ABC):
             TypeError: Something that is not a picture.
         """
 
-    def see_video(
+    def prepare_video(
         self,
         video: Any,
         fps: float,
         sample_fps: float | None,
         min_pixels: int | None,
         max_pixels: int | None,
-    ) -> Visual:
+    ) -> VisionInput:
         """Samples and resizes the frames of a video.
 
         Args:
@@ -64,7 +64,7 @@ class Look(ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class Visual:
+class VisionInput:
     """A picture or a video, resized; its patches are made only when the vision tower runs.
 
     Attributes:
@@ -121,7 +121,7 @@ class Visual:
 
 
 @dataclass(frozen=True)
-class VisualRules(Look):
+class PatchPreprocessor(Preprocessor):
     """Pictures and videos in whole tokens of any number, as the Qwen-VL families take them.
 
     Attributes:
@@ -132,31 +132,31 @@ class VisualRules(Look):
     image: PixelRules
     video: VideoRules
 
-    def see_images(
+    def prepare_images(
         self, images: Any, min_pixels: int | None, max_pixels: int | None
-    ) -> list[Visual]:
+    ) -> list[VisionInput]:
         """Resizes the pictures of a prompt, each by itself; see `Look.see_images`."""
         step = self.image.patch * self.image.merge
         seen = []
         for picture in to_pictures(images):
             height, width = fit(picture.height, picture.width, self.image, min_pixels, max_pixels)
             pixels = (resize(picture, height, width),)
-            seen.append(Visual(pixels, self.image, 1, height // step, width // step))
+            seen.append(VisionInput(pixels, self.image, 1, height // step, width // step))
         return seen
 
-    def see_video(
+    def prepare_video(
         self,
         video: Any,
         fps: float,
         sample_fps: float | None,
         min_pixels: int | None,
         max_pixels: int | None,
-    ) -> Visual:
+    ) -> VisionInput:
         """Samples and resizes the frames of a video; see `Look.see_video`."""
         step = self.video.pixel.patch * self.video.pixel.merge
         frames = prepare_video(video, fps, self.video, sample_fps, min_pixels, max_pixels)
         height, width = frames.pixels[0].shape[:2]
-        return Visual(
+        return VisionInput(
             frames.pixels,
             self.video.pixel,
             len(frames.seconds),
@@ -168,7 +168,7 @@ class VisualRules(Look):
         )
 
 
-def read_visual_rules(folder: Path, config: dict) -> VisualRules:
+def read_patch_preprocessor(folder: Path, config: dict) -> PatchPreprocessor:
     """Reads a model folder's preprocessor files.
 
     Args:
@@ -181,7 +181,9 @@ def read_visual_rules(folder: Path, config: dict) -> VisualRules:
     image, video = read_preprocessors(folder)
     vision = config.get("vision_config") or {}
     family = config.get("model_type", "")
-    return VisualRules(read_rules(image, vision), read_video_rules(video, image, vision, family))
+    return PatchPreprocessor(
+        read_rules(image, vision), read_video_rules(video, image, vision, family)
+    )
 
 
 def read_preprocessors(folder: Path) -> tuple[dict, dict]:

@@ -8,7 +8,7 @@ from ..families import FAMILIES
 
 
 @dataclass(frozen=True)
-class Maker:
+class SourceVLM:
     """A model that released connectors were trained on.
 
     Attributes:
@@ -38,16 +38,16 @@ LINEAR, ALIGNNET = "Qwen2VL-Flux connector", "X2I AlignNet"
 # Widths and layers: the models' config.json; which of them have one: X2I's scripts and
 # Qwen2VL-Flux's model.py. The more special sign comes first.
 MAKERS = (
-    Maker("Qwen2-VL-7B", "qwen2_vl", LINEAR, 3584, None),
-    Maker("MiniCPM-o 2.6", "minicpmo", ALIGNNET, 3584, 29, sign="minicpm"),
-    Maker("InternVL2.5-4B", "internvl", ALIGNNET, 2048, 37, sign="internvl"),
-    Maker("InternVL2.5-1B", "internvl", ALIGNNET, 896, 25),
-    Maker("Qwen2.5-VL-7B", "qwen2_5_vl", ALIGNNET, 3584, 29),
-    Maker("Qwen2.5-VL-3B", "qwen2_5_vl", ALIGNNET, 2048, 37),
+    SourceVLM("Qwen2-VL-7B", "qwen2_vl", LINEAR, 3584, None),
+    SourceVLM("MiniCPM-o 2.6", "minicpmo", ALIGNNET, 3584, 29, sign="minicpm"),
+    SourceVLM("InternVL2.5-4B", "internvl", ALIGNNET, 2048, 37, sign="internvl"),
+    SourceVLM("InternVL2.5-1B", "internvl", ALIGNNET, 896, 25),
+    SourceVLM("Qwen2.5-VL-7B", "qwen2_5_vl", ALIGNNET, 3584, 29),
+    SourceVLM("Qwen2.5-VL-3B", "qwen2_5_vl", ALIGNNET, 2048, 37),
 )
 
 
-def makers_of(kind: str, width: int, layers: int | None, name: str) -> list[Maker]:
+def source_vlms_of(kind: str, width: int, layers: int | None, name: str) -> list[SourceVLM]:
     """The models a connector may have been trained on, the likeliest first.
 
     Qwen2.5-VL-7B and MiniCPM-o share width and layers, and so do Qwen2.5-VL-3B and InternVL2.5-4B:

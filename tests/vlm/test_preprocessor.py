@@ -86,7 +86,7 @@ def test_the_map_of_a_video(v, picture):
     assert {h.prompt.ids[i] for i in at} == {v.tokenizer.id_of("<|video_pad|>")}
     markers = [i for i, role in enumerate(h.token_map["role"]) if role == "vision_marker"]
     of_the_video = [h.token_map["image"][i] for i in markers].count(1)
-    assert of_the_video == (4 if v.family.eyes.frames_apart else 2)
+    assert of_the_video == (4 if v.family.vision.frames_apart else 2)
     outside = [i for i, role in enumerate(h.token_map["role"]) if role != "image"]
     for key in ("frame", "tile", "row", "col"):
         assert {h.token_map[key][i] for i in outside} == {0}
@@ -104,7 +104,7 @@ def test_the_lines_with_a_videos_times(tiny, picture):
     assert model.tokenizer.text_of(outside) == (
         f"<|im_start|>user\n{lines}a clip<|im_end|>\n<|im_start|>assistant\n"
     )
-    assert h.prompt.visuals[0].seconds == tuple(times)
+    assert h.prompt.vision_inputs[0].seconds == tuple(times)
     assert h.prompt.prefix == h.token_map["role"].index("text")
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .hidden_states import HiddenStates
 
 
-class Recall:
+class DiskCacheView:
     """A model's view of a disk cache.
 
     A layer is known by what decides its numbers: the model's weights and dtype, the token ids, the
