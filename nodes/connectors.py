@@ -104,7 +104,7 @@ class ConnectorApply(io.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip="Which tokens come out. auto = as the connector was trained: the "
-                    "picture's for Qwen2VL-Flux, all for the others (neutral).",
+                    "picture's for Qwen2VL-Flux, all for the others.",
                 ),
                 io.Conditioning.Input(
                     "pooled_from",

@@ -41,15 +41,15 @@ class LAPPool(io.ComfyNode):
                     "layers",
                     default=AUTO,
                     tooltip="auto = the layers that the weights were trained on, else every third "
-                    "from 2 on (neutral). Or a list (2,5,8), a slice (2:36:3) or all; 0 = "
+                    "from 2 on. Or a list (2,5,8), a slice (2:36:3) or all; 0 = "
                     "embeddings, -1 = last.",
                 ),
                 io.String.Input(
                     "strengths",
                     default="",
                     tooltip="Factors on the pooling weights of single layers, such as 2:1, 5:0.5, "
-                    "8:0. A layer that is not named has 1; 0 leaves its share out. Empty = all 1 "
-                    "(neutral).",
+                    "8:0. A layer that is not named has 1; 0 leaves its share out. Empty = all 1"
+                    ".",
                 ),
                 Connector.Input(
                     "connector",
@@ -63,7 +63,7 @@ class LAPPool(io.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip="Whether the weights' refiner runs: two blocks in which the tokens "
-                    "read one another. On = as trained (neutral). Without weights there is none.",
+                    "read one another. On = as trained. Without weights there is none.",
                 ),
             ],
             outputs=[
