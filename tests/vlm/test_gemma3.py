@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from test_every_family import Reference
 
 import vlm
-from vlm.families.gemma_tiny import BLANKS, TAGS, WINDOW
 from vlm.running.sampling import Sampling
+from vlm.tiny.gemma3 import BLANKS, TAGS, WINDOW
 from vlm.weights.tensor_names import our_name
 
 NEW = not transformers.__version__.startswith("4.")

@@ -12,12 +12,13 @@ from safetensors.torch import load_file, save_file
 from test_memory_estimate import assert_about_right, peak_of
 
 import vlm
-from vlm.families.internvl import ADDED, CHAT_TEMPLATE, FAMILY, IMAGE, TINY, VIDEO
+from vlm.families.internvl import CHAT_TEMPLATE, FAMILY, IMAGE, VIDEO
 from vlm.pictures.images import PixelRules
 from vlm.pictures.tiles import MEAN, STD, TILE, TiledInput
 from vlm.running.backbone import VISION
 from vlm.running.huggingface import HuggingFaceBackbone
 from vlm.tiny.folder import write_tiny
+from vlm.tiny.internvl import ADDED, TINY, tiny_config
 
 LAYERS = 4
 AREA = TILE**2
@@ -86,16 +87,14 @@ def variant(folder, monkeypatch, change):
     """A tiny model whose language model is another one: `change(text_config)`."""
     from dataclasses import replace
 
-    from vlm.families import internvl
-    from vlm.tiny import folder as tiny
+    from vlm.tiny import TOYS
 
     def config(width, layers, ids):
-        content = internvl.tiny_config(width, layers, ids)
+        content = tiny_config(width, layers, ids)
         change(content["text_config"])
         return content
 
-    family = replace(internvl.FAMILY, tiny=replace(TINY, config=config))
-    monkeypatch.setitem(tiny.KNOWN, "internvl", family)
+    monkeypatch.setitem(TOYS, "internvl", replace(TINY, config=config))
     return write_tiny(folder, "internvl", layers=LAYERS)
 
 

@@ -10,7 +10,6 @@ import torch
 from ..pictures.square import read_square_preprocessor
 from .decoder import Decoder
 from .family import Family, VisionAdapter, VisionFeatures
-from .gemma_tiny import TINY
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 
@@ -119,5 +118,4 @@ FAMILY = Family(
     turn="<start_of_turn>",
     stop_tokens=("<end_of_turn>", "<eos>"),
     pad_tokens=("<pad>",),
-    tiny=TINY,
 )

@@ -4,19 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import chat_templates, qwen3_vl, qwen_tiny
+from . import chat_templates, qwen3_vl
 from .decoder import Decoder
-from .family import Family, Tiny
-
-EXPERTS = {
-    "num_experts": 4,
-    "num_experts_per_tok": 2,
-    "moe_intermediate_size": 48,
-    "decoder_sparse_step": 1,
-    "mlp_only_layers": [],
-    "norm_topk_prob": True,
-    "router_aux_loss_coef": 0.001,
-}
+from .family import Family
 
 
 class MixtureDecoder(Decoder):
@@ -34,19 +24,6 @@ class MixtureDecoder(Decoder):
         return tokens * itemsize * (experts * inner + 4 * config.hidden_size)
 
 
-def tiny_config(width: int, layers: int, ids: dict[str, int]) -> dict[str, Any]:
-    """Content of config.json, as the published ones have it."""
-    text = qwen_tiny.text_config(width, layers, ids) | qwen_tiny.QWEN3_TEXT | EXPERTS
-    text |= {"model_type": "qwen3_vl_moe_text", "rope_scaling": qwen_tiny.QWEN3_ROPE}
-    text["tie_word_embeddings"] = False
-    top = qwen_tiny.top_config("qwen3_vl_moe", "Qwen3VLMoeForConditionalGeneration", ids)
-    return top | {
-        "tie_word_embeddings": False,
-        "text_config": text,
-        "vision_config": qwen_tiny.qwen3_vision("qwen3_vl_moe", width, layers),
-    }
-
-
 FAMILY = Family(
     title="Qwen3-VL-MoE",
     model_type="qwen3_vl_moe",
@@ -54,5 +31,4 @@ FAMILY = Family(
     chat_template=chat_templates.QWEN3,
     decoder=MixtureDecoder(mrope=True),
     vision=qwen3_vl.FAMILY.vision,
-    tiny=Tiny(tiny_config, qwen_tiny.NEW_NAMES, files=qwen_tiny.qwen3_files()),
 )
