@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from .families import Family
 from .pictures.preprocessor import Preprocessor, VisionInput
+from .prompts.layout import render
 from .prompts.padding import AUTO, NONE, Padding, choose_padding
-from .prompts.prompt import Prompt, build_prompt, render
+from .prompts.prompt import Prompt, build_prompt
 from .prompts.rewrite_prompts import DEFAULT, find_system
 from .prompts.templates import Template, find_template
 from .prompts.tokenizer import Tokenizer
@@ -36,6 +37,7 @@ class VLM:
         name: What messages call it.
         family: What its family does its own way.
         backbone: The weights, layer by layer.
+        stops: Ids of the tokens that end an answer, beside the family's.
         host: Who moves the weights and shows progress.
         prefix_cache: What is known of the beginnings of prompts.
     """
@@ -52,6 +54,7 @@ class VLM:
         *,
         layer: int | None = None,
         disk_cache: DiskCache | None = None,
+        stops: frozenset[int] | None = None,
     ):
         """Puts the parts together; `vlm.load` reads them from a folder.
 
@@ -65,12 +68,15 @@ class VLM:
             prefix_cache_mb: Bound of the prefix cache, MB (2**20 bytes).
             layer: Layer (without final norm) that a person chose instead of a target's single one.
             disk_cache: Keeps the layers asked for beyond this process; None = nothing is kept.
+            stops: Ids of the tokens that end an answer, beside the family's; None = the
+                tokenizer's own.
         """
         self.name = name
         self.family = family
         self.tokenizer = tokenizer
         self.preprocessor = preprocessor
         self.backbone = backbone
+        self.stops = tokenizer.stops if stops is None else stops
         self.host = host or Host()
         self.prefix_cache = PrefixCache(prefix_cache_mb)
         self._layer = layer

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..families.layer_cache import GrowingCache
-from ..prompts.prompt import Prompt, valid_text
+from ..prompts.layout import valid_text
+from ..prompts.prompt import Prompt
 from ..targets import Target
 from .backbone import TEXT
 from .hidden_states import HiddenStates
@@ -68,7 +69,7 @@ class Rewriting(Run):
         self.finished = False
         self._max_tokens = max_tokens
         self._sampling = sampling
-        self._stops = model.tokenizer.find(*model.family.stop_tokens)
+        self._stops = model.tokenizer.find(*model.family.stop_tokens) | model.stops
         self._caches: list[GrowingCache] = []
         self._rows: dict[int, torch.Tensor] = {}  # by layer held, [1, max_tokens, D]
 
