@@ -20,7 +20,14 @@ from .running.huggingface import HuggingFaceBackbone
 from .running.prefix_cache import PrefixCache
 from .weights import single_file
 from .weights.checkpoint import Checkpoint, load_model
-from .weights.folder import build_config, check_tokenizer, check_weights, read_config, weight_files
+from .weights.folder import (
+    build_config,
+    check_tokenizer,
+    check_weights,
+    read_config,
+    read_stops,
+    weight_files,
+)
 from .weights.gguf import gguf_message, is_gguf
 from .weights.lm_head import find_head
 from .weights.quantized import check_quantize, load_quantized
@@ -198,15 +205,11 @@ def _load(name: str, source: _Source, to: _Target, keep: dict[str, Any]) -> VLM:
             f"The tokenizer for {path} has {size} tokens, the weights know "
             f"{backbone.vocabulary}. They belong to different models; download both again."
         )
-    if family.turn not in source.tokenizer.specials:
-        raise ValueError(
-            f"The tokenizer for {path} has no token {family.turn}, with which turns begin in "
-            f"{family.title}. Choose a {family.title} model, with its own tokenizer files."
-        )
     if family.vision:
         source.tokenizer.id_of(family.vision.image_token)  # says so where it is a text-only model's
     engine = Engine(name, family, backbone, **keep)
-    return VLM(engine, source.tokenizer, source.preprocessor)
+    stops = source.tokenizer.stops | read_stops(path, source.config)
+    return VLM(engine, source.tokenizer, source.preprocessor, stops=stops)
 
 
 def _own_dtype(config: dict[str, Any], files: Checkpoint) -> torch.dtype:

@@ -97,8 +97,6 @@ class Family:
         chat_template: Jinja chat template for files that come without one.
         decoder: How its decoder layers are called.
         vision: How it sees; None = it reads text only.
-        turn: Token that begins a turn.
-        header_end: Token between the speaker's name and what is said; "" = a line end.
         stop_tokens: Tokens that end an answer.
         pad_tokens: Tokens that pad; the first one that the tokenizer has is taken.
         thinking: Tokens around what it writes before the answer; not every model has them.
@@ -118,8 +116,6 @@ class Family:
     chat_template: str
     decoder: Decoder = Decoder()
     vision: VisionAdapter | None = None
-    turn: str = "<|im_start|>"
-    header_end: str = ""
     stop_tokens: tuple[str, ...] = ("<|im_end|>", "<|endoftext|>")
     pad_tokens: tuple[str, ...] = ("<|endoftext|>",)
     thinking: tuple[str, str] = ("<think>", "</think>")

@@ -115,7 +115,6 @@ FAMILY = Family(
         # Its processor, not its template, brings the lines around a picture.
         in_chat=("<start_of_image>", "\n\n<start_of_image><image_soft_token><end_of_image>\n\n"),
     ),
-    turn="<start_of_turn>",
     stop_tokens=("<end_of_turn>", "<eos>"),
     pad_tokens=("<pad>",),
 )

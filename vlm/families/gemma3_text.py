@@ -9,7 +9,6 @@ FAMILY = Family(
     architecture="Gemma3ForCausalLM",
     chat_template=GEMMA3.chat_template,
     decoder=GEMMA3.decoder,
-    turn=GEMMA3.turn,
     stop_tokens=GEMMA3.stop_tokens,
     pad_tokens=GEMMA3.pad_tokens,
     spare_tokens=(GEMMA3.vision.image_token,),  # the tokenizer is that of the models with eyes

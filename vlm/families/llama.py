@@ -31,8 +31,6 @@ FAMILY = Family(
     model_type="llama",
     architecture="LlamaForCausalLM",
     chat_template=CHAT_TEMPLATE,
-    turn="<|start_header_id|>",
-    header_end="<|end_header_id|>",
     stop_tokens=("<|eot_id|>", "<|end_of_text|>", "<|eom_id|>"),
     pad_tokens=("<|finetune_right_pad_id|>", "<|end_of_text|>"),  # Llama 3.0 has the second
     # The date that the template of Llama 3.1 has by itself. Later ones write today's, and then

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 
 from ..families.layer_cache import GrowingCache
-from ..prompts.prompt import Prompt, valid_text
+from ..prompts.layout import valid_text
+from ..prompts.prompt import Prompt
 from ..prompts.tokenizer import Tokenizer
 from ..targets import Target
 from .backbone import TEXT
@@ -147,6 +148,7 @@ class Rewriting(Run):
 def write(
     engine: Engine,
     tokenizer: Tokenizer,
+    stops: Container[int],
     prompt: Prompt,
     target: Target,
     sampling: Sampling,
@@ -158,6 +160,7 @@ def write(
     Args:
         engine: The model.
         tokenizer: Its tokenizer.
+        stops: Ids of the tokens that end the answer.
         prompt: Without pad tokens at its end.
         target: What `auto` means downstream; its layers are held, whatever the bound.
         sampling: How tokens are chosen.
@@ -173,7 +176,6 @@ def write(
     share = len(prompt.ids) / (len(prompt.ids) + max_tokens)
     states = HiddenStates(engine, prompt, target, keep_mb * share)
     states.ask_target()
-    stops = tokenizer.find(*engine.family.stop_tokens)
     run = Rewriting(engine, states, stops, sampling, max_tokens)
     run.go()
     roles = _roles(engine, tokenizer, prompt, run.ids)
