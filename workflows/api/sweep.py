@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import io
 import itertools
 import json
 import re
@@ -49,6 +50,8 @@ class SweepError(Exception):
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the sweep; the exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # letters it cannot show are no failure
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = parse_arguments(sys.argv[1:] if argv is None else argv)
     server = Server(options.server)
     try:
