@@ -12,6 +12,7 @@ from comfy_api.latest import io
 from ..vlm.conditioning.entries import Entry, pair, read_entries, write_entries
 from ..vlm.connectors.connector import ConnectorOutput, load_connector
 from ..vlm.connectors.source_vlms import LINEAR
+from ..vlm.files.units import MEGABYTE
 from ..vlm.running.hidden_states import HiddenStates as HeldStates
 from ..vlm.tokens.filter import KEEP_PRESETS, filter_tokens
 from ..vlm.tokens.tokens import Tokens
@@ -22,7 +23,6 @@ from .sockets import Connector, HiddenStates, PlacedConnector, need
 
 AUTO = "auto"
 POOLED, FOR_CONTROLNET = "pooled_output", "cross_attn_controlnet"
-MEGABYTE = 1024 * 1024
 
 
 class ConnectorLoader(io.ComfyNode):

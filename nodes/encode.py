@@ -164,6 +164,7 @@ class VLMEncode(io.ComfyNode):
                 each.reach_target()
             else:
                 each.reach(int(depth))
+        states.hold_model_weakly()  # the model's memory is its own node's to keep
         roles = count_roles(states.token_map)
         reused = f", {states.reused_tokens} reused" if states.reused_tokens else ""
         line = (

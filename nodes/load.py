@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..vlm.files.units import GIGABYTE
 from ..vlm.load import DTYPES, load
 from ..vlm.weights.gguf import gguf_message, is_gguf
 from ..vlm.weights.quantized import QUANTIZE
@@ -13,7 +14,6 @@ from .devices import DEVICES, ComfyHost
 from .shown import shown
 from .sockets import Model
 
-GIGABYTE = 1024**3
 NONE = "none"
 
 

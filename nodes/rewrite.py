@@ -172,6 +172,7 @@ class VLMRewrite(io.ComfyNode):
         )
         for each in made.states.keyframes:
             each.reach_target()
+        made.states.hold_model_weakly()  # the model's memory is its own node's to keep
         roles = count_roles(made.states.token_map)
         how = "replayed" if answer.strip() else "written"
         thought = f", {roles['thinking']} of them thinking" if "thinking" in roles else ""

@@ -46,7 +46,7 @@ def lap_pool(
     if h.dropped:
         h = h.take(range(h.dropped, h.n))
     h.reach(*choice.indices)
-    device = h.hold_device if lap is None else lap.projector.weight.device
+    device = h.store.device if lap is None else lap.projector.weight.device
     weights = torch.tensor(choice.weights, device=device)
 
     def stretch(start: int, stop: int) -> torch.Tensor:
