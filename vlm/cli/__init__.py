@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from . import convert, demo, encode, tiny
+from .output import show_any_letter
 
 DESCRIPTION = """\
 What a vision-language model understands of pictures and words, as conditioning for diffusion
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit status: 0, 1 when some jobs of many failed, 2 after an error that a person can mend,
         130 when interrupted.
     """
+    show_any_letter()
     parser = make_parser()
     options = parser.parse_args(_join_layers(sys.argv[1:] if arguments is None else arguments))
     try:
