@@ -21,7 +21,7 @@ from .running.hidden_states import HiddenStates
 from .running.host import Host
 from .running.prefix_cache import PrefixCache
 from .running.rewrite import Rewritten, replay, write
-from .running.run import Run
+from .running.run import Run, go
 from .running.sampling import Sampling
 from .targets import Target, find_target
 
@@ -311,7 +311,7 @@ class VLM:
         missing = wanted if self._disk_view is None else self._disk_view.fetch(states, wanted)
         if not missing:
             return
-        Run(self, states, missing).go()
+        go(lambda: Run(self, states, missing))
         if self._disk_view is not None:
             self._disk_view.store(states, missing)
 

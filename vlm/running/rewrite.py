@@ -16,8 +16,9 @@ from ..families.layer_cache import GrowingCache
 from ..prompts.prompt import Prompt, valid_text
 from ..targets import Target
 from .backbone import TEXT
+from .decoder_layer import DISAGREEMENTS, CallError
 from .hidden_states import HiddenStates
-from .run import Run
+from .run import Run, go
 from .sampling import Sampling
 
 if TYPE_CHECKING:
@@ -95,8 +96,13 @@ class Rewriting(Run):
 
     def _cache(self, past: tuple[torch.Tensor, torch.Tensor] | None) -> GrowingCache:
         room = len(self.prompt.ids) + self._max_tokens
-        self._caches.append(self.decoder.growing_cache(self.backbone.text, room, past))
-        return self._caches[-1]
+        before = self._caches[-1] if self._caches else None
+        try:
+            cache = self.decoder.growing_cache(self.backbone.text, room, past, before)
+        except DISAGREEMENTS as error:
+            raise CallError(f"{type(error).__name__}: {error}") from error
+        self._caches.append(cache)
+        return cache
 
     def _run(self) -> torch.Tensor:
         hidden = super()._run()[:, -1:]
@@ -120,6 +126,19 @@ class Rewriting(Run):
         """Runs one token through all layers behind those before it; its last state [1, 1, D]."""
         hidden = self.backbone.embed(torch.tensor([[token]], device=self.device))
         places = torch.full((3, 1), position, device=self.device)
+        if self.plain is None:
+            hidden = self._pass_one(hidden, places)
+        else:
+            self.entered = self.entered.longer(hidden, places)
+            hidden = self.plain.run(self.entered, self.end, self._keep_row)[:, -1:]
+        if not bool(torch.isfinite(hidden).all()):
+            row = len(self.ids)
+            bad = (k for k, rows in self._rows.items() if not rows[:, row].isfinite().all())
+            raise self._not_finite(min(bad))
+        return hidden
+
+    def _pass_one(self, hidden: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """Takes one token [1, 1, D] at [3, 1] through the layers one at a time."""
         rotary = self.backbone.rotary(hidden, places)
         past = len(self.prompt.ids) + len(self.ids)
         mask = self.backbone.attention_mask(None, hidden, past)
@@ -127,15 +146,12 @@ class Rewriting(Run):
             self._keep_row(layer, hidden)
             hidden = self.backbone.run_layer(layer, hidden, rotary, mask, cache)
         self._keep_row(len(self._caches), hidden)
-        if not bool(torch.isfinite(hidden).all()):
-            row = len(self.ids)
-            bad = (k for k, rows in self._rows.items() if not rows[:, row].isfinite().all())
-            raise self._not_finite(min(bad))
         return hidden
 
     def _keep_row(self, layer: int, hidden: torch.Tensor) -> None:
+        """Keeps the last token's states of a layer."""
         if layer in self._rows:
-            self._rows[layer][:, len(self.ids)] = hidden[:, 0]
+            self._rows[layer][:, len(self.ids)] = hidden[:, -1]
 
 
 def write(
@@ -158,10 +174,13 @@ def write(
     if max_tokens < 1:
         raise ValueError(f"max_tokens is {max_tokens}; expected at least 1, such as 256.")
     share = len(prompt.ids) / (len(prompt.ids) + max_tokens)
-    states = HiddenStates(model, prompt, target, keep_mb * share)
-    states.ask(*states.target_layers)
-    run = Rewriting(model, states, sampling, max_tokens)
-    run.go()
+
+    def make() -> Rewriting:
+        states = HiddenStates(model, prompt, target, keep_mb * share)
+        states.ask(*states.target_layers)
+        return Rewriting(model, states, sampling, max_tokens)
+
+    run = go(make)
     roles = _roles(model, prompt, run.ids)
     spoken = [token for token, role in zip(run.ids, roles, strict=True) if role == "generated"]
     text = model.tokenizer.words_of(spoken)

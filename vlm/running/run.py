@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,8 +10,11 @@ import torch
 from ..families.layer_cache import LayerCache
 from ..prompts.positions import mrope_positions
 from .backbone import TEXT, VISION
+from .decoder_layer import CallError
 from .hidden_states import HiddenStates
+from .plain_forward import ForwardInputs, PlainForward
 from .prefix_cache import Prefix
+from .versions import neither_runs, warn_of_plain_forward
 
 if TYPE_CHECKING:
     from ..model import VLM
@@ -30,6 +33,7 @@ class Run:
 
     `hidden` are the states of the tokens from `offset` on; the tokens before it are a prefix that
     has already passed the layers that run. Where the prefix has not been, both go on as one.
+    With a plain forward all tokens pass all layers.
     """
 
     node = "VLM Encode"
@@ -46,7 +50,8 @@ class Run:
         self.backbone = model.backbone
         self.states = states
         self.prompt = states.prompt
-        self.start = states.nearest(wanted[0])
+        self.plain = self.backbone.plain
+        self.start = states.nearest(wanted[0]) if self.plain is None else None
         self.end = wanted[-1]
         self.device = torch.device("cpu")  # known once the host has brought the text part
         self.decoder = model.family.decoder
@@ -86,16 +91,35 @@ class Run:
         try:
             hidden = self._first()
             self.states.reused_tokens = self.offset
-            for layer in range(self.start or 0, self.end):
-                hidden = self._join(layer, hidden)
-                hidden = self._layer(layer, hidden)
-                self._hold(layer + 1, hidden)
-                self._step()
+            hidden = self._pass(hidden) if self.plain is None else self._pass_whole(hidden)
         finally:  # an interrupted run leaves a shorter prefix, which is as good
             if self.prefix is not None and self.prefix.states:
                 self.model.prefix_cache.put(self.states.prefix_key, self.prefix)
         self._check_finite(hidden)
         return hidden
+
+    def _pass(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Takes states through the layers one at a time; those of the last one."""
+        for layer in range(self.start or 0, self.end):
+            hidden = self._join(layer, hidden)
+            hidden = self._layer(layer, hidden)
+            self._hold(layer + 1, hidden)
+            self._step()
+        return hidden
+
+    def _pass_whole(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Takes embeddings through the layers in one forward; the states of the last one."""
+        levels = range(1, 1 + min(self.backbone.num_deepstack, self.end))
+        added = [self._vision_here(level) for level in levels] if self.at_vision else []
+        allowed = self._allowed(hidden.shape[1])
+        self.entered = ForwardInputs(hidden, self.positions.to(self.device), allowed, added)
+
+        def keep(layer: int, states: torch.Tensor) -> None:
+            if layer:
+                self._hold(layer, states)
+                self._step()
+
+        return self.plain.run(self.entered, self.end, keep)
 
     def _bring(self, part: str) -> torch.device:
         """Has the host bring a part of the weights; the device it runs on."""
@@ -141,7 +165,7 @@ class Run:
         """The known prefix, or an empty one to fill, or none where neither helps."""
         if self.prompt.prefix < SHORTEST_PREFIX or not self.model.prefix_cache.limit:
             return None
-        if not self.decoder.reuses_prefix:
+        if not self.decoder.reuses_prefix or self.plain is not None:
             return None
         known = self.model.prefix_cache.get(self.states.prefix_key)
         if self.start is None:
@@ -306,3 +330,34 @@ class Run:
             f"{self.node}: the states of layer {bad}{before} hold NaN or Inf in {dtype}. "
             f"Finite numbers were expected. {advice}"
         )
+
+
+def go(make: Callable[[], Run]) -> Run:
+    """Makes a run and has it go; where layers cannot be run one at a time, in plain forwards.
+
+    Args:
+        make: Makes the run; called again for another try.
+
+    Raises:
+        ValueError: NaN or Inf in the states.
+        torch.OutOfMemoryError: It does not fit; says how much it needs.
+        CallError: The plain forward fails as well.
+    """
+    run = make()
+    backbone, title = run.backbone, run.model.family.title
+    try:
+        run.go()
+        return run
+    except CallError as error:
+        why = error
+    if backbone.plain is not None:
+        raise CallError(neither_runs(title, str(why))) from why
+    backbone.plain = PlainForward(backbone.text, run.decoder)
+    run = make()
+    try:
+        run.go()
+    except CallError as error:
+        backbone.plain = None
+        raise CallError(neither_runs(title, f"{why}; {error}")) from error
+    warn_of_plain_forward(title, str(why))
+    return run
