@@ -11,6 +11,8 @@ from ..files.json_file import read_json
 LOGGER = logging.getLogger("vlm_conditioning")
 TESTED = Path(__file__).with_name("tested_versions.json")
 
+_said: set[tuple[str, str]] = set()  # what was warned of, and the family's title
+
 
 def installed() -> str:
     """The version of transformers in use."""
@@ -30,14 +32,16 @@ def is_tested() -> bool:
     return installed() in tested()
 
 
-@functools.cache  # once for a family in a process
 def warn_of_plain_forward(title: str, why: str) -> None:
-    """Says that a family runs in plain forwards from now on.
+    """Says that a family runs in plain forwards from now on, once in a process.
 
     Args:
         title: The family's.
         why: What became of its layers one at a time.
     """
+    if ("plain", title) in _said:
+        return
+    _said.add(("plain", title))
     LOGGER.warning(
         "transformers %s does not run the layers of %s one at a time as this pack knows it (%s). "
         "They run in one forward instead, with the same result: slower, deeper layers are not "
@@ -50,14 +54,16 @@ def warn_of_plain_forward(title: str, why: str) -> None:
     )
 
 
-@functools.cache
 def warn_of_other_numbers(title: str, why: str) -> None:
-    """Says that a family gives other numbers than with the versions tested.
+    """Says that a family gives other numbers than with the versions tested, once in a process.
 
     Args:
         title: The family's.
         why: What differs.
     """
+    if ("numbers", title) in _said:
+        return
+    _said.add(("numbers", title))
     LOGGER.warning(
         "With transformers %s %s gives other hidden states than with the versions tested (%s), "
         "layer by layer and in one forward alike. Pictures may change. %s",
@@ -68,11 +74,15 @@ def warn_of_other_numbers(title: str, why: str) -> None:
     )
 
 
+def forget_warnings() -> None:
+    """Has every warning said again."""
+    _said.clear()
+
+
 def neither_runs(title: str, why: str) -> str:
     """What is said where neither layers nor a plain forward of a family run."""
-    return f"transformers {installed()} does not run {title} as this pack knows it ({why}). " + (
-        advice()
-    )
+    told = f"transformers {installed()} does not run {title} as this pack knows it ({why})."
+    return f"{told} {advice()}"
 
 
 def advice() -> str:
