@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .families import Family, family_of
+from .families import FAMILIES, Family, family_of
 from .model import VLM
 from .pictures.preprocessor import Preprocessor
 from .prompts.tokenizer import Tokenizer
@@ -17,7 +17,9 @@ from .running.disk_cache import DiskCache
 from .running.engine import Engine
 from .running.host import Host
 from .running.huggingface import HuggingFaceBackbone
+from .running.plain_forward import PlainForward
 from .running.prefix_cache import PrefixCache
+from .running.self_check import LAYERS, runs_plain
 from .weights import single_file
 from .weights.checkpoint import Checkpoint, load_model
 from .weights.folder import (
@@ -207,9 +209,19 @@ def _load(name: str, source: _Source, to: _Target, keep: dict[str, Any]) -> VLM:
         )
     if family.vision:
         source.tokenizer.id_of(family.vision.image_token)  # says so where it is a text-only model's
+    if _runs_plain(family) or _runs_plain(FAMILIES.get(source.built.get_text_config().model_type)):
+        backbone.plain = PlainForward(backbone.text, family.decoder)
     engine = Engine(name, family, backbone, **keep)
     stops = source.tokenizer.stops | read_stops(path, source.config)
     return VLM(engine, source.tokenizer, source.preprocessor, stops=stops)
+
+
+def _runs_plain(family: Family | None) -> bool:
+    """Whether this version of transformers is known not to run a family layer by layer."""
+    if family is None:  # of a language model that is no family by itself
+        return False
+    toy = {"dtype": "float32", "layers": LAYERS, "family": family.model_type}
+    return runs_plain(family, lambda: load("tiny", **toy))
 
 
 def _own_dtype(config: dict[str, Any], files: Checkpoint) -> torch.dtype:

@@ -105,7 +105,6 @@ class Family:
         begin: Token that its tokenizers put before every prompt, where they have it, and its chat
             template does not write; "" = none.
         language_models: `model_type` of the language models it may have inside; () = its own.
-        transformers: The oldest version of transformers that it runs with.
         single_file: Its published models, for files that come without a config.json; None = such
             files are not loaded.
     """
@@ -123,7 +122,6 @@ class Family:
     chat_settings: dict[str, Any] = field(default_factory=dict)
     begin: str = ""
     language_models: tuple[str, ...] = ()
-    transformers: str = "4.57"
     single_file: SingleFileDefaults | None = None
 
     @property

@@ -6,6 +6,7 @@ each token: it remembers a prompt's beginning only as what it was at its end.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,15 @@ from .layer_cache import Pair
 class MixedDecoder(Decoder):
     """Full attention takes a mask of pairs of tokens, linear attention one of tokens."""
 
+    def prepare(self, text: Any) -> None:
+        """Has pad tokens leave no trace in linear attention.
+
+        Before transformers 5.16 its layers ignored their mask where one prompt runs alone, as here.
+        """
+        for layer in text.layers:
+            if hasattr(layer, "linear_attn"):
+                layer.linear_attn.register_forward_pre_hook(_blank_pads, with_kwargs=True)
+
     def mask(
         self, text: Any, allowed: torch.Tensor | None, hidden: torch.Tensor, past: int
     ) -> dict[str, torch.Tensor | None]:
@@ -32,17 +42,32 @@ class MixedDecoder(Decoder):
         """The mask of the layer's kind."""
         return super().arguments(text, layer, rotary, mask[text.config.layer_types[layer]])
 
-    def growing_cache(self, text: Any, room: int, past: Pair | None) -> Any:
-        """transformers' own, which knows both kinds of layers; there is no past (no prefix)."""
-        from transformers import DynamicCache
+    def growing_cache(self, text: Any, room: int, past: Pair | None, before: Any) -> Any:
+        """transformers' own for all layers, which knows both kinds; there is no past (no prefix).
 
-        return DynamicCache(config=text.config)
+        Its class is the one that the file of the language model makes by itself.
+        """
+        if before is not None:
+            return before
+        names = vars(sys.modules[type(text).__module__])
+        own = next((names[name] for name in names if name.endswith("DynamicCache")), None)
+        if own is None:
+            raise AttributeError(f"{type(text).__module__} makes no DynamicCache.")
+        return own(config=text.config)
 
     def layer_bytes(self, text: Any, tokens: int, itemsize: int) -> int:
         """Linear attention computes in float32, in pieces of 64 tokens and with their states."""
         config = text.config
         values = config.linear_num_value_heads * config.linear_value_head_dim
         return 4 * values * (18 * tokens + 4 * config.linear_key_head_dim)
+
+
+def _blank_pads(module: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    """Zeros what enters linear attention at pad tokens."""
+    real, hidden = kwargs.get("attention_mask"), kwargs.get("hidden_states")
+    if real is None or hidden is None:
+        return args, kwargs
+    return args, {**kwargs, "hidden_states": hidden * real[..., None].to(hidden.dtype)}
 
 
 FAMILY = Family(
@@ -54,5 +79,4 @@ FAMILY = Family(
     vision=qwen3_vl.FAMILY.vision,
     # Else the template opens the thinking of the answer, which takes thousands of tokens.
     chat_settings={"enable_thinking": False},
-    transformers="5.16",  # before, pad tokens in front changed the state of what follows
 )

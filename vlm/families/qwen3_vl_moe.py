@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from . import chat_templates, qwen3_vl
@@ -14,11 +15,11 @@ class MixtureDecoder(Decoder):
 
     def layer_bytes(self, text: Any, tokens: int, itemsize: int) -> int:
         """See `Decoder.layer_bytes`."""
-        import transformers
-
         config = text.config
-        # transformers 4.57 sends every token through all experts, and drops what was not wanted.
-        all_run = transformers.__version__.startswith("4.")
+        # Experts that are given the weights of all of them (transformers 4.57) run all of them for
+        # every token, and drop what was not wanted.
+        experts = next(layer.mlp.experts for layer in text.layers if hasattr(layer.mlp, "experts"))
+        all_run = "routing_weights" in inspect.signature(type(experts).forward).parameters
         experts = config.num_experts if all_run else config.num_experts_per_tok
         inner = 3 * config.hidden_size + 4 * config.moe_intermediate_size
         return tokens * itemsize * (experts * inner + 4 * config.hidden_size)

@@ -75,12 +75,11 @@ def build_config(config: dict[str, Any], family: Family, where: Path) -> Any:
     """
     import transformers
     from huggingface_hub.errors import StrictDataclassError
-    from packaging.version import Version
 
-    if Version(transformers.__version__) < Version(family.transformers):
+    if not hasattr(transformers, family.architecture):
         raise ValueError(
-            f"transformers {transformers.__version__} cannot run {family.title} "
-            f"({family.architecture}). Install transformers {family.transformers} or newer."
+            f"transformers {transformers.__version__} has no {family.title}: "
+            f"{family.architecture} is missing. Update transformers."
         )
     try:
         built = transformers.AutoConfig.for_model(**config)
