@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from .families import Family, family_of
+from .logger import LOG
 from .model import VLM
 from .pictures.preprocessor import Preprocessor
 from .prompts.tokenizer import Tokenizer
@@ -18,7 +19,14 @@ from .running.host import Host
 from .running.huggingface import HuggingFaceBackbone
 from .weights import single_file
 from .weights.checkpoint import Checkpoint, load_model
-from .weights.folder import build_config, check_tokenizer, check_weights, read_config, weight_files
+from .weights.folder import (
+    build_config,
+    check_tokenizer,
+    check_weights,
+    find_adapter,
+    read_config,
+    weight_files,
+)
 from .weights.gguf import gguf_message, is_gguf
 from .weights.lm_head import find_head
 from .weights.quantized import check_quantize, load_quantized
@@ -95,11 +103,10 @@ def load(
     if width is not None or layers is not None:
         raise ValueError('width and layers belong to the built-in model: load("tiny", ...).')
     path = Path(folder)
-    if is_gguf(path):
-        raise ValueError(gguf_message(path.name))
-    if path.suffix == single_file.SUFFIX and not path.is_dir():
-        return _load(path.stem, _read_file(path, tokenizer, config), to, keep)
-    return _load(path.name, _read_folder(path, tokenizer, config), to, keep)
+    source = read_source(path, tokenizer, config)
+    if (adapter := find_adapter(path)) is not None:
+        LOG.warning(adapter)
+    return _load(path.stem if path.is_file() else path.name, source, to, keep)
 
 
 @dataclass(frozen=True)
@@ -112,11 +119,17 @@ class _Target:
 
 
 @dataclass(frozen=True)
-class _Source:
-    """What there is; everything but the weights is read.
+class Source:
+    """What there is of a model; everything but the weights is read.
 
-    Without `files` it is a folder that was saved quantised; `built` is `config` as transformers'
-    own object.
+    Attributes:
+        path: Its folder or file.
+        config: Content of config.json.
+        built: The same as transformers' own object.
+        family: Its family.
+        tokenizer: Its tokenizer.
+        preprocessor: How it wants its pictures; None where it cannot see.
+        files: Its weights, mapped; None = a folder that was saved quantised.
     """
 
     path: Path
@@ -128,7 +141,28 @@ class _Source:
     files: Checkpoint | None
 
 
-def _read_folder(path: Path, tokenizer: str | Path | None, config: dict | None) -> _Source:
+def read_source(
+    path: Path, tokenizer: str | Path | None = None, config: dict[str, Any] | None = None
+) -> Source:
+    """Reads everything of a model but its weights, and checks that their files are whole.
+
+    Args:
+        path: A folder or a .safetensors file.
+        tokenizer: As for `load`.
+        config: As for `load`.
+
+    Raises:
+        FileNotFoundError: As `load`.
+        ValueError: As `load`.
+    """
+    if is_gguf(path):
+        raise ValueError(gguf_message(path.name))
+    if path.suffix == single_file.SUFFIX and not path.is_dir():
+        return _read_file(path, tokenizer, config)
+    return _read_folder(path, tokenizer, config)
+
+
+def _read_folder(path: Path, tokenizer: str | Path | None, config: dict | None) -> Source:
     config = config or read_config(path)
     family = family_of(config.get("model_type"), f"{path}")
     built = build_config(config, family, path)
@@ -137,7 +171,7 @@ def _read_folder(path: Path, tokenizer: str | Path | None, config: dict | None) 
     check_weights(path)
     quantised = bool(config.get("quantization_config"))
     files = None if quantised else Checkpoint(path, weight_files(path))
-    return _Source(path, config, built, family, reads, preprocessor, files)
+    return Source(path, config, built, family, reads, preprocessor, files)
 
 
 def _tokenizer_of(path: Path) -> Path:
@@ -147,7 +181,7 @@ def _tokenizer_of(path: Path) -> Path:
     return beside if alone else path
 
 
-def _read_file(path: Path, tokenizer: str | Path | None, config: dict | None) -> _Source:
+def _read_file(path: Path, tokenizer: str | Path | None, config: dict | None) -> Source:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}. Name a .safetensors file with a VLM.")
     files = Checkpoint(path, [path])
@@ -165,7 +199,7 @@ def _read_file(path: Path, tokenizer: str | Path | None, config: dict | None) ->
     # The folder's own template may be that of another model with the same tokenizer.
     reads = _read_tokenizer(place, family.chat_template)
     preprocessor = single_file.published_preprocessor(config, family)
-    return _Source(path, config, built, family, reads, preprocessor, files)
+    return Source(path, config, built, family, reads, preprocessor, files)
 
 
 def _read_tokenizer(folder: str | Path, chat_template: str | None = None) -> Tokenizer:
@@ -173,7 +207,7 @@ def _read_tokenizer(folder: str | Path, chat_template: str | None = None) -> Tok
     return Tokenizer(folder, chat_template)
 
 
-def _load(name: str, source: _Source, to: _Target, keep: dict[str, Any]) -> VLM:
+def _load(name: str, source: Source, to: _Target, keep: dict[str, Any]) -> VLM:
     path, family = source.path, source.family
     if to.quantize is not None and path.is_file():
         raise ValueError(

@@ -14,10 +14,9 @@ the one that reads it::
      "grids": [{"image": 0, "frames": 1, "rows": 4, "cols": 6}, ...]}
 """
 
-import logging
 from collections.abc import Iterable, Sequence
 
-log = logging.getLogger(__name__)
+from .logger import LOG
 
 VERSION = 1
 ROLES = (
@@ -91,7 +90,7 @@ def read_map(token_map: object, n: int) -> dict | None:
         return None
     wrong = _what_is_wrong(token_map)
     if wrong:
-        log.warning(
+        LOG.warning(
             "VLM Conditioning ignores the token map of a conditioning: %s. Take the conditioning "
             "from VLM Encode and a gate again to get a token map.",
             wrong,
@@ -99,7 +98,7 @@ def read_map(token_map: object, n: int) -> dict | None:
         return None
     have = token_map["n"]
     if have > n:
-        log.warning(
+        LOG.warning(
             "The token map covers %d tokens, the conditioning has %d: a node between shortened it, "
             "so the map is dropped. Token Filter shortens a conditioning and keeps the map.",
             have,
@@ -107,7 +106,7 @@ def read_map(token_map: object, n: int) -> dict | None:
         )
         return None
     if have < n:
-        log.warning(
+        LOG.warning(
             "The token map covers %d tokens, the conditioning has %d: the rest is unknown. "
             "Conditioning (Concat) does this; Alpha Blend (concat) joins the token maps.",
             have,
