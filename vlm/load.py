@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from .arguments import checked
 from .families import Family, family_of
 from .logger import LOG
 from .model import VLM
@@ -41,6 +42,7 @@ DTYPES = {
 }
 
 
+@checked
 def load(
     folder: str | Path,
     device: str | torch.device = "cpu",
@@ -62,7 +64,8 @@ def load(
         folder: A folder with config.json, tokenizer and safetensors; a .safetensors file with all
             of a model, as ComfyUI's text encoders are; or "tiny", the built-in random model (see
             `vlm.tiny.folder`).
-        device: Where the weights go. On the CPU they stay pages of the files as long as their
+        device: Where the weights go; `auto` = the first of cuda, xpu, mps and cpu that is there. On
+            the CPU they stay pages of the files as long as their
             dtype is the one asked for: leave the files as they are while the model is in use.
         dtype: `float32`, `bfloat16`, `float16` or a torch dtype; `auto` = as config.json says, or
             else as in the files; bfloat16 for fp8. Weights that are fp8 in the files stay fp8,
@@ -266,11 +269,13 @@ def torch_dtype(dtype: str | torch.dtype) -> str | torch.dtype:
 
 
 def torch_device(device: str | torch.device) -> torch.device:
-    """A device that is there.
+    """A device that is there; "auto" = the fastest kind.
 
     Raises:
         ValueError: It is not, or the name means nothing.
     """
+    if device == "auto":
+        return _fastest_device()
     try:
         found = torch.device(device)
         torch.empty(1, device=found)
@@ -279,3 +284,13 @@ def torch_device(device: str | torch.device) -> torch.device:
             f"There is no device {str(device)!r} here. Choose cpu, or cuda where torch finds a GPU."
         ) from error
     return found
+
+
+def _fastest_device() -> torch.device:
+    xpu = getattr(torch, "xpu", None)
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "xpu": xpu is not None and xpu.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    return torch.device(next((name for name, found in there.items() if found), "cpu"))
