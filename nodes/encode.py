@@ -16,7 +16,7 @@ from ..vlm.targets import TARGETS
 from ..vlm.token_map import count_roles
 from ..vlm.tokens.select import COMBINES, choose_layers, parse_layers, select_layers
 from .devices import conditioning_device
-from .prompting import connected, images_input, pixel_budget, prompt_input
+from .prompting import connected, images_input, need_image, pixel_budget, prompt_input
 from .shown import shown
 from .sockets import HiddenStates, Model, need
 
@@ -153,7 +153,7 @@ class VLMEncode(io.ComfyNode):
             template=None if template == AUTO else template,
             system=system or None,
             edit=editing_text or None,
-            video=video,
+            video=None if video is None else need_image(video, "video"),
             fps=fps,
             min_pixels=min_pixels or None,
             max_pixels=max_pixels or None,

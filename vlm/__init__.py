@@ -13,6 +13,7 @@ use.
 
 from .conditioning.check import Needs, check
 from .conditioning.entries import Entry, read_entries, write_entries
+from .conditioning.file import load_conditioning, save_conditioning
 from .conditioning.handover import hand_over
 from .connectors.lap import lap_pool
 from .connectors.lap_file import save_lap
@@ -31,6 +32,8 @@ from .tokens.style import add_style, style_delta
 from .tokens.token_weights import apply_mask, resample_mask
 from .tokens.tokens import Tokens
 
+__version__: str  # read when it is asked for: see `__getattr__`
+
 __all__ = [
     "TARGETS",
     "TEMPLATES",
@@ -47,6 +50,7 @@ __all__ = [
     "hand_over",
     "lap_pool",
     "load",
+    "load_conditioning",
     "load_connector",
     "load_stats",
     "mask_outliers",
@@ -55,9 +59,19 @@ __all__ = [
     "radial_mask",
     "read_entries",
     "resample_mask",
+    "save_conditioning",
     "save_lap",
     "save_stats",
     "select_layers",
     "style_delta",
     "write_entries",
 ]
+
+
+def __getattr__(name: str) -> str:
+    """`vlm.__version__`, from its one source."""
+    if name == "__version__":
+        from .version import find_version
+
+        return find_version()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import torch
 
+from ..arguments import checked
 from ..running.hidden_states import HiddenStates
 from ..tokens.select import LayerChoice, parse_layers
 from ..tokens.tokens import Tokens
@@ -19,6 +20,7 @@ AUTO = "auto"
 PAD = "pad"
 
 
+@checked
 def lap_pool(
     h: HiddenStates,
     lap: LAP | None = None,

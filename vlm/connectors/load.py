@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from ..arguments import checked
 from .alignnet import read_alignnet
 from .all_layers import AllLayersConnector
 from .chain import read_chain
@@ -16,6 +17,7 @@ from .one_layer import OneLayerConnector
 from .pooling import PoolingConnector
 
 
+@checked
 def load_connector(path: str | Path, device: torch.device | str = "cpu") -> Connector:
     """Loads a connector; architecture and sizes are read from its weights.
 

@@ -9,9 +9,11 @@ from typing import Any, NoReturn
 
 import torch
 
+from ..arguments import checked
 from ..files.units import MEGABYTE
 from ..prompts.prompt import Prompt
 from ..targets import Target
+from ..token_map import roles_in_words
 from ..token_map import take as take_map
 from .engine import Engine
 from .layer_store import LayerStore
@@ -62,6 +64,13 @@ class HiddenStates:
         self.num_layers = engine.num_layers
         self.width = engine.backbone.width
         self.dtype = engine.backbone.dtype
+
+    def __repr__(self) -> str:
+        held = f"held to {self.depth}" if self.depth >= 0 else "none has run"
+        return (
+            f"HiddenStates({roles_in_words(self.token_map)}; {self.num_layers} layers, {held}, "
+            f"{self.width} wide, {str(self.dtype).removeprefix('torch.')}, for {self.target.name})"
+        )
 
     @property
     def keyframes(self) -> list[HiddenStates]:
@@ -168,6 +177,7 @@ class HiddenStates:
         engine = self._engine()
         return None if engine is None else engine.patcher
 
+    @checked
     def layer(self, k: int, final_norm: bool = True) -> torch.Tensor:
         """One layer's states, run if nothing that deep was run before.
 
@@ -183,6 +193,7 @@ class HiddenStates:
         """
         return self.layers([k], final_norm)[:, 0]
 
+    @checked
     def layers(self, ks: Sequence[int], final_norm: bool = True) -> torch.Tensor:
         """Several layers' states, with a single run for those not held.
 
@@ -239,6 +250,7 @@ class HiddenStates:
             )
         return self.store.normed
 
+    @checked
     def reach(self, *ks: int) -> list[int]:
         """Runs as deep as these layers need; computes nothing for those held.
 

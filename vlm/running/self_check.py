@@ -6,7 +6,6 @@ an answer of two tokens) and some of its numbers are compared with committed one
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +15,10 @@ import torch
 
 from ..families import Family
 from ..files.json_file import read_json
+from ..logger import LOG
 from .plain_forward import PlainForward
 from .versions import is_tested, warn_of_other_numbers, warn_of_plain_forward
 
-LOGGER = logging.getLogger("vlm_conditioning")
 EXPECTED = Path(__file__).with_name("expected_states.json")
 LAYERS = 6  # of the toy models
 TOLERANCE = 1e-4  # of the largest value compared with; other processors give 1e-6
@@ -70,7 +69,7 @@ def _check(family: Family, load_toy: Callable[[], Any]) -> bool:
         return False
     wrong = difference(toy, family)
     if not wrong:
-        LOGGER.debug("%s: the self-check found the expected numbers", family.title)
+        LOG.debug("%s: the self-check found the expected numbers", family.title)
         return toy.backbone.plain is not None  # if so, it was warned of where it happened
     if toy.backbone.plain is None:
         toy.backbone.plain = PlainForward(toy.backbone.text, family.decoder)

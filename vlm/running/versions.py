@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import logging
-from pathlib import Path
-
-from ..files.json_file import read_json
-
-LOGGER = logging.getLogger("vlm_conditioning")
-TESTED = Path(__file__).with_name("tested_versions.json")
+from ..logger import LOG
+from .tested_versions import TESTED
 
 _said: set[tuple[str, str]] = set()  # what was warned of, and the family's title
 
@@ -21,15 +15,9 @@ def installed() -> str:
     return transformers.__version__
 
 
-@functools.cache
-def tested() -> tuple[str, ...]:
-    """The versions of transformers that the pack was tested with, oldest first."""
-    return tuple(read_json(TESTED)["transformers"])
-
-
 def is_tested() -> bool:
     """Whether the version in use is one of them."""
-    return installed() in tested()
+    return installed() in TESTED
 
 
 def warn_of_plain_forward(title: str, why: str) -> None:
@@ -42,7 +30,7 @@ def warn_of_plain_forward(title: str, why: str) -> None:
     if ("plain", title) in _said:
         return
     _said.add(("plain", title))
-    LOGGER.warning(
+    LOG.warning(
         "transformers %s does not run the layers of %s one at a time as this pack knows it (%s). "
         "They run in one forward instead, with the same result: slower, deeper layers are not "
         "resumed, prefixes are not reused, and rewriting runs the whole prompt for every token. "
@@ -64,7 +52,7 @@ def warn_of_other_numbers(title: str, why: str) -> None:
     if ("numbers", title) in _said:
         return
     _said.add(("numbers", title))
-    LOGGER.warning(
+    LOG.warning(
         "With transformers %s %s gives other hidden states than with the versions tested (%s), "
         "layer by layer and in one forward alike. Pictures may change. %s",
         installed(),
@@ -87,4 +75,4 @@ def neither_runs(title: str, why: str) -> str:
 
 def advice() -> str:
     """What a person can do."""
-    return f"Update the pack, or install a version it was tested with: transformers {tested()[-1]}."
+    return f"Update the pack, or install a version it was tested with: transformers {TESTED[-1]}."

@@ -128,13 +128,7 @@ def load_model(
     Raises:
         ValueError: The tensors do not fit the config; says which.
     """
-    model = build_empty(config, family, checkpoint.where, dtype)
-    tensors = model.state_dict()
-    own = {our_name(name): name for name in tensors}  # as this version of transformers has them
-    wanted = {name: tuple(tensors[own[name]].shape) for name in own}
-    stored = {name: tuple(entry.shape) for name, entry in checkpoint.entries.items()}
-    turned = experts.find_turned(stored, wanted)
-    _check(checkpoint, wanted | experts.swap(wanted, turned), family)
+    model, own, wanted, turned = _fit(checkpoint, config, family, dtype)
     for name in wanted:
         owner, _, leaf = own[name].rpartition(".")
         layer = model.get_submodule(owner)
@@ -143,6 +137,34 @@ def load_model(
             weight = layer._parameters[leaf].transpose(1, 2)
             layer._parameters[leaf] = torch.nn.Parameter(weight, requires_grad=False)
     return model.eval().to(device)  # what is left to move are the buffers
+
+
+def check_fits(checkpoint: Checkpoint, config: Any, family: Family) -> None:
+    """Compares the names and sizes in a checkpoint with its config; no weight is read.
+
+    Args:
+        checkpoint: Its files.
+        config: transformers' own, of `folder.build_config`.
+        family: Its family.
+
+    Raises:
+        ValueError: The tensors do not fit the config; says which.
+    """
+    _fit(checkpoint, config, family, torch.float32)
+
+
+def _fit(
+    checkpoint: Checkpoint, config: Any, family: Family, dtype: torch.dtype
+) -> tuple[torch.nn.Module, dict[str, str], dict[str, tuple[int, ...]], list[str]]:
+    """An empty model, its own names by ours, the shapes wanted, and what is stored turned."""
+    model = build_empty(config, family, checkpoint.where, dtype)
+    tensors = model.state_dict()
+    own = {our_name(name): name for name in tensors}  # as this version of transformers has them
+    wanted = {name: tuple(tensors[own[name]].shape) for name in own}
+    stored = {name: tuple(entry.shape) for name, entry in checkpoint.entries.items()}
+    turned = experts.find_turned(stored, wanted)
+    _check(checkpoint, wanted | experts.swap(wanted, turned), family)
+    return model, own, wanted, turned
 
 
 def build_empty(

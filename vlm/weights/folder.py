@@ -193,3 +193,19 @@ def open_whole(file: Path) -> Any:
             f"{file} is not a whole safetensors file ({error}). The download was cut short; "
             "download it again."
         ) from error
+
+
+def find_adapter(path: Path) -> str | None:
+    """What is said of a LoRA that lies beside the weights, which are run without it; None = none.
+
+    Args:
+        path: A model folder.
+    """
+    names = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+    there = next((name for name in names if (path / name).exists()), None)
+    if there is None:
+        return None
+    return (
+        f"{path} also holds a LoRA adapter ({there}), which is not applied: the model runs without "
+        "it. Merge it into the weights (merge_and_unload of peft), or take it out of the folder."
+    )
