@@ -182,7 +182,7 @@ def _read_folder(path: Path, tokenizer: str | Path | None, config: dict | None) 
     preprocessor = family.vision.read_preprocessor(path, config) if family.vision else None
     check_weights(path)
     quantised = bool(config.get("quantization_config"))
-    files = None if quantised else Checkpoint(path, weight_files(path))
+    files = None if quantised else Checkpoint(path, weight_files(path), family)
     return Source(path, config, built, family, reads, preprocessor, files)
 
 

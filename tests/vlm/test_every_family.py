@@ -23,6 +23,8 @@ ALL = (
     "internvl",
     "gemma3",
     "gemma3_text",
+    "llava_onevision",
+    "smolvlm",
     "qwen3",
     "llama",
 )
@@ -48,7 +50,7 @@ class Reference:
         self.model = architecture.from_pretrained(str(folder), dtype=torch.float32).eval()
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
         self.vision = family.vision
-        self.language = getattr(self.model.model, "language_model", self.model.model)
+        self.language = getattr(self.model.model, family.language, self.model.model)
 
     def inputs(self, states):
         """What the class takes of a prompt, by the names that its `forward` has."""
@@ -59,14 +61,7 @@ class Reference:
             known["mm_token_type_ids"] = known["token_type_ids"].int()
             if self.vision.frame_token != self.vision.image_token:
                 known["mm_token_type_ids"] += 2 * self._is(ids, self.vision.frame_token).int()
-        for kind, film in (("image", False), ("video", True)):
-            seen = [one for one in states.prompt.vision_inputs if one.is_video == film]
-            if seen:
-                patches = [one.patches() for one in seen]
-                known["pixel_values" + "_videos" * film] = torch.cat([p.pixels for p in patches])
-                known[f"{kind}_grid_thw"] = torch.tensor([p.grid for p in patches])
-        if "pixel_values_videos" not in self._takes and "pixel_values_videos" in known:
-            known["pixel_values"] = known.pop("pixel_values_videos")
+            known |= self.vision.forward_inputs(states.prompt.vision_inputs)
         return {name: value for name, value in known.items() if name in self._takes}
 
     @property
@@ -212,8 +207,13 @@ def test_each_picture_has_its_place_in_the_token_map(made, picture, family):
         assert sorted(place[2:] for place in whole) == [
             (row, col) for row in range(grid["rows"]) for col in range(grid["cols"])
         ]
-        markers = [each for each in columns if each[0] == "vision_marker" and each[1] == number]
-        assert len(markers) == 2
+        vision = model.family.vision
+        between = (item if isinstance(item, str) else vision.image_token
+                   for item in vision.layout(visual, 0))  # fmt: skip
+        own = [at for at, image in enumerate(places["image"]) if image == number]
+        written = model.tokenizer.text_of([h.prompt.ids[at] for at in own])
+        assert written == vision.start + "".join(between) + vision.end
+        assert {places["role"][at] for at in own} <= {"image", "vision_marker"}
     ids = [number for number, role in zip(h.prompt.ids, places["role"], strict=True)
            if role == "image"]  # fmt: skip
     assert set(ids) == {model.tokenizer.id_of(model.family.vision.image_token)}

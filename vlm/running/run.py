@@ -148,15 +148,22 @@ class Run:
         )
 
     def _seen_places(self) -> list[int]:
-        """Where tokens stand whose embeddings are a picture's features, muted pictures left out."""
-        roles, numbers = (self.prompt.token_map[column] for column in ("role", "image"))
+        """Where tokens stand whose embeddings are a picture's features, muted pictures left out.
+
+        By their ids: beside the tokens of its grid these are markers that take a feature.
+        """
+        vision = self.model.family.vision
+        if vision is None:
+            return []
+        ids = self.model.tokenizer.find(vision.image_token, vision.frame_token)
         muted = {
             n for n, vision_input in enumerate(self.prompt.vision_inputs) if vision_input.muted
         }
+        pairs = zip(self.prompt.ids, self.prompt.token_map["image"], strict=True)
         return [
             place
-            for place, (role, number) in enumerate(zip(roles, numbers, strict=True))
-            if role == "image" and number not in muted
+            for place, (token, number) in enumerate(pairs)
+            if token in ids and number >= 0 and number not in muted
         ]
 
     def _find_prefix(self) -> Prefix | None:
