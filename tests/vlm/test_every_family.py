@@ -4,11 +4,11 @@ A new family is one line in `ALL`; what only it does has tests of its own.
 """
 
 import inspect
-from importlib.metadata import version
 
+import expected
 import pytest
 import torch
-from packaging.version import Version
+from hugging_face import runs_here
 
 import vlm
 from vlm.families import FAMILIES as KNOWN
@@ -26,9 +26,9 @@ ALL = (
     "qwen3",
     "llama",
 )
-# Some came later than the oldest transformers that the pack runs with.
-HERE = Version(version("transformers"))
-FAMILIES = tuple(name for name in ALL if Version(KNOWN[name].transformers) <= HERE)
+
+
+FAMILIES = tuple(name for name in ALL if runs_here(name))
 SEEING = tuple(name for name in FAMILIES if KNOWN[name].has_vision)
 FILMING = tuple(name for name in SEEING if KNOWN[name].vision.video)
 # With Qwen3-VL's processor; the older ones have tests of their own.
@@ -117,14 +117,25 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def compare(err):
-    """`compare(states, reference)`: every layer agrees."""
+def compare(err, record_property):
+    """`compare(states, reference, case)`: every layer is the committed one, and transformers' own.
 
-    def check(states, reference):
-        want = reference.streams(states)
-        assert len(want) == states.num_layers == LAYERS + 1
-        for layer, stream in enumerate(want):
-            assert err(states.layer(layer), stream) <= 1e-5, f"layer {layer}"
+    Where a version of transformers is known to be wrong itself, the committed values are the
+    judge, and it has to be wrong still.
+    """
+
+    def check(states, reference, case):
+        expected.check_states(case, states)
+        try:
+            want = reference.streams(states)
+        except Exception:
+            if expected.known_fault(case) is None:
+                raise
+            want = []
+        assert not want or len(want) == states.num_layers == LAYERS + 1
+        off = [err(states.layer(layer), stream) for layer, stream in enumerate(want)]
+        same = bool(off) and max(off) <= 1e-5
+        expected.settle(case, same, expected.sample(states), record_property)
 
     return check
 
@@ -135,7 +146,7 @@ def compare(err):
 @every
 def test_layers_of_a_text(made, compare, family):
     model, reference = made(family)
-    compare(model.encode(TEXT), reference)
+    compare(model.encode(TEXT), reference, f"{family}.text")
 
 
 @seeing
@@ -143,14 +154,15 @@ def test_layers_of_a_text(made, compare, family):
 def test_layers_of_pictures_and_a_text(made, compare, picture, family, sizes):
     model, reference = made(family)
     pictures = [picture(*size, seed) for seed, size in enumerate(sizes)]
-    compare(model.encode(TEXT, pictures), reference)
+    compare(model.encode(TEXT, pictures), reference, f"{family}.pictures.{len(sizes)}")
 
 
 @filming
 def test_layers_of_a_video(made, compare, picture, family):
     model, reference = made(family)
     frames = [picture(64, 96, seed) for seed in range(6)]
-    compare(model.encode(TEXT, video=frames, fps=3.0, max_pixels=64 * 96), reference)
+    states = model.encode(TEXT, video=frames, fps=3.0, max_pixels=64 * 96)
+    compare(states, reference, f"{family}.video")
 
 
 # --- prompt and token map
