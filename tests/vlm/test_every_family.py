@@ -5,13 +5,16 @@ A new family is one line in `ALL`; what only it does has tests of its own.
 
 import inspect
 
+import expected
 import pytest
 import torch
 import transformers
+from hugging_face import runs_here
 from rounding import rounding
 
 import vlm
 from vlm.families import FAMILIES as KNOWN
+from vlm.running.hidden_states import states_of
 from vlm.tiny.folder import write_tiny
 
 ALL = (
@@ -28,8 +31,9 @@ ALL = (
     "qwen3",
     "llama",
 )
-# Some came later than the oldest transformers that the pack runs with.
-FAMILIES = tuple(name for name in ALL if hasattr(transformers, KNOWN[name].architecture))
+
+
+FAMILIES = tuple(name for name in ALL if runs_here(name))
 SEEING = tuple(name for name in FAMILIES if KNOWN[name].has_vision)
 FILMING = tuple(name for name in SEEING if KNOWN[name].vision.video)
 # With Qwen3-VL's processor; the older ones have tests of their own.
@@ -109,14 +113,25 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def compare(err):
-    """`compare(states, reference)`: every layer agrees."""
+def compare(err, record_property):
+    """`compare(states, reference, case)`: every layer is the committed one, and transformers' own.
 
-    def check(states, reference):
-        want = reference.streams(states)
-        assert len(want) == states.num_layers == LAYERS + 1
-        for layer, stream in enumerate(want):
-            assert err(states.layer(layer), stream) <= rounding(layer), f"layer {layer}"
+    Where a version of transformers is known to be wrong itself, the committed values are the
+    judge, and it has to be wrong still.
+    """
+
+    def check(states, reference, case):
+        expected.check_states(case, states)
+        try:
+            want = reference.streams(states)
+        except Exception:
+            if expected.known_fault(case) is None:
+                raise
+            want = []
+        assert not want or len(want) == states.num_layers == LAYERS + 1
+        off = [err(states.layer(layer), stream) for layer, stream in enumerate(want)]
+        same = bool(off) and all(each <= rounding(layer) for layer, each in enumerate(off))
+        expected.settle(case, same, expected.sample(states), record_property)
 
     return check
 
@@ -127,7 +142,7 @@ def compare(err):
 @every
 def test_layers_of_a_text(made, compare, family):
     model, reference = made(family)
-    compare(model.encode(TEXT), reference)
+    compare(model.encode(TEXT), reference, f"{family}.text")
 
 
 @seeing
@@ -135,14 +150,15 @@ def test_layers_of_a_text(made, compare, family):
 def test_layers_of_pictures_and_a_text(made, compare, picture, family, sizes):
     model, reference = made(family)
     pictures = [picture(*size, seed) for seed, size in enumerate(sizes)]
-    compare(model.encode(TEXT, pictures), reference)
+    compare(model.encode(TEXT, pictures), reference, f"{family}.pictures.{len(sizes)}")
 
 
 @filming
 def test_layers_of_a_video(made, compare, picture, family):
     model, reference = made(family)
     frames = [picture(64, 96, seed) for seed in range(6)]
-    compare(model.encode(TEXT, video=frames, fps=3.0, max_pixels=64 * 96), reference)
+    states = model.encode(TEXT, video=frames, fps=3.0, max_pixels=64 * 96)
+    compare(states, reference, f"{family}.video")
 
 
 # --- prompt and token map
@@ -316,6 +332,6 @@ def test_states_of_what_it_wrote(made, err, picture, family):
     pictures = [picture(64, 96)] if KNOWN[family].has_vision else []
     found = model.rewrite(TEXT, pictures, max_tokens=8, temperature=1.0, top_k=0, top_p=1.0, seed=3)
     model.prefix_cache.clear()
-    again = model.states_of(found.states.prompt, found.states.target, 512)
+    again = states_of(model.engine, found.states.prompt, found.states.target, 512)
     for layer in range(again.num_layers):
         assert err(found.states.layer(layer), again.layer(layer)) <= 1e-4

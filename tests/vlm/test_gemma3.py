@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 import transformers
+from hugging_face import pil_processor
 from model_files import edit
 from PIL import Image
 from rounding import rounding
@@ -18,7 +19,6 @@ from vlm.running.sampling import Sampling
 from vlm.tiny.gemma3 import BLANKS, TAGS, WINDOW
 from vlm.weights.tensor_names import our_name
 
-NEW = not transformers.__version__.startswith("4.")
 LAYERS = 6  # the sixth is the first that sees everything
 LONG = "A red house by the river, and a cat on its roof.\n" * 30
 BLANK_TEXT = " a\n\n\nred   house\t\n \n    by the\n"
@@ -45,8 +45,7 @@ def reference(tiny_folder):
 def processor(tiny_folder):
     """Its own, put together by hand: AutoProcessor insists on torchvision."""
     place = str(tiny_folder("gemma3", LAYERS))
-    kind = {"backend": "pil"} if NEW else {"use_fast": False}
-    images = transformers.AutoImageProcessor.from_pretrained(place, **kind)
+    images = pil_processor(place)
     tokenizer = transformers.AutoTokenizer.from_pretrained(place)
     skip = {"check_argument_for_proper_class": lambda self, name, value: None}
     cls = type("Gemma3Processor", (transformers.Gemma3Processor,), skip)
