@@ -25,6 +25,7 @@ from ..weights.tensor_names import our_name
 from .weights import draw
 
 FAMILIES = tuple(name for name, family in KNOWN.items() if family.tiny is not None)
+MOST_WIDTH, MOST_LAYERS = 65536, 1000  # beyond any model it could stand for
 MARK = "vlm_tiny"  # key in the weight file's metadata: this folder may be overwritten
 
 
@@ -33,6 +34,8 @@ def _check(family: str, width: int, layers: int) -> None:
         known = ", ".join(FAMILIES)
         raise ValueError(f"There is no tiny model of the family {family!r}. Use one of: {known}.")
     step = KNOWN[family].tiny.step(width)
+    if width > MOST_WIDTH:
+        raise ValueError(f"A tiny model is at most {MOST_WIDTH} wide. Lower `width`.")
     if width < 16 or width % step:
         raise ValueError(
             f"A tiny {family} model cannot be {width} wide; expected a multiple of {step}. "
@@ -40,6 +43,8 @@ def _check(family: str, width: int, layers: int) -> None:
         )
     if layers < 1:
         raise ValueError(f"A tiny model needs at least 1 decoder layer, got {layers}.")
+    if layers > MOST_LAYERS:
+        raise ValueError(f"A tiny model has at most {MOST_LAYERS} decoder layers. Lower `layers`.")
 
 
 def is_tiny(folder: str | Path) -> bool:
