@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from .arguments import checked
-from .families import Family, family_of
+from .families import FAMILIES, Family, family_of
 from .logger import LOG
 from .model import VLM
 from .pictures.preprocessor import Preprocessor
@@ -19,7 +19,9 @@ from .running.disk_cache import DiskCache
 from .running.engine import Engine
 from .running.host import Host
 from .running.huggingface import HuggingFaceBackbone
+from .running.plain_forward import PlainForward
 from .running.prefix_cache import PrefixCache
+from .running.self_check import LAYERS, runs_plain
 from .weights import single_file
 from .weights.checkpoint import Checkpoint, load_model
 from .weights.folder import (
@@ -28,6 +30,7 @@ from .weights.folder import (
     check_weights,
     find_adapter,
     read_config,
+    read_stops,
     weight_files,
 )
 from .weights.gguf import gguf_message, is_gguf
@@ -235,15 +238,21 @@ def _load(name: str, source: Source, to: _Target, keep: dict[str, Any]) -> VLM:
             f"The tokenizer for {path} has {size} tokens, the weights know "
             f"{backbone.vocabulary}. They belong to different models; download both again."
         )
-    if family.turn not in source.tokenizer.specials:
-        raise ValueError(
-            f"The tokenizer for {path} has no token {family.turn}, with which turns begin in "
-            f"{family.title}. Choose a {family.title} model, with its own tokenizer files."
-        )
     if family.vision:
         source.tokenizer.id_of(family.vision.image_token)  # says so where it is a text-only model's
+    if _runs_plain(family) or _runs_plain(FAMILIES.get(source.built.get_text_config().model_type)):
+        backbone.plain = PlainForward(backbone.text, family.decoder)
     engine = Engine(name, family, backbone, **keep)
-    return VLM(engine, source.tokenizer, source.preprocessor)
+    stops = source.tokenizer.stops | read_stops(path, source.config)
+    return VLM(engine, source.tokenizer, source.preprocessor, stops=stops)
+
+
+def _runs_plain(family: Family | None) -> bool:
+    """Whether this version of transformers is known not to run a family layer by layer."""
+    if family is None:  # of a language model that is no family by itself
+        return False
+    toy = {"dtype": "float32", "layers": LAYERS, "family": family.model_type}
+    return runs_plain(family, lambda: load("tiny", **toy))
 
 
 def _own_dtype(config: dict[str, Any], files: Checkpoint) -> torch.dtype:

@@ -10,8 +10,9 @@ from .arguments import checked
 from .families import Family
 from .pictures.preprocessor import Preprocessor, VisionInput
 from .prompts.inputs import PromptInputs
+from .prompts.layout import render
 from .prompts.padding import AUTO, NONE, choose_padding
-from .prompts.prompt import Prompt, build_prompt, render
+from .prompts.prompt import Prompt, build_prompt
 from .prompts.rewrite_prompts import DEFAULT, find_system
 from .prompts.templates import Template, find_template
 from .prompts.tokenizer import Tokenizer
@@ -32,6 +33,7 @@ class VLM:
         engine: Weights, surroundings and caches.
         tokenizer: Its tokenizer.
         preprocessor: Its preprocessing of pictures; None where it cannot see.
+        stops: Ids of the tokens that end an answer.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class VLM:
         preprocessor: Preprocessor | None,
         *,
         layer: int | None = None,
+        stops: frozenset[int] | None = None,
     ):
         """Puts the parts together; `vlm.load` reads them from a folder.
 
@@ -49,10 +52,14 @@ class VLM:
             tokenizer: Its tokenizer.
             preprocessor: Its preprocessing of pictures; None where it cannot see.
             layer: Layer (without final norm) that a person chose instead of a target's single one.
+            stops: Ids of the tokens that end an answer, beside the family's; None = the
+                tokenizer's own.
         """
         self.engine = engine
         self.tokenizer = tokenizer
         self.preprocessor = preprocessor
+        own = tokenizer.stops if stops is None else stops
+        self.stops = own | tokenizer.find(*engine.family.stop_tokens)
         self._layer = layer
 
     def __repr__(self) -> str:
@@ -229,10 +236,11 @@ class VLM:
         if not seen and not str(text).strip():
             raise ValueError("There is nothing to rewrite: no prompt and no picture.")
         prompt = self._prompt(text, inputs, goal, seen)
-        parts = self.engine, self.tokenizer, prompt, goal
+        engine, tokenizer = self.engine, self.tokenizer
         if answer is not None:
-            return replay(*parts, answer, keep_mb)
-        return write(*parts, sampling, max_tokens, keep_mb)
+            return replay(engine, tokenizer, prompt, goal, answer, keep_mb)
+        stops = self.stops
+        return write(engine, tokenizer, stops, prompt, goal, sampling, max_tokens, keep_mb)
 
     def _prompt(
         self, text: str, inputs: PromptInputs, goal: Target, seen: Sequence[VisionInput]

@@ -4,11 +4,11 @@ A new family is one line in `ALL`; what only it does has tests of its own.
 """
 
 import inspect
-from importlib.metadata import version
 
 import pytest
 import torch
-from packaging.version import Version
+import transformers
+from rounding import rounding
 
 import vlm
 from vlm.families import FAMILIES as KNOWN
@@ -27,8 +27,7 @@ ALL = (
     "llama",
 )
 # Some came later than the oldest transformers that the pack runs with.
-HERE = Version(version("transformers"))
-FAMILIES = tuple(name for name in ALL if Version(KNOWN[name].transformers) <= HERE)
+FAMILIES = tuple(name for name in ALL if hasattr(transformers, KNOWN[name].architecture))
 SEEING = tuple(name for name in FAMILIES if KNOWN[name].has_vision)
 FILMING = tuple(name for name in SEEING if KNOWN[name].vision.video)
 # With Qwen3-VL's processor; the older ones have tests of their own.
@@ -45,8 +44,6 @@ class Reference:
     """A family's own class, fed with our token ids and pixels."""
 
     def __init__(self, folder, family):
-        import transformers
-
         architecture = getattr(transformers, family.architecture)
         self.model = architecture.from_pretrained(str(folder), dtype=torch.float32).eval()
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
@@ -124,7 +121,7 @@ def compare(err):
         want = reference.streams(states)
         assert len(want) == states.num_layers == LAYERS + 1
         for layer, stream in enumerate(want):
-            assert err(states.layer(layer), stream) <= 1e-5, f"layer {layer}"
+            assert err(states.layer(layer), stream) <= rounding(layer), f"layer {layer}"
 
     return check
 
@@ -290,7 +287,7 @@ def test_a_new_text_behind_the_same_beginning(made, watch, err, picture, family)
     model.prefix_cache.clear()
     fresh = model.encode("Two dogs", pictures, system=system)
     for layer in range(h.num_layers):
-        assert err(h.layer(layer), fresh.layer(layer)) <= 1e-5
+        assert err(h.layer(layer), fresh.layer(layer)) <= rounding(layer)
 
 
 # --- writing

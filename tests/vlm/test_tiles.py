@@ -8,7 +8,7 @@ import torch
 import transformers
 from PIL import Image
 
-from vlm.families.internvl import FAMILY, TINY
+from vlm.families.internvl import FAMILY
 from vlm.pictures.tiles import (
     MOST_TILES,
     THUMBNAIL,
@@ -17,6 +17,7 @@ from vlm.pictures.tiles import (
     best_grid,
     read_tile_preprocessor,
 )
+from vlm.tiny.internvl import TINY
 
 NEW = not transformers.__version__.startswith("4.")
 AREA = TILE**2

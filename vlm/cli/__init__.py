@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from collections.abc import Sequence
 
 import torch
 
 from . import convert, demo, doctor, encode, tiny
+from .output import show_any_letter
 
 DESCRIPTION = """\
 What a vision-language model understands of pictures and words, as conditioning for diffusion
@@ -39,9 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit status: 0, 1 when some jobs of many failed or the doctor found a problem, 2 after an
         error that a person can mend, 130 when interrupted.
     """
-    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show is no error
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    show_any_letter()
     parser = make_parser()
     options = parser.parse_args(_join_layers(sys.argv[1:] if arguments is None else arguments))
     try:

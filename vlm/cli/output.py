@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 
 from ..files.units import KILOBYTE, MEGABYTE
+
+
+def show_any_letter() -> None:
+    r"""Has stdout write letters that its encoding lacks as their code, `\u65e5`, as stderr does.
+
+    In a pipe on Windows that is cp1252, and a file's name may hold anything, also on Linux bytes
+    that are no UTF-8.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def say(text: str = "") -> None:

@@ -5,32 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import torch
-
 from ..families import FAMILIES
 from ..load import load
-from ..report.demo_picture import draw_picture
+from ..running.self_check import FAILURES, LAYERS, difference
 from ..running.tested_versions import TESTED
 from .findings import Findings
 
-LAYERS = 6
 ADVICE = f"Update the pack, or run: pip install transformers=={TESTED[-1]}"
-CLOSE = 1e-4  # of the largest value, in float32
-# What a package that changed may raise, anywhere below a run.
-_BROKEN = (
-    ArithmeticError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 def check_family(model_type: str) -> str | None:
-    """Runs a family's toy model, with a picture where it sees.
+    """Runs a family's toy model and compares its states with those of the versions tested.
 
     Args:
         model_type: A key of `FAMILIES`.
@@ -38,21 +23,17 @@ def check_family(model_type: str) -> str | None:
     Returns:
         None where all is well, else a sentence that says what is not.
     """
+    family = FAMILIES[model_type]
     try:
-        model = load("tiny", dtype="float32", family=model_type, layers=LAYERS)
-        images = [draw_picture().resize((128, 96))] if FAMILIES[model_type].has_vision else None
-        layers = list(range(model.num_layers))
-        whole = model.encode("a red house", images).layers(layers)
-        again = model.encode("a red house", images).layers(layers)  # from the prefix cache
-    except _BROKEN as error:
-        return f"The toy model of {FAMILIES[model_type].title} does not run: {error!r}."
-    off = (whole - again).abs().max() / whole.abs().max()
-    if torch.isfinite(whole).all() and off <= CLOSE:
-        return None
-    return (
-        f"The toy model of {FAMILIES[model_type].title} gives other states when a prompt is "
-        f"repeated (off by {float(off):.1e} of the largest value)."
-    )
+        toy = load("tiny", dtype="float32", family=model_type, layers=LAYERS)
+    except FAILURES as error:
+        return f"The toy model of {family.title} does not load: {error!r}."
+    wrong = difference(toy, family)
+    if wrong:
+        return f"The toy model of {family.title} does not give the states it should ({wrong})."
+    if toy.backbone.plain is not None:
+        return f"The layers of {family.title} do not run one at a time: it works, but more slowly."
+    return None
 
 
 def examine_families(check: Callable[[str], str | None] = check_family) -> Findings:

@@ -54,4 +54,6 @@ class Engine:
         """What of this model is on disk; None where nothing is kept."""
         if self.disk_cache is None or self.host.patches is None:
             return None
-        return DiskCacheView(self.disk_cache, fingerprint(self.backbone, self.host.patches))
+        host = self.host
+        model = fingerprint(self.backbone, host.patches, host.device, host.unpatched())
+        return DiskCacheView(self.disk_cache, model)

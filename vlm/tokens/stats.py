@@ -167,7 +167,8 @@ def load_stats(path: str | Path) -> Stats:
         with safe_open(path, "pt") as file:
             have = list(file.keys())
             names = [n for n in ("mean", "std", "std_without_sinks") if n in have]
-            tensors = {name: file.get_tensor(name) for name in names}
+            # Cloned: what safe_open gives are pages of the file, which can be overwritten or cut.
+            tensors = {name: file.get_tensor(name).clone() for name in names}
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(f"{path.name} is not a safetensors file ({error}). {expected}") from error
