@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
+from logging import DEBUG
 from typing import Any
 
 from .arguments import checked
 from .families import Family
+from .logger import LOG
 from .pictures.preprocessor import Preprocessor, VisionInput
 from .prompts.inputs import PromptInputs
 from .prompts.layout import render
@@ -260,7 +263,12 @@ class VLM:
             family=self.family,
         )
         padding = choose_padding(inputs.padding, layout.padding, goal.pad_side)
-        return build_prompt(pieces, self.tokenizer, self.family, seen, goal, padding)
+        prompt = build_prompt(pieces, self.tokenizer, self.family, seen, goal, padding)
+        if LOG.isEnabledFor(DEBUG):
+            LOG.debug(
+                "%s: template %s for %s, %s", self.name, layout.name, goal.name, _told(prompt)
+            )
+        return prompt
 
     def _goal(self, inputs: PromptInputs) -> Target:
         """The target, with the layer that a person chose on the model instead of its own."""
@@ -340,3 +348,10 @@ def _mute(seen: list[VisionInput], numbers: Sequence[int]) -> list[VisionInput]:
     return [
         replace(each, muted=True) if number in numbers else each for number, each in enumerate(seen)
     ]
+
+
+def _told(prompt: Prompt) -> str:
+    """A prompt's ids for the log, runs of one id as `id x length`."""
+    runs = [(one, len(list(same))) for one, same in groupby(prompt.ids)]
+    words = (str(one) if length == 1 else f"{one} x {length}" for one, length in runs)
+    return f"{len(prompt.ids)} ids [{', '.join(words)}]"

@@ -9,6 +9,7 @@ import torch
 
 from ..families.layer_cache import LayerCache
 from ..files.units import GIGABYTE
+from ..logger import LOG
 from ..prompts.positions import mrope_positions
 from .backbone import TEXT, VISION
 from .decoder_layer import CallError
@@ -93,6 +94,17 @@ class Run:
         finally:  # an interrupted run leaves a shorter prefix, which is as good
             if self.prefix is not None and self.prefix.states:
                 self.engine.prefix_cache.put(self.store.prefix_key, self.prefix)
+        LOG.debug(
+            "%s: layers %d to %d of %d for %d tokens, prefix cache: %d tokens reused, on %s%s",
+            self.engine.name,
+            (self.start or 0) + 1,
+            self.end,
+            self.store.num_layers - 1,
+            len(self.prompt.ids),
+            self.store.reused_tokens,
+            self.device,
+            "" if self.plain is None else ", in plain forwards",
+        )
         self._check_finite(hidden)
         return hidden
 
@@ -222,6 +234,10 @@ class Run:
             for vision_input in self.vision_inputs:
                 patches = vision_input.patches()
                 seen.append(self.backbone.encode_vision(patches.pixels, patches.grid))
+                device = self.backbone.device_of(VISION)
+                LOG.debug(
+                    "%s: vision tower, grid %s, on %s", self.engine.name, patches.grid, device
+                )
                 self._step()
             features = torch.cat([features for features, _ in seen])
             levels = zip(*(deepstack for _, deepstack in seen), strict=True)
@@ -351,6 +367,8 @@ def deepen(engine: Engine, store: LayerStore, wanted: Sequence[int]) -> None:
     """
     view = engine.disk_view
     missing = wanted if view is None else view.fetch(store, wanted)
+    if view is not None:
+        LOG.debug("disk cache: %d of %d layers found", len(wanted) - len(missing), len(wanted))
     if not missing:
         return
     go(lambda: Run(engine, store, missing))

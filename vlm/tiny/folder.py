@@ -26,6 +26,7 @@ from .qwen_tokenizer import make_tokenizer, make_tokenizer_config
 from .weights import draw
 
 FAMILIES = tuple(TOYS)
+MOST_WIDTH, MOST_LAYERS = 65536, 1000  # beyond any model it could stand for
 MARK = "vlm_tiny"  # key in the weight file's metadata: this folder may be overwritten
 
 
@@ -33,6 +34,8 @@ def _check(family: str, width: int, layers: int) -> None:
     if family not in FAMILIES:
         known = ", ".join(FAMILIES)
         raise ValueError(f"There is no tiny model of the family {family!r}. Use one of: {known}.")
+    if width > MOST_WIDTH:
+        raise ValueError(f"A tiny model is at most {MOST_WIDTH} wide. Lower `width`.")
     step = TOYS[family].step(width)
     if width < 16 or width % step:
         raise ValueError(
@@ -41,6 +44,8 @@ def _check(family: str, width: int, layers: int) -> None:
         )
     if layers < 1:
         raise ValueError(f"A tiny model needs at least 1 decoder layer, got {layers}.")
+    if layers > MOST_LAYERS:
+        raise ValueError(f"A tiny model has at most {MOST_LAYERS} decoder layers. Lower `layers`.")
 
 
 def is_tiny(folder: str | Path) -> bool:
