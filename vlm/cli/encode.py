@@ -14,6 +14,7 @@ from ..conditioning.file import save_conditioning
 from ..conditioning.recipe import Inputs, Made, Recipe, make, notes_of, read_inputs
 from ..model import VLM
 from ..pictures.media_files import read_text
+from ..tokens.blend import resolve_method
 from ..tokens.normalize import resolve_mode
 from ..tokens.spread import std_of_all
 from .encode_many import run_many
@@ -105,6 +106,8 @@ def facts_of(model: VLM, recipe: Recipe, made: Made) -> list[tuple[str, str]]:
         said = f"std {before:.4g} to {after:.4g}, the reference has {made.stats.global_std:.4g}"
         facts.append(("normalised", f"{mode}: {said}"))
     if recipe.alpha is not None:
-        said = f"{recipe.blend}, alpha {recipe.alpha:g}: {made.tokens.n} tokens"
+        mixed = made.kept if made.normalized is None else made.normalized
+        method = resolve_method(mixed, made.reference, recipe.blend)
+        said = f"{method}, alpha {recipe.alpha:g}: {made.tokens.n} tokens"
         facts.append(("blended", said))
     return facts
