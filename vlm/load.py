@@ -14,8 +14,10 @@ from .model import VLM
 from .pictures.preprocessor import Preprocessor
 from .prompts.tokenizer import Tokenizer
 from .running.disk_cache import DiskCache
+from .running.engine import Engine
 from .running.host import Host
 from .running.huggingface import HuggingFaceBackbone
+from .running.prefix_cache import PrefixCache
 from .weights import single_file
 from .weights.checkpoint import Checkpoint, load_model
 from .weights.folder import build_config, check_tokenizer, check_weights, read_config, weight_files
@@ -79,7 +81,11 @@ def load(
             asked for but not installed.
     """
     to = _Target(torch_dtype(dtype), torch_device(device), check_quantize(quantize))
-    keep = {"host": host, "prefix_cache_mb": prefix_cache_mb, "disk_cache": disk_cache}
+    keep = {
+        "host": host or Host(),
+        "prefix_cache": PrefixCache(prefix_cache_mb),
+        "disk_cache": disk_cache,
+    }
     if str(folder) == "tiny":
         from .tiny.folder import write_tiny
 
@@ -199,7 +205,8 @@ def _load(name: str, source: _Source, to: _Target, keep: dict[str, Any]) -> VLM:
         )
     if family.vision:
         source.tokenizer.id_of(family.vision.image_token)  # says so where it is a text-only model's
-    return VLM(name, family, source.tokenizer, source.preprocessor, backbone, **keep)
+    engine = Engine(name, family, backbone, **keep)
+    return VLM(engine, source.tokenizer, source.preprocessor)
 
 
 def _own_dtype(config: dict[str, Any], files: Checkpoint) -> torch.dtype:

@@ -176,7 +176,7 @@ def tiny(_loaded):
         model = _loaded(family, layers)
         model.prefix_cache.clear()
         model.prefix_cache.limit = 1024 * 2**20
-        model.host = Host()
+        model.engine.host = Host()
         return model
 
     return get

@@ -268,7 +268,7 @@ def test_resuming_needs_no_prefix_cache(v, pictures, watch, err):
 
 
 def held_bytes(h):
-    return sum(part.nbytes for k in h.held for part in h.state(k))
+    return sum(part.nbytes for k in h.held for part in h.store.state(k))
 
 
 def test_every_layer_passed_is_held_once(tiny):
@@ -282,8 +282,8 @@ def test_nothing_held_hangs_on_to_a_larger_tensor(tiny, picture):
     """Live bytes are those of the layers: no view keeps a whole sequence or a stack alive."""
     model = tiny("qwen3_vl", 6)
     states = [model.encode(text, [picture(90, 150)], depth=6) for text in (TEXT, "another")]
-    parts = [part for h in states for k in h.held for part in h.state(k)]
-    prefix = model.prefix_cache.get(states[0].prefix_key)
+    parts = [part for h in states for k in h.held for part in h.store.state(k)]
+    prefix = model.prefix_cache.get(states[0].store.prefix_key)
     parts += [*prefix.states, *(part for pair in prefix.pairs for part in pair)]
     assert all(part.untyped_storage().nbytes() == part.nbytes for part in parts)
     live = {part.data_ptr(): part.nbytes for part in parts}
@@ -334,7 +334,7 @@ def test_the_bound_counts_bytes(tiny):
 
 def test_without_the_model_what_is_held_still_comes(tiny_folder, picture):
     model = vlm.load(tiny_folder("qwen3_vl", 4), dtype="float32")
-    h = model.encode(TEXT, [picture(90, 150)], depth=2)
+    h = model.encode(TEXT, [picture(90, 150)], depth=2).hold_model_weakly()
     want = h.layer(2)
     del model
     gc.collect()
@@ -348,7 +348,7 @@ def test_without_the_model_what_is_held_still_comes(tiny_folder, picture):
 
 def test_without_the_model_the_last_layer_is_still_normed(tiny_folder, tiny, err):
     model = vlm.load(tiny_folder("qwen3_vl", 4), dtype="float32")
-    h = model.encode(TEXT, depth=4)
+    h = model.encode(TEXT, depth=4).hold_model_weakly()
     del model
     gc.collect()
     assert err(h.layer(-1), tiny("qwen3_vl", 4).encode(TEXT).layer(-1)) <= 1e-5
@@ -356,7 +356,7 @@ def test_without_the_model_the_last_layer_is_still_normed(tiny_folder, tiny, err
 
 def test_without_the_model_a_layer_let_go_is_not_called_too_deep(tiny_folder):
     model = vlm.load(tiny_folder("qwen3_vl", 4), dtype="float32")
-    h = model.encode(TEXT, depth=4, keep_mb=0)
+    h = model.encode(TEXT, depth=4, keep_mb=0).hold_model_weakly()
     del model
     gc.collect()
     with pytest.raises(ValueError) as error:
@@ -366,8 +366,8 @@ def test_without_the_model_a_layer_let_go_is_not_called_too_deep(tiny_folder):
 
 def test_no_cycle_keeps_a_model_or_its_weights(family, tiny_folder, picture):
     model = vlm.load(tiny_folder(family, 2), dtype="float32")
-    h = model.encode(TEXT, [picture(64, 64)], depth=2)
-    again = model.encode("another text", [picture(64, 64)], depth=2)
+    h = model.encode(TEXT, [picture(64, 64)], depth=2).hold_model_weakly()
+    again = model.encode("another text", [picture(64, 64)], depth=2).hold_model_weakly()
     alive = [weakref.ref(model), weakref.ref(model.backbone), weakref.ref(model.backbone.model)]
     alive += [weakref.ref(model.backbone.text.layers[0].self_attn.q_proj.weight)]
     alive += [weakref.ref(model.backbone.text.norm.weight)]
@@ -381,12 +381,29 @@ def test_no_cycle_keeps_a_model_or_its_weights(family, tiny_folder, picture):
     assert h.layer(2).shape[2] == again.layer(-1).shape[2] == 64
 
 
+def test_hidden_states_hold_the_model_they_may_need(tiny_folder, tiny, picture, err):
+    """In one line, as a script has it: no variable holds the model."""
+    layer = vlm.load(tiny_folder("qwen3_vl", 4), dtype="float32").encode(TEXT).layer(-1)
+    assert err(layer, tiny("qwen3_vl", 4).encode(TEXT).layer(-1)) <= 1e-6
+
+
+def test_letting_go_of_the_model_is_each_objects_own(tiny_folder):
+    model = vlm.load(tiny_folder("qwen3_vl", 2), dtype="float32")
+    held = model.encode(TEXT)
+    weak = model.encode(TEXT).hold_model_weakly()
+    alive = weakref.ref(model.engine)
+    del model
+    assert held.layer(2).shape == weak.layer(2).shape
+    del held
+    assert alive() is None
+
+
 def test_states_pass_on_the_models_patcher(tiny):
     class Patched(Host):
         patcher = "the patcher"
 
     model = tiny("qwen3_vl", 2)
-    model.host = Patched()
+    model.engine.host = Patched()
     assert model.patcher == model.encode(TEXT).patcher == "the patcher"
 
 

@@ -26,11 +26,11 @@ def two(picture):
 
 def fresh(model, *args, layers, **kwargs):
     """The same encoding from nothing."""
-    kept, model.prefix_cache = model.prefix_cache, PrefixCache(0)
+    kept, model.engine.prefix_cache = model.prefix_cache, PrefixCache(0)
     try:
         return model.encode(*args, **kwargs).layers(layers)
     finally:
-        model.prefix_cache = kept
+        model.engine.prefix_cache = kept
 
 
 # ---- reuse
@@ -210,12 +210,12 @@ def test_several_prompts_come_in_order_each_as_if_alone(v, two, watch, err):
 
 def megabytes(model, text, images, depth, **kwargs):
     """What a prefix of that depth takes."""
-    cache, model.prefix_cache = model.prefix_cache, PrefixCache(1024)
+    cache, model.engine.prefix_cache = model.prefix_cache, PrefixCache(1024)
     try:
         model.encode(text, images, depth=depth, **kwargs)
         return model.prefix_cache.bytes / 2**20
     finally:
-        model.prefix_cache = cache
+        model.engine.prefix_cache = cache
 
 
 def test_bytes_are_states_keys_and_values(v, one):
@@ -230,7 +230,7 @@ def test_hidden_states_share_the_prefix_with_the_cache(v, one):
     h = v.encode(FIRST, one, depth=4)
     again = v.encode(SECOND, one, depth=4)
     for k in range(5):
-        assert h.state(k)[0].data_ptr() == again.state(k)[0].data_ptr()
+        assert h.store.state(k)[0].data_ptr() == again.store.state(k)[0].data_ptr()
 
 
 def test_the_least_recently_used_goes_first(tiny, picture, watch):
@@ -325,7 +325,7 @@ class Stop(Host):
 def test_an_interrupt_keeps_the_bound(v, one, two, at):
     v.prefix_cache.limit = int(1.5 * megabytes(v, FIRST, one, 12) * 2**20)
     v.encode(FIRST, one, depth=4)
-    v.host = Stop(at)
+    v.engine.host = Stop(at)
     for images in (one, two):
         with pytest.raises(InterruptedError):
             v.encode(SECOND, images, depth=30)
@@ -338,10 +338,10 @@ def test_an_interrupt_keeps_the_bound(v, one, two, at):
 def test_an_interrupted_prefix_serves_prompts_begun_before(v, two, err, at, depth):
     begun = v.encode(FIRST, two, depth=depth)
     v.prefix_cache.clear()
-    v.host = Stop(at)
+    v.engine.host = Stop(at)
     with pytest.raises(InterruptedError):  # at 1 and 2 among the pictures, before any layer
         v.encode(SECOND, two, depth=30)
-    v.host = Host()
+    v.engine.host = Host()
     want = fresh(v, FIRST, two, layers=[0, 1, 8])
     assert err(begun.layers([0, 1, 8]), want) <= 1e-4
     assert err(v.encode(FIRST, two).layers([0, 1, 8]), want) <= 1e-4

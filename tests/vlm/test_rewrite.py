@@ -24,7 +24,7 @@ def answer_ids(made):
 def encoded_again(v, made):
     """The same tokens through the model once more, with nothing to reuse."""
     v.prefix_cache.clear()
-    return HiddenStates(v, made.states.prompt, made.states.target, 512)
+    return HiddenStates(v.engine, made.states.prompt, made.states.target, 512)
 
 
 def stopping_at(v, monkeypatch, *ids):
@@ -335,7 +335,7 @@ class Steps(Host):
 @QWEN3
 def test_progress_counts_every_token(v, picture, monkeypatch):
     stopping_at(v, monkeypatch)
-    v.host = host = Steps()
+    v.engine.host = host = Steps()
     v.rewrite(TEXT, [picture(70, 100)], **GREEDY)
     total = 1 + 36 + 12
     assert host.seen == [(i, total) for i in range(1, total + 1)] + [(total, total)]
@@ -345,10 +345,10 @@ def test_progress_counts_every_token(v, picture, monkeypatch):
 @QWEN3
 def test_an_interrupt_leaves_everything_right(v, err, stop, monkeypatch):
     stopping_at(v, monkeypatch)
-    v.host = Steps(stop)
+    v.engine.host = Steps(stop)
     with pytest.raises(InterruptedError):
         v.rewrite(TEXT, **GREEDY)
-    v.host = Host()
+    v.engine.host = Host()
     made = v.rewrite(TEXT, **GREEDY)
     assert err(made.states.layer(-1), encoded_again(v, made).layer(-1)) < 1e-4
 
@@ -370,7 +370,7 @@ def test_nan_while_writing_is_named(v, monkeypatch):
 
 @QWEN3
 def test_keyframes_read_the_same_answer(v):
-    v.host = Host()
+    v.engine.host = Host()
     v.host.keyframes = ({"a": 1}, {"a": 2})
     made = v.rewrite(TEXT, **GREEDY)
     first, second = made.states.keyframes
