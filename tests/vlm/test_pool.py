@@ -321,3 +321,45 @@ def test_errors_in_words():
         pool_tokens(t.take(range(3, 24)), tokens=4)
     with pytest.raises(ValueError, match="5 cannot become 9"):
         pool_to(Tokens(torch.ones(1, 5, 2)), 9)
+
+
+# --- hidden states --------------------------------------------------------------------------------
+
+
+def test_hidden_states_are_pooled_layer_by_layer_when_asked_for(tiny, picture_of):
+    h = tiny().encode("a red house", images=[picture_of(128, 160)], target="z-image")
+    pooled = pool_tokens(h, tokens=6)
+    assert pooled.held == () and pooled.n < h.n
+    for k in (-8, -1):
+        want = pool_tokens(vlm.select_layers(h, k), tokens=6)
+        got = vlm.select_layers(pooled, k)
+        assert torch.equal(got.states, want.states) and got.token_map == want.token_map
+    deep = pooled.stretch(1, 5, [3, 7])
+    assert torch.equal(deep, pooled.layers([3, 7])[:, :, 1:5])
+
+
+def test_pooled_hidden_states_are_filtered_weighed_and_pooled_again(tiny, picture_of):
+    h = tiny().encode("a red house", images=[picture_of(128, 160)], target="z-image")
+    t = vlm.select_layers(h, -8)
+    mask = vlm.radial_mask(2, 3, [vlm.Dot(0.5, 0.5, 0.9)], floor=0.3)
+
+    def way(x):
+        x = vlm.apply_mask(pool_tokens(x, rows=2, cols=3), mask)
+        return pool_tokens(vlm.filter_tokens(x, "image"), rows=1, cols=2)
+
+    assert torch.allclose(vlm.select_layers(way(h), -8).states, way(t).states, atol=1e-6)
+
+
+def test_pooled_hidden_states_still_leave_out_what_the_target_never_sees(tiny, picture_of):
+    h = tiny().encode("a red house", images=[picture_of(128, 160)], target="krea2")
+    assert h.dropped > 0
+    pooled = pool_tokens(h, tokens=6)
+    assert pooled.dropped == h.dropped
+    want = pool_tokens(vlm.select_layers(h, 5), tokens=6)
+    assert torch.equal(vlm.select_layers(pooled, 5).states, want.states)
+
+
+@pytest.fixture(name="picture_of")
+def _picture_of(request):
+    """The suite's `picture` drawer, whose name this file gives to tokens."""
+    return request.getfixturevalue("picture")

@@ -39,7 +39,7 @@ def pool_tokens(
 
     Args:
         t: Tokens ``[B, N, D]`` with a token map, or hidden states: then every layer is pooled when
-            it is asked for, and nothing is run.
+            it is asked for, with norms restored per layer, and nothing is run.
         tokens: at most so many picture tokens altogether, shared by the pictures in proportion to
             their tokens; each picture's grid keeps its shape as far as whole numbers do. ``t``
             itself where there are no more.
@@ -116,8 +116,8 @@ def _shared_grids(pictures: list[Part], tokens: int) -> list[tuple[int, int]]:
     if tokens < sum(frames):
         raise ValueError(
             f"Token Pool cannot make {tokens} tokens of {sum(frames)} pictures (frames and "
-            f"thumbnails counted one by one): each keeps at least one. Set tokens to {sum(frames)} "
-            f"or more, or take fewer frames."
+            f"thumbnails counted one by one): each keeps at least one. Ask for {sum(frames)} or more, "
+            f"or take fewer frames."
         )
     sizes = [sum(len(part.at) for part in parts) for parts in groups.values()]
     shares = share_out(tokens, sizes, frames)
@@ -154,7 +154,7 @@ def _asked_grid(part: Part, rows: int, cols: int) -> tuple[int, int]:
         raise ValueError(
             f"Token Pool makes grids smaller: image {part.image} has {part.rows} x {part.cols} "
             f"tokens, {rows} x {cols} were asked for. Set rows to at most {part.rows} and cols to "
-            f"at most {part.cols}, or set tokens instead."
+            f"at most {part.cols}, or name a number of tokens instead."
         )
     return rows, cols
 
