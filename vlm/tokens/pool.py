@@ -116,8 +116,8 @@ def _shared_grids(pictures: list[Part], tokens: int) -> list[tuple[int, int]]:
     if tokens < sum(frames):
         raise ValueError(
             f"Token Pool cannot make {tokens} tokens of {sum(frames)} pictures (frames and "
-            f"thumbnails counted one by one): each keeps at least one. Ask for {sum(frames)} or more, "
-            f"or take fewer frames."
+            f"thumbnails counted one by one): each keeps at least one. Ask for {sum(frames)} "
+            f"or more, or take fewer frames."
         )
     sizes = [sum(len(part.at) for part in parts) for parts in groups.values()]
     shares = share_out(tokens, sizes, frames)
