@@ -1,4 +1,4 @@
-"""Token Pool and pooling blends in a real ComfyUI: before a gate and after it, and what is refused."""
+"""Token Pool and pooling blends in a real ComfyUI: before a gate, after it, and what is refused."""
 
 from __future__ import annotations
 
