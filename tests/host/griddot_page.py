@@ -35,7 +35,12 @@ GRAPH = """([types, values, links, offset]) => {
 # As after a person's click: what is there now is what undo comes back to.
 TRACKER = "app.extensionManager.workflow.activeWorkflow.changeTracker"
 REMEMBER = f"() => {TRACKER}.captureCanvasState()"
-AT_REST = f"() => !{TRACKER}._restoringState"
+# Until the graph looks like what the tracker noted, the next key would count as an edit of it.
+AT_REST = f"""() => {{
+    const tracker = {TRACKER}
+    const graph = JSON.parse(JSON.stringify(app.rootGraph.serialize()))
+    return !tracker._restoringState && tracker.constructor.graphEqual(tracker.activeState, graph)
+}}"""
 
 
 def settings(renderer: str) -> dict[str, Any]:
@@ -157,7 +162,6 @@ class PanelPage:
         self.page.page.locator("#graph-canvas").focus()
         self.press(key)
         self.until(lambda: self.texts() == [then])
-        # The graph is there before the page has noted what it came from.
         self.until(lambda: self.page.evaluate(AT_REST))
 
     # --- the panel ---------------------------------------------------------------------------
