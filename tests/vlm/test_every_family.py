@@ -4,6 +4,7 @@ A new family is one line in `ALL`; what only it does has tests of its own.
 """
 
 import inspect
+import json
 
 import expected
 import pytest
@@ -11,6 +12,7 @@ import torch
 import transformers
 from hugging_face import runs_here
 from rounding import rounding
+from safetensors.torch import load_file, save_file
 
 import vlm
 from vlm.families import FAMILIES as KNOWN
@@ -335,3 +337,31 @@ def test_states_of_what_it_wrote(made, err, picture, family):
     again = states_of(model.engine, found.states.prompt, found.states.target, 512)
     for layer in range(again.num_layers):
         assert err(found.states.layer(layer), again.layer(layer)) <= 1e-4
+
+
+# --- what is computed while a model is built
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@every
+def test_buffers_of_a_bfloat16_file_are_those_of_from_pretrained(family, tmp_path, dtype):
+    """In each dtype that it may run in: none is rounded to the file's first."""
+    # At this width Gemma 3's factor for the embeddings is no number of bfloat16's.
+    folder = write_tiny(tmp_path / family, family, layers=LAYERS, width=80)
+    weights = load_file(folder / "model.safetensors")
+    halved = {name: tensor.to(torch.bfloat16) for name, tensor in weights.items()}
+    save_file(halved, folder / "model.safetensors", {"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    for part in (config, config.get("text_config", {}), config.get("vision_config", {})):
+        part.pop("torch_dtype", None)
+        part["dtype"] = "bfloat16"
+    (folder / "config.json").write_text(json.dumps(config))
+    known = KNOWN[family]
+    model = vlm.load(folder, dtype=dtype).backbone.model
+    ours = model if known.has_vision else model.language_model
+    theirs = getattr(transformers, known.architecture).from_pretrained(str(folder), dtype=dtype)
+    wanted = dict(theirs.model.named_buffers())
+    found = dict(ours.named_buffers())
+    assert found.keys() == wanted.keys() and wanted
+    for name, buffer in wanted.items():
+        assert found[name].dtype == buffer.dtype and torch.equal(found[name], buffer), name
