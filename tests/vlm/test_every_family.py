@@ -12,6 +12,7 @@ from packaging.version import Version
 
 import vlm
 from vlm.families import FAMILIES as KNOWN
+from vlm.tiny import TOYS
 from vlm.tiny.folder import write_tiny
 
 ALL = (
@@ -122,6 +123,10 @@ def compare(err):
             assert err(states.layer(layer), stream) <= 1e-5, f"layer {layer}"
 
     return check
+
+
+def test_no_family_is_left_out():
+    assert set(ALL) == set(KNOWN) == set(TOYS)
 
 
 # --- layers
