@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 import vlm
 from vlm.families import FAMILIES as KNOWN
 from vlm.running.hidden_states import states_of
+from vlm.tiny import TOYS
 from vlm.tiny.folder import write_tiny
 
 ALL = (
@@ -136,6 +137,10 @@ def compare(err, record_property):
         expected.settle(case, same, expected.sample(states), record_property)
 
     return check
+
+
+def test_no_family_is_left_out():
+    assert set(ALL) == set(KNOWN) == set(TOYS)
 
 
 # --- layers
