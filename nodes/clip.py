@@ -118,7 +118,7 @@ class VLMFromCLIP(io.ComfyNode):
                     options=[HUGGING_FACE, COMFYUI],
                     default=HUGGING_FACE,
                     tooltip="How pictures are resized before the vision tower. huggingface = "
-                    "antialiased bicubic, as the model was trained (neutral); comfyui = bilinear, "
+                    "antialiased bicubic, as the model was trained; comfyui = bilinear, "
                     "as ComfyUI's own text encode nodes do.",
                 ),
                 prefix_cache_input(),

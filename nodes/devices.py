@@ -109,7 +109,7 @@ def _bring_whole(patcher: comfy.model_patcher.ModelPatcher, memory_bytes: int) -
         patcher.partially_load(patcher.load_device, extra_memory=patcher.model_size() + 1)
 
 
-class Placed:
+class ManagedModule:
     """A small module, such as a connector, under ComfyUI's memory management.
 
     Attributes:

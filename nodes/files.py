@@ -63,7 +63,7 @@ class SaveConditioning(io.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip="Written into the file and shown by Load VLM Conditioning. Empty = "
-                    "nothing (neutral).",
+                    "nothing.",
                 ),
             ],
             outputs=[io.Conditioning.Output(display_name="conditioning", tooltip="As it came in.")],

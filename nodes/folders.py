@@ -224,7 +224,8 @@ def _stats_files() -> dict[str, Path]:
     return {
         file.name: file
         for root in reversed(_roots((STATS_ROOT,)))
-        for file in sorted(root.glob("*.safetensors"))
+        for file in sorted(root.iterdir())
+        if file.suffix in (".safetensors", ".npz")
     }
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
+from logging import DEBUG
 from typing import Any
 
+from .arguments import checked
 from .families import Family
+from .logger import LOG
 from .pictures.preprocessor import Preprocessor, VisionInput
 from .prompts.inputs import PromptInputs
+from .prompts.layout import render
 from .prompts.padding import AUTO, NONE, choose_padding
-from .prompts.prompt import Prompt, build_prompt, render
+from .prompts.prompt import Prompt, build_prompt
 from .prompts.rewrite_prompts import DEFAULT, find_system
 from .prompts.templates import Template, find_template
 from .prompts.tokenizer import Tokenizer
@@ -31,6 +36,7 @@ class VLM:
         engine: Weights, surroundings and caches.
         tokenizer: Its tokenizer.
         preprocessor: Its preprocessing of pictures; None where it cannot see.
+        stops: Ids of the tokens that end an answer.
     """
 
     def __init__(
@@ -40,6 +46,7 @@ class VLM:
         preprocessor: Preprocessor | None,
         *,
         layer: int | None = None,
+        stops: frozenset[int] | None = None,
     ):
         """Puts the parts together; `vlm.load` reads them from a folder.
 
@@ -48,11 +55,22 @@ class VLM:
             tokenizer: Its tokenizer.
             preprocessor: Its preprocessing of pictures; None where it cannot see.
             layer: Layer (without final norm) that a person chose instead of a target's single one.
+            stops: Ids of the tokens that end an answer, beside the family's; None = the
+                tokenizer's own.
         """
         self.engine = engine
         self.tokenizer = tokenizer
         self.preprocessor = preprocessor
+        own = tokenizer.stops if stops is None else stops
+        self.stops = own | tokenizer.find(*engine.family.stop_tokens)
         self._layer = layer
+
+    def __repr__(self) -> str:
+        dtype = str(self.backbone.dtype).removeprefix("torch.")
+        return (
+            f"VLM({self.name!r}: {self.family.title}, {self.num_layers} layers with the "
+            f"embeddings, {self.backbone.width} wide, {dtype})"
+        )
 
     @property
     def name(self) -> str:
@@ -89,6 +107,7 @@ class VLM:
         """L: decoder layers and the embeddings."""
         return self.engine.num_layers
 
+    @checked
     def encode(
         self,
         text: str | Sequence[str],
@@ -110,10 +129,10 @@ class VLM:
         """Prepares the hidden states of a prompt; layers run when they are asked for.
 
         Args:
-            text: The prompt, or several, each of which gets the same pictures. Special tokens
-                in it stay ordinary text.
-            images: PIL images, float tensors [H, W, C] or [B, H, W, C] in 0..1, or a list of
-                these; they stand before the text in their order. A batch is several pictures.
+            text: The prompt, or several. Special tokens in it stay ordinary text.
+            images: PIL images, paths, tensors or arrays [H, W, C] or [B, H, W, C] (float 0..1 or
+                uint8), or a list of these; they stand before the text in their order. A batch is
+                several pictures. With several texts a list of lists gives each text its own.
             target: The diffusion model that will read it (`vlm.targets`), or `chat`.
             template: Layout (`vlm.prompts.templates`); None = the target's.
             system: System prompt; None = the template's own, "" = none but what the model's own
@@ -143,16 +162,20 @@ class VLM:
             min_pixels, max_pixels, padding, mute,
         )  # fmt: skip
         goal = self._goal(inputs)
-        seen = self._prepare_vision(inputs, goal)
+        texts = [text] if isinstance(text, str) else list(text)
+        own = _one_each(inputs, texts) if not isinstance(text, str) else None
+        seen = [] if own else self._prepare_vision(inputs, goal)
         states = []
-        for one in [text] if isinstance(text, str) else _several(text):
-            prompt = self._prompt(one, inputs, goal, seen)
+        for number, one in enumerate(texts):
+            shown = self._prepare_vision(own[number], goal) if own else seen
+            prompt = self._prompt(one, inputs, goal, shown)
             states.append(states_of(self.engine, prompt, goal, keep_mb))
             if depth is not None:
                 for each in states[-1].keyframes:
                     each.reach(depth)
         return states[0] if isinstance(text, str) else states
 
+    @checked
     def rewrite(
         self,
         text: str,
@@ -216,10 +239,11 @@ class VLM:
         if not seen and not str(text).strip():
             raise ValueError("There is nothing to rewrite: no prompt and no picture.")
         prompt = self._prompt(text, inputs, goal, seen)
-        parts = self.engine, self.tokenizer, prompt, goal
+        engine, tokenizer = self.engine, self.tokenizer
         if answer is not None:
-            return replay(*parts, answer, keep_mb)
-        return write(*parts, sampling, max_tokens, keep_mb)
+            return replay(engine, tokenizer, prompt, goal, answer, keep_mb)
+        stops = self.stops
+        return write(engine, tokenizer, stops, prompt, goal, sampling, max_tokens, keep_mb)
 
     def _prompt(
         self, text: str, inputs: PromptInputs, goal: Target, seen: Sequence[VisionInput]
@@ -239,7 +263,12 @@ class VLM:
             family=self.family,
         )
         padding = choose_padding(inputs.padding, layout.padding, goal.pad_side)
-        return build_prompt(pieces, self.tokenizer, self.family, seen, goal, padding)
+        prompt = build_prompt(pieces, self.tokenizer, self.family, seen, goal, padding)
+        if LOG.isEnabledFor(DEBUG):
+            LOG.debug(
+                "%s: template %s for %s, %s", self.name, layout.name, goal.name, _told(prompt)
+            )
+        return prompt
 
     def _goal(self, inputs: PromptInputs) -> Target:
         """The target, with the layer that a person chose on the model instead of its own."""
@@ -269,8 +298,8 @@ class VLM:
         """Pictures, then the video, at the size the model sees them."""
         images, video = inputs.images, inputs.video
         if self.preprocessor is None:
-            if images is None and video is None or images == []:
-                return []
+            if video is None and (images is None or images == []):
+                return _mute([], inputs.mute)
             raise ValueError(self._is_blind())
         layout = _layout(inputs, goal)
         least = inputs.min_pixels or goal.min_pixels
@@ -287,16 +316,42 @@ class VLM:
                 film.seconds_per_grid, self.backbone.vision_config
             )
             seen.append(replace(film, time_step=step))
-        for number in inputs.mute:
-            seen[number] = replace(seen[number], muted=True)
-        return seen
+        return _mute(seen, inputs.mute)
 
 
 def _layout(inputs: PromptInputs, goal: Target) -> Template:
     return find_template(inputs.template or goal.template)
 
 
-def _several(texts: Any) -> list[Any]:
-    if isinstance(texts, Sequence):
-        return list(texts)
-    raise TypeError(f"The prompt is text, or a list of texts; this is a {type(texts).__name__}.")
+def _one_each(inputs: PromptInputs, texts: Sequence[str]) -> list[PromptInputs] | None:
+    """The inputs of each of several texts, where the pictures are a list for each; else None."""
+    images = inputs.images
+    nested = isinstance(images, list | tuple) and bool(images)
+    if not nested or not all(isinstance(each, list | tuple | None) for each in images):
+        return None
+    if len(images) != len(texts):
+        raise ValueError(
+            f"`images` holds {len(images)} lists for {len(texts)} texts. Give one list for each "
+            "text, which may be empty, or a flat list that all of them get."
+        )
+    return [replace(inputs, images=each) for each in images]
+
+
+def _mute(seen: list[VisionInput], numbers: Sequence[int]) -> list[VisionInput]:
+    """Pictures, some of them such that the model does not see them."""
+    for number in numbers:
+        if not 0 <= number < len(seen):
+            there = f"0 to {len(seen) - 1}" if seen else "none"
+            raise ValueError(
+                f"`mute` names picture {number}, there are {there}. Name one of these."
+            )
+    return [
+        replace(each, muted=True) if number in numbers else each for number, each in enumerate(seen)
+    ]
+
+
+def _told(prompt: Prompt) -> str:
+    """A prompt's ids for the log, runs of one id as `id x length`."""
+    runs = [(one, len(list(same))) for one, same in groupby(prompt.ids)]
+    words = (str(one) if length == 1 else f"{one} x {length}" for one, length in runs)
+    return f"{len(prompt.ids)} ids [{', '.join(words)}]"

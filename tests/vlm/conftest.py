@@ -1,6 +1,7 @@
 """Shared by the tests of the library's core: tiny models, and Hugging Face's own as the oracle."""
 
 import json
+import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,8 @@ from vlm.tiny.folder import write_tiny
 sys.path.insert(0, str(Path(__file__).parent))
 
 # Models this small run slower on several threads than on one, by far on a busy machine.
-torch.set_num_threads(1)
+# TEST_THREADS is for trying others.
+torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))
 
 FAMILIES = ("qwen3_vl", "qwen2_vl", "qwen2_5_vl")
 PROCESSORS = {
@@ -38,7 +40,6 @@ class HuggingFace:
 
         from vlm.families import FAMILIES as known
 
-        self.new = not transformers.__version__.startswith("4.")
         self.transformers = transformers
         self.family, self.folder = family, folder
         self.chat_settings = known[family].chat_settings
@@ -49,15 +50,16 @@ class HuggingFace:
 
     def _processor(self):
         """AutoProcessor; assembled by hand where torchvision is missing, which it insists on."""
-        auto = self.transformers
-        bounds = {}
-        if not self.new:  # the PIL processor of transformers 4 does not read `size` from the file
+        from hugging_face import pil_processor, takes
+
+        auto, bounds = self.transformers, {}
+        if takes(auto.Qwen2VLImageProcessor, "min_pixels"):
+            # Then the PIL processor does not read `size` from the file.
             file = json.loads((self.folder / "preprocessor_config.json").read_text())
             size = file.get("size", {})
             bounds["min_pixels"] = file.get("min_pixels", size.get("shortest_edge"))
             bounds["max_pixels"] = file.get("max_pixels", size.get("longest_edge"))
-        pil = {"backend": "pil"} if self.new else {"use_fast": False}
-        images = auto.AutoImageProcessor.from_pretrained(str(self.folder), **pil, **bounds)
+        images = pil_processor(self.folder, **bounds)
         tokenizer = auto.AutoTokenizer.from_pretrained(str(self.folder))
         skip = {"check_argument_for_proper_class": lambda self, name, value: None}
         plain = getattr(auto, PROCESSORS[self.family])
@@ -79,7 +81,9 @@ class HuggingFace:
 
     def types(self, ids):
         """`mm_token_type_ids` of ids [1, N], where transformers wants them."""
-        if not self.new:
+        from hugging_face import takes
+
+        if not takes(self.model.model.get_rope_index, "mm_token_type_ids"):
             return {}
         image, video = (self.tokenizer.convert_tokens_to_ids(t) for t in VISION_TOKENS)
         return {"mm_token_type_ids": (ids == image).int() + 2 * (ids == video).int()}

@@ -89,7 +89,7 @@ def test_linear_golden(golden, put):
     connector = vlm.load_connector(put(weights, "connector.pt"))
     out = connector(vlm.Tokens(golden["qwen2vl_flux.image_hidden"]))
     assert matches(out.context, golden["qwen2vl_flux.connector_out"]) and out.pooled is None
-    assert connector.kind == "Qwen2VL-Flux connector" == connector.title
+    assert connector.title == "Qwen2VL-Flux connector" and connector.keep == "image"
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -4,14 +4,17 @@ A new family is one line in `ALL`; what only it does has tests of its own.
 """
 
 import inspect
-from importlib.metadata import version
 
+import expected
 import pytest
 import torch
-from packaging.version import Version
+import transformers
+from hugging_face import runs_here
+from rounding import rounding
 
 import vlm
 from vlm.families import FAMILIES as KNOWN
+from vlm.running.hidden_states import states_of
 from vlm.tiny.folder import write_tiny
 
 ALL = (
@@ -23,12 +26,14 @@ ALL = (
     "internvl",
     "gemma3",
     "gemma3_text",
+    "llava_onevision",
+    "smolvlm",
     "qwen3",
     "llama",
 )
-# Some came later than the oldest transformers that the pack runs with.
-HERE = Version(version("transformers"))
-FAMILIES = tuple(name for name in ALL if Version(KNOWN[name].transformers) <= HERE)
+
+
+FAMILIES = tuple(name for name in ALL if runs_here(name))
 SEEING = tuple(name for name in FAMILIES if KNOWN[name].has_vision)
 FILMING = tuple(name for name in SEEING if KNOWN[name].vision.video)
 # With Qwen3-VL's processor; the older ones have tests of their own.
@@ -45,13 +50,11 @@ class Reference:
     """A family's own class, fed with our token ids and pixels."""
 
     def __init__(self, folder, family):
-        import transformers
-
         architecture = getattr(transformers, family.architecture)
         self.model = architecture.from_pretrained(str(folder), dtype=torch.float32).eval()
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
         self.vision = family.vision
-        self.language = getattr(self.model.model, "language_model", self.model.model)
+        self.language = getattr(self.model.model, family.language, self.model.model)
 
     def inputs(self, states):
         """What the class takes of a prompt, by the names that its `forward` has."""
@@ -62,14 +65,7 @@ class Reference:
             known["mm_token_type_ids"] = known["token_type_ids"].int()
             if self.vision.frame_token != self.vision.image_token:
                 known["mm_token_type_ids"] += 2 * self._is(ids, self.vision.frame_token).int()
-        for kind, film in (("image", False), ("video", True)):
-            seen = [one for one in states.prompt.vision_inputs if one.is_video == film]
-            if seen:
-                patches = [one.patches() for one in seen]
-                known["pixel_values" + "_videos" * film] = torch.cat([p.pixels for p in patches])
-                known[f"{kind}_grid_thw"] = torch.tensor([p.grid for p in patches])
-        if "pixel_values_videos" not in self._takes and "pixel_values_videos" in known:
-            known["pixel_values"] = known.pop("pixel_values_videos")
+            known |= self.vision.forward_inputs(states.prompt.vision_inputs)
         return {name: value for name, value in known.items() if name in self._takes}
 
     @property
@@ -117,14 +113,25 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def compare(err):
-    """`compare(states, reference)`: every layer agrees."""
+def compare(err, record_property):
+    """`compare(states, reference, case)`: every layer is the committed one, and transformers' own.
 
-    def check(states, reference):
-        want = reference.streams(states)
-        assert len(want) == states.num_layers == LAYERS + 1
-        for layer, stream in enumerate(want):
-            assert err(states.layer(layer), stream) <= 1e-5, f"layer {layer}"
+    Where a version of transformers is known to be wrong itself, the committed values are the
+    judge, and it has to be wrong still.
+    """
+
+    def check(states, reference, case):
+        expected.check_states(case, states)
+        try:
+            want = reference.streams(states)
+        except Exception:
+            if expected.known_fault(case) is None:
+                raise
+            want = []
+        assert not want or len(want) == states.num_layers == LAYERS + 1
+        off = [err(states.layer(layer), stream) for layer, stream in enumerate(want)]
+        same = bool(off) and all(each <= rounding(layer) for layer, each in enumerate(off))
+        expected.settle(case, same, expected.sample(states), record_property)
 
     return check
 
@@ -135,7 +142,7 @@ def compare(err):
 @every
 def test_layers_of_a_text(made, compare, family):
     model, reference = made(family)
-    compare(model.encode(TEXT), reference)
+    compare(model.encode(TEXT), reference, f"{family}.text")
 
 
 @seeing
@@ -143,14 +150,15 @@ def test_layers_of_a_text(made, compare, family):
 def test_layers_of_pictures_and_a_text(made, compare, picture, family, sizes):
     model, reference = made(family)
     pictures = [picture(*size, seed) for seed, size in enumerate(sizes)]
-    compare(model.encode(TEXT, pictures), reference)
+    compare(model.encode(TEXT, pictures), reference, f"{family}.pictures.{len(sizes)}")
 
 
 @filming
 def test_layers_of_a_video(made, compare, picture, family):
     model, reference = made(family)
     frames = [picture(64, 96, seed) for seed in range(6)]
-    compare(model.encode(TEXT, video=frames, fps=3.0, max_pixels=64 * 96), reference)
+    states = model.encode(TEXT, video=frames, fps=3.0, max_pixels=64 * 96)
+    compare(states, reference, f"{family}.video")
 
 
 # --- prompt and token map
@@ -215,8 +223,13 @@ def test_each_picture_has_its_place_in_the_token_map(made, picture, family):
         assert sorted(place[2:] for place in whole) == [
             (row, col) for row in range(grid["rows"]) for col in range(grid["cols"])
         ]
-        markers = [each for each in columns if each[0] == "vision_marker" and each[1] == number]
-        assert len(markers) == 2
+        vision = model.family.vision
+        between = (item if isinstance(item, str) else vision.image_token
+                   for item in vision.layout(visual, 0))  # fmt: skip
+        own = [at for at, image in enumerate(places["image"]) if image == number]
+        written = model.tokenizer.text_of([h.prompt.ids[at] for at in own])
+        assert written == vision.start + "".join(between) + vision.end
+        assert {places["role"][at] for at in own} <= {"image", "vision_marker"}
     ids = [number for number, role in zip(h.prompt.ids, places["role"], strict=True)
            if role == "image"]  # fmt: skip
     assert set(ids) == {model.tokenizer.id_of(model.family.vision.image_token)}
@@ -290,7 +303,7 @@ def test_a_new_text_behind_the_same_beginning(made, watch, err, picture, family)
     model.prefix_cache.clear()
     fresh = model.encode("Two dogs", pictures, system=system)
     for layer in range(h.num_layers):
-        assert err(h.layer(layer), fresh.layer(layer)) <= 1e-5
+        assert err(h.layer(layer), fresh.layer(layer)) <= rounding(layer)
 
 
 # --- writing
@@ -319,6 +332,6 @@ def test_states_of_what_it_wrote(made, err, picture, family):
     pictures = [picture(64, 96)] if KNOWN[family].has_vision else []
     found = model.rewrite(TEXT, pictures, max_tokens=8, temperature=1.0, top_k=0, top_p=1.0, seed=3)
     model.prefix_cache.clear()
-    again = model.states_of(found.states.prompt, found.states.target, 512)
+    again = states_of(model.engine, found.states.prompt, found.states.target, 512)
     for layer in range(again.num_layers):
         assert err(found.states.layer(layer), again.layer(layer)) <= 1e-4

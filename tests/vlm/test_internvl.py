@@ -3,6 +3,8 @@
 import pytest
 import torch
 import transformers
+from hugging_face import pil_processor
+from rounding import rounding
 from safetensors.torch import save_file
 from test_connector import alignnet
 
@@ -12,7 +14,6 @@ from vlm.pictures.tiles import TILE
 from vlm.prompts.templates import INTERNVL_SYSTEM
 from vlm.report.figure import picture_grid
 
-NEW = not transformers.__version__.startswith("4.")
 LAYERS = 4
 AREA = TILE**2
 
@@ -26,8 +27,7 @@ def model(tiny):
 def processor(tiny_folder):
     """InternVL's own, put together by hand: the automatic way wants torchvision."""
     folder = str(tiny_folder("internvl", LAYERS))
-    plain = {"backend": "pil"} if NEW else {"use_fast": False}
-    images = transformers.AutoImageProcessor.from_pretrained(folder, **plain)
+    images = pil_processor(folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     skip = {"check_argument_for_proper_class": lambda self, name, value: None}
     cls = type("InternVLProcessor", (transformers.InternVLProcessor,), skip)
@@ -149,7 +149,7 @@ def test_many_frames_see_what_one_sees(model, picture, err):
     features, one = (model.backbone.encode_vision(each.patches().pixels, each.patches().grid)[0]
                      for each in (film, alone))  # fmt: skip
     assert features.shape == (14 * 256, 64)
-    assert err(features[13 * 256 :], one) <= 1e-5
+    assert err(features[13 * 256 :], one) <= rounding()
     assert film.num_patches == 12 * 1024
 
 
@@ -197,7 +197,7 @@ def test_x2i_feeds_what_its_script_feeds(model, processor, picture, err, words, 
             input_ids=ids, attention_mask=mask, output_hidden_states=True, **seen
         )
     for layer, stream in enumerate(want.hidden_states):
-        assert err(h.layer(layer), stream) <= 1e-5, layer
+        assert err(h.layer(layer), stream) <= rounding(layer), layer
 
 
 @pytest.mark.parametrize(("form", "layers"), [("scale", 24), ("cnn", 36)])

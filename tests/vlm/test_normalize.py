@@ -59,7 +59,7 @@ def golden_stats() -> Stats:
 
 @pytest.mark.parametrize("key", GOLDEN_CASES)
 def test_golden(key):
-    out = normalize(Tokens(GOLDEN["vl"][None]), golden_stats(), **GOLDEN_CASES[key])
+    out = normalize(Tokens(GOLDEN["vl"][None]), golden_stats(), sinks=True, **GOLDEN_CASES[key])
     close(out.states[0], GOLDEN[key])
 
 
@@ -271,7 +271,7 @@ def test_other_widths_and_single_tokens_are_refused_in_words():
     assert normalize(one, s, "global").states.std().item() == pytest.approx(1)
     with pytest.raises(ValueError, match="at least 2 values"):
         normalize(Tokens(torch.ones(1, 1, 1)), None, "global", target_std=1.0)
-    with pytest.raises(TypeError, match="this is Tokens"):
+    with pytest.raises(TypeError, match="`stats` of `normalize` is a Tokens, expected Stats"):
         normalize(one, one, "per_dim")
 
 

@@ -383,5 +383,5 @@ def test_a_prompt_that_is_not_text(tiny, text):
 
 
 def test_a_system_prompt_that_is_not_text(tiny):
-    with pytest.raises(TypeError, match="system prompt"):
+    with pytest.raises(TypeError, match="`system` of `encode` is 3"):
         tiny("qwen3_vl", 2).encode("a", system=3)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from rounding import rounding
 
 import vlm
 from vlm.running.host import Host
@@ -91,7 +92,7 @@ def test_an_interrupt_leaves_everything_right(v, pictures, err, stop, warm):
     assert err(h.layers([1, 8, 20]), want) <= 1e-4
     assert err(v.encode(TEXT, images).layers([1, 8, 20]), want) <= 1e-4
     v.prefix_cache.clear()
-    assert err(v.encode(TEXT, images).layers([1, 8, 20]), want) <= 1e-5
+    assert err(v.encode(TEXT, images).layers([1, 8, 20]), want) <= rounding(20)
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(tiny, watch):

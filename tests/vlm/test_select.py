@@ -15,7 +15,7 @@ from vlm.tokens.select import COMBINES, choose_layers, parse_layers, select_laye
 L = 37
 
 
-class FakeStates:
+class HiddenStates:
     """Hidden states whose layers are given, and which count what is asked of them."""
 
     def __init__(
@@ -127,7 +127,7 @@ def test_a_smaller_model_says_its_own_layers():
 
 
 def test_one_layer_comes_as_it_is():
-    h = FakeStates(dtype=torch.bfloat16)
+    h = HiddenStates(dtype=torch.bfloat16)
     t = select_layers(h, "-2")
     assert torch.equal(t.states, h.states[:, 35]) and t.token_map is h.token_map
     assert torch.equal(select_layers(h, 4).states, h.states[:, 4])
@@ -136,7 +136,7 @@ def test_one_layer_comes_as_it_is():
 
 
 def test_concat_is_layer_major_within_a_token():
-    h = FakeStates()
+    h = HiddenStates()
     t = select_layers(h, "9,18,27", combine="concat")
     assert t.states.shape == (2, 5, 18)
     for i, k in enumerate((9, 18, 27)):
@@ -145,7 +145,7 @@ def test_concat_is_layer_major_within_a_token():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_sums_are_float32_and_come_in_the_states_dtype(dtype):
-    h = FakeStates(dtype=dtype)
+    h = HiddenStates(dtype=dtype)
     exact = h.states.double()
     mean = select_layers(h, "all", combine="mean").states
     weighted = select_layers(h, "-2:0.7, -8:0.3, 0:-1.5").states
@@ -158,7 +158,7 @@ def test_sums_are_float32_and_come_in_the_states_dtype(dtype):
 
 
 def test_all_layers_are_asked_for_at_once():
-    h = FakeStates()
+    h = HiddenStates()
     select_layers(h, "9,18,27", combine="concat")
     select_layers(h, "2:8:2, -1", combine="mean", final_norm=False)
     select_layers(h, "-2:0.7, -8:0.3")
@@ -172,12 +172,12 @@ def test_all_layers_are_asked_for_at_once():
 
 
 def test_auto_is_the_targets_choice():
-    klein = FakeStates(layers=(9, 18, 27), combine="concat")
+    klein = HiddenStates(layers=(9, 18, 27), combine="concat")
     assert torch.equal(
         select_layers(klein).states, select_layers(klein, "9,18,27", "concat").states
     )
     assert choose_layers(klein).combine == "concat"
-    no_norm = FakeStates(layers=(-1,), final_norm=False)
+    no_norm = HiddenStates(layers=(-1,), final_norm=False)
     select_layers(no_norm)
     select_layers(no_norm, final_norm=True)
     assert no_norm.asked == [((36,), False), ((36,), True)]
@@ -186,9 +186,9 @@ def test_auto_is_the_targets_choice():
 
 def test_auto_with_pictures_takes_the_layers_for_pictures():
     both = {"layers": (-2,), "layers_with_images": (-8,)}
-    assert choose_layers(FakeStates(image=True, **both)).indices == (29,)
-    assert choose_layers(FakeStates(image=False, **both)).indices == (35,)
-    assert choose_layers(FakeStates(image=True)).indices == (35,)
+    assert choose_layers(HiddenStates(image=True, **both)).indices == (29,)
+    assert choose_layers(HiddenStates(image=False, **both)).indices == (35,)
+    assert choose_layers(HiddenStates(image=True)).indices == (35,)
 
 
 def test_a_filter_does_not_change_what_auto_means(tiny):
@@ -216,14 +216,14 @@ def test_the_prefix_that_a_target_never_sees_is_left_out(tiny):
 
 
 def test_several_layers_join_the_targets_way_or_as_a_mean():
-    assert choose_layers(FakeStates(), "1,2").combine == "mean"
-    assert choose_layers(FakeStates(combine="concat"), "1,2").combine == "concat"
-    assert choose_layers(FakeStates(combine="concat"), "1").combine == "single"
-    assert choose_layers(FakeStates(combine="concat"), "1:0.5").combine == "weighted"
+    assert choose_layers(HiddenStates(), "1,2").combine == "mean"
+    assert choose_layers(HiddenStates(combine="concat"), "1,2").combine == "concat"
+    assert choose_layers(HiddenStates(combine="concat"), "1").combine == "single"
+    assert choose_layers(HiddenStates(combine="concat"), "1:0.5").combine == "weighted"
 
 
 def test_choices_that_do_not_fit_are_refused_and_nothing_runs():
-    h = FakeStates()
+    h = HiddenStates()
     for arguments, words in (
         (("1,2", "single"), "single takes one layer, '1,2' means 2.*mean, weighted or concat"),
         (("1,2", "weighted"), "Layer 1 has no weight"),
@@ -235,5 +235,5 @@ def test_choices_that_do_not_fit_are_refused_and_nothing_runs():
         with pytest.raises(ValueError, match=words):
             select_layers(h, *arguments)
     with pytest.raises(ValueError, match="Target Test reads no layer.*Connector Apply"):
-        select_layers(FakeStates(layers=None))
+        select_layers(HiddenStates(layers=None))
     assert h.asked == []

@@ -73,7 +73,6 @@ def test_a_mask_of_the_grids_size_stays():
         (torch.ones(2, 2, 2, 2), r"this is \[2, 2, 2, 2\]"),
         (torch.ones(4), r"this is \[4\]"),
         (torch.ones(0, 4), r"this is \[0, 4\]"),
-        ("white", "this is str"),
         (torch.full((2, 2), torch.nan), "holds NaN or Inf"),
         (torch.full((2, 2), 255.0), "goes from 255 to 255, a mask is 0 to 1"),
         (torch.tensor([[-0.5, 1.0]]), "goes from -0.5 to 1"),
@@ -82,6 +81,11 @@ def test_a_mask_of_the_grids_size_stays():
 def test_bad_masks(mask, message):
     with pytest.raises(ValueError, match=message):
         resample_mask(mask, 4, 6)
+
+
+def test_a_mask_that_is_no_tensor():
+    with pytest.raises(TypeError, match="`mask` of `resample_mask` is 'white'.*expected a tensor"):
+        resample_mask("white", 4, 6)
 
 
 # --- tokens --------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 
 from ..files.units import KILOBYTE, MEGABYTE
-from ..token_map import count_roles
 
 
 def show_any_letter() -> None:
@@ -39,12 +38,6 @@ def say_table(rows: Sequence[Sequence[str]]) -> None:
     for first, *rest in rows:
         cells = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
         say("  ".join([first.ljust(widths[0]), *cells]).rstrip())
-
-
-def roles_of(token_map: dict) -> str:
-    """`318 tokens: template 10, image 280, text 28`."""
-    roles = ", ".join(f"{role} {count}" for role, count in count_roles(token_map).items())
-    return f"{token_map['n']} tokens: {roles}"
 
 
 def size_of(size: int) -> str:

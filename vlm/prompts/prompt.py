@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,10 +13,9 @@ from ..targets import Target
 from ..token_map import join, new_map
 from .padding import RIGHT, Padding
 from .positions import VisionBlock
-from .templates import Piece, Template, split_special
-from .tokenizer import SYSTEM_SLOT, TEXT_SLOT, Tokenizer
-
-_TURNS = ("<|im_start|>", "<|im_end|>")  # that layouts other than the chat template are made of
+from .templates import Piece
+from .token_columns import TokenColumns
+from .tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -80,160 +78,6 @@ class Prompt:
         return digest.hexdigest()
 
 
-Place = tuple[int, int, int, int, int]  # image, frame, tile, row, column
-NOWHERE: Place = (-1, 0, 0, 0, 0)
-
-
-class _Tokens:
-    """Collects tokens; runs of ordinary text are split together, as one string."""
-
-    def __init__(self, tokenizer: Tokenizer, family: Family):
-        self.tokenizer = tokenizer
-        self.family = family
-        self.ids: list[int] = []
-        self.roles: list[str] = []
-        self.places: list[Place] = []
-        self.turns: list[tuple[int, str]] = []  # first token and role of each turn
-        self._open: list[Piece] = []
-
-    def text(self, piece: Piece) -> None:
-        self._open.append(piece)
-
-    def token(self, token: str, role: str, place: Place = NOWHERE) -> None:
-        self.close()
-        self._add(self.tokenizer.id_of(token), role, place)
-
-    def pad(self, count: int) -> None:
-        """Adds pad tokens, of the first kind that the tokenizer has."""
-        known = (token for token in self.family.pad_tokens if token in self.tokenizer.specials)
-        token = next(known, self.family.pad_tokens[0])
-        for _ in range(count):
-            self.token(token, "pad")
-
-    def close(self) -> None:
-        """Splits the text collected since the last special token.
-
-        A token that joins template and typed characters counts as typed: what follows it depends
-        on the text.
-        """
-        pieces, self._open = self._open, []
-        role_of = [piece.role for piece in pieces for _ in piece.text]
-        ids, spans = self.tokenizer.split("".join(piece.text for piece in pieces))
-        for token_id, (start, end) in zip(ids, spans, strict=True):
-            roles = role_of[start : max(end, start + 1)]
-            self._add(token_id, "text" if "text" in roles else roles[-1])
-
-    def _add(self, token_id: int, role: str, place: Place = NOWHERE) -> None:
-        self.ids.append(token_id)
-        self.roles.append(role)
-        self.places.append(place)
-
-
-def render(
-    template: Template,
-    tokenizer: Tokenizer,
-    text: str,
-    *,
-    system: str | None,
-    edit: str | None,
-    vision_inputs: Sequence[VisionInput],
-    family: Family,
-) -> list[Piece]:
-    """Lays a prompt out.
-
-    Args:
-        template: The preset.
-        tokenizer: The model's.
-        text: Typed text.
-        system: Typed system text; None = the template's own, "" = none but what the model's own
-            chat template brings by itself.
-        edit: Typed editing text of X2I's templates.
-        vision_inputs: Pictures, then at most one video.
-        family: Its vision tokens.
-
-    Returns:
-        Pieces; every picture is still one image token, every video one video token.
-    """
-    vision = family.vision
-    images = sum(not vision_input.is_video for vision_input in vision_inputs)
-    video = any(vision_input.is_video for vision_input in vision_inputs)
-    if system is None:
-        system_piece = Piece(template.system_for(len(vision_inputs)), "system")
-    else:
-        system_piece = Piece(valid_text(system), "system")
-    if template.body is None:
-        layout = tokenizer.chat(
-            bool(system_piece.text),
-            images,
-            video,
-            template.number_pictures,
-            plain=vision is None,
-            settings=family.chat_settings,
-        )
-        if vision is not None and vision.in_chat is not None:
-            layout = layout.replace(*vision.in_chat)
-    else:
-        slots = [vision.image_token] * images + [vision.video_token] * video if vision else []
-        pictures = template.between.join(
-            template.picture.format(vision=vision.start + token + vision.end, number=number)
-            for number, token in enumerate(slots, start=1)
-        )
-        layout = template.body.replace("{pictures}", pictures).replace("{text}", TEXT_SLOT)
-        if system_piece.text:
-            layout = f"<|im_start|>system\n{SYSTEM_SLOT}<|im_end|>\n" + layout
-        _check_turns(template, layout, tokenizer, family)
-    text = valid_text(text)
-    typed = [Piece(text, "text")]
-    if template.wording is not None:
-        before, quoted, after = template.wording(text, valid_text(edit or ""), images, video)
-        typed = [Piece(before, "template"), Piece(quoted, "text"), Piece(after, "template")]
-    fill = {SYSTEM_SLOT: [system_piece], TEXT_SLOT: typed}
-    begins = family.begin in tokenizer.specials
-    pieces = [Piece(family.begin, "template", True)] if begins else []
-    for part in re.split(f"({re.escape(SYSTEM_SLOT)}|{re.escape(TEXT_SLOT)})", layout):
-        pieces += fill.get(part) or split_special(part, "template", tokenizer.specials)
-    return _name_system(pieces, family)
-
-
-def _check_turns(template: Template, layout: str, tokenizer: Tokenizer, family: Family) -> None:
-    """Refuses a layout whose turns the model does not know."""
-    unknown = [token for token in _TURNS if token in layout and token not in tokenizer.specials]
-    if unknown:
-        raise ValueError(
-            f"The template {template.name} is written in Qwen's turn tokens, and {family.title} "
-            f"has no {unknown[0]}. Set `template` on VLM Encode to chat, the model's own layout."
-        )
-
-
-def _name_system(pieces: list[Piece], family: Family) -> list[Piece]:
-    """Gives the system text that a chat template brings by itself its role."""
-    named: list[Piece] = []
-    for index, piece in enumerate(pieces):
-        header = _header(pieces[:index], piece, family)
-        if header:
-            named.append(Piece(header, "template"))
-            piece = Piece(piece.text.removeprefix(header), "system")
-        if piece.text:
-            named.append(piece)
-    return named
-
-
-def _header(before: list[Piece], piece: Piece, family: Family) -> str:
-    """What stands in a piece before a system turn's text; "" = it is not of such a turn."""
-    turn, end = (Piece(token, "template", True) for token in (family.turn, family.header_end))
-    if piece.special or piece.role != "template":
-        return ""
-    if family.header_end:
-        begins = before[-3:] == [turn, Piece("system", "template"), end]
-        return "\n\n" if begins and piece.text.startswith("\n\n") else ""
-    return "system\n" if before[-1:] == [turn] and piece.text.startswith("system\n") else ""
-
-
-def valid_text(text: str) -> str:
-    """Typed text as valid Unicode: half a surrogate pair, as JSON allows, becomes U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
 def build_prompt(
     pieces: Sequence[Piece],
     tokenizer: Tokenizer,
@@ -256,7 +100,7 @@ def build_prompt(
         ValueError: The template has fewer or more places for pictures than there are pictures, or
             a picture lies behind the end that `padding` cuts at.
     """
-    out = _Tokens(tokenizer, family)
+    out = TokenColumns(tokenizer, family)
     vision = family.vision
     blocks: list[VisionBlock] = []
     waiting = list(enumerate(vision_inputs))
@@ -272,16 +116,13 @@ def build_prompt(
         elif vision is not None and piece.text == vision.start:
             follows = pieces[index + 1].text if index + 1 < len(pieces) else ""
             if not (vision.frames_apart and follows == vision.video_token):
-                out.token(piece.text, "vision_marker", (number + 1, 0, 0, 0, 0))
+                out.marker(piece.text, number + 1)
         elif vision is not None and piece.text == vision.end:
             # Each group of frames brought its own markers.
             if not (vision.frames_apart and vision_inputs[number].is_video):
-                out.token(piece.text, "vision_marker", (number, 0, 0, 0, 0))
+                out.marker(piece.text, number)
         else:
-            out.token(piece.text, "template")
-            if piece.text == family.turn:
-                header = pieces[index + 1].text if index + 1 < len(pieces) else ""
-                out.turns.append((len(out.ids) - 1, header.split("\n")[0]))
+            out.token(piece.text, "template", header=piece.header)
     out.close()
     if waiting:
         raise ValueError("The template has no place for these pictures. Choose another template.")
@@ -291,7 +132,7 @@ def build_prompt(
 
 
 def _open_vision_input(
-    out: _Tokens, vision: VisionAdapter, number: int, vision_input: VisionInput
+    out: TokenColumns, vision: VisionAdapter, number: int, vision_input: VisionInput
 ) -> list[VisionBlock]:
     """Adds the tokens of one picture or video; the blocks they form."""
     out.close()
@@ -310,15 +151,18 @@ def _open_vision_input(
             out.text(Piece(vision.frame_text(frame, vision_input.seconds[frame]), "template"))
             out.token(vision.start, "vision_marker", (number, 0, 0, 0, 0))
             blocks.append(VisionBlock(len(out.ids), 1, vision_input.rows, vision_input.cols))
-        for place in vision_input.places(frame):
-            out.token(token, "image", (number, frame, *place))
+        for item in vision.layout(vision_input, frame):
+            if isinstance(item, str):
+                out.marker(item, number)
+            else:
+                out.token(token, "image", (number, frame, *item))
         if apart:
             out.token(vision.end, "vision_marker", (number, 0, 0, 0, 0))
     return blocks
 
 
 def _pad(
-    out: _Tokens,
+    out: TokenColumns,
     blocks: list[VisionBlock],
     vision_inputs: Sequence[VisionInput],
     target: Target,
@@ -341,7 +185,7 @@ def _pad(
     left = length - len(prompt.ids)
     if not left:
         return prompt
-    pads = _Tokens(out.tokenizer, out.family)
+    pads = TokenColumns(out.tokenizer, out.family)
     pads.pad(left)
     return replace(
         prompt,
@@ -356,7 +200,10 @@ def _pad(
 
 
 def _finish(
-    out: _Tokens, blocks: list[VisionBlock], vision_inputs: Sequence[VisionInput], target: Target
+    out: TokenColumns,
+    blocks: list[VisionBlock],
+    vision_inputs: Sequence[VisionInput],
+    target: Target,
 ) -> Prompt:
     real = len(out.ids)
     if not real:
@@ -381,16 +228,11 @@ def _prefix(roles: list[str]) -> int:
     return min(vision[-1] + 1, len(roles) - 1) if vision else 0
 
 
-def _dropped(out: _Tokens, target: Target) -> int:
-    """Leading tokens the target never sees, found by the turns, whatever their texts say."""
-    user = next((index for index, role in out.turns if role == "user"), None)
-    if not target.drop or user is None:
+def _dropped(out: TokenColumns, target: Target) -> int:
+    """Leading tokens the target never sees, found by the turns, whatever their texts say.
+
+    A token that the turn's beginning shares with the typed text is typed, and stays.
+    """
+    if not target.drop or not out.header:
         return 0
-    if target.drop == "system":
-        return user
-    header, _ = out.tokenizer.split("user\n")
-    end = user + 1
-    # A newline that the typed text shares is typed, and stays.
-    while end <= user + len(header) and out.roles[end] == "template":
-        end += 1
-    return end
+    return out.header[0] if target.drop == "system" else out.header[-1] + 1

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 import torch
 
 from ..families.layer_cache import GrowingCache
-from ..prompts.prompt import Prompt, valid_text
+from ..prompts.layout import valid_text
+from ..prompts.prompt import Prompt
 from ..prompts.tokenizer import Tokenizer
 from ..targets import Target
 from .backbone import TEXT
+from .decoder_layer import DISAGREEMENTS, CallError
 from .engine import Engine
 from .hidden_states import HiddenStates, states_of
-from .run import Run
+from .run import Run, go
 from .sampling import Sampling
 
 
@@ -45,6 +47,7 @@ class Rewriting(Run):
     Every token kept passes all layers, the last one too, so each has its states.
 
     Attributes:
+        states: Of the prompt.
         ids: Tokens generated, without the stop token.
         finished: Whether a stop token ended it.
     """
@@ -69,6 +72,7 @@ class Rewriting(Run):
             max_tokens: Most tokens generated.
         """
         super().__init__(engine, states.store, range(states.num_layers))
+        self.states = states
         self.total += max_tokens
         self.ids: list[int] = []
         self.finished = False
@@ -101,8 +105,13 @@ class Rewriting(Run):
 
     def _cache(self, past: tuple[torch.Tensor, torch.Tensor] | None) -> GrowingCache:
         room = len(self.prompt.ids) + self._max_tokens
-        self._caches.append(self.decoder.growing_cache(self.backbone.text, room, past))
-        return self._caches[-1]
+        before = self._caches[-1] if self._caches else None
+        try:
+            cache = self.decoder.growing_cache(self.backbone.text, room, past, before)
+        except DISAGREEMENTS as error:
+            raise CallError(f"{type(error).__name__}: {error}") from error
+        self._caches.append(cache)
+        return cache
 
     def _run(self) -> torch.Tensor:
         hidden = super()._run()[:, -1:]
@@ -126,6 +135,19 @@ class Rewriting(Run):
         """Runs one token through all layers behind those before it; its last state [1, 1, D]."""
         hidden = self.backbone.embed(torch.tensor([[token]], device=self.device))
         places = torch.full((3, 1), position, device=self.device)
+        if self.plain is None:
+            hidden = self._pass_one(hidden, places)
+        else:
+            self.entered = self.entered.longer(hidden, places)
+            hidden = self.plain.run(self.entered, self.end, self._keep_row)[:, -1:]
+        if not bool(torch.isfinite(hidden).all()):
+            row = len(self.ids)
+            bad = (k for k, rows in self._rows.items() if not rows[:, row].isfinite().all())
+            raise self._not_finite(min(bad))
+        return hidden
+
+    def _pass_one(self, hidden: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """Takes one token [1, 1, D] at [3, 1] through the layers one at a time."""
         rotary = self.backbone.rotary(hidden, places)
         past = len(self.prompt.ids) + len(self.ids)
         mask = self.backbone.attention_mask(None, hidden, past)
@@ -133,20 +155,18 @@ class Rewriting(Run):
             self._keep_row(layer, hidden)
             hidden = self.backbone.run_layer(layer, hidden, rotary, mask, cache)
         self._keep_row(len(self._caches), hidden)
-        if not bool(torch.isfinite(hidden).all()):
-            row = len(self.ids)
-            bad = (k for k, rows in self._rows.items() if not rows[:, row].isfinite().all())
-            raise self._not_finite(min(bad))
         return hidden
 
     def _keep_row(self, layer: int, hidden: torch.Tensor) -> None:
+        """Keeps the last token's states of a layer."""
         if layer in self._rows:
-            self._rows[layer][:, len(self.ids)] = hidden[:, 0]
+            self._rows[layer][:, len(self.ids)] = hidden[:, -1]
 
 
 def write(
     engine: Engine,
     tokenizer: Tokenizer,
+    stops: Container[int],
     prompt: Prompt,
     target: Target,
     sampling: Sampling,
@@ -158,6 +178,7 @@ def write(
     Args:
         engine: The model.
         tokenizer: Its tokenizer.
+        stops: Ids of the tokens that end the answer.
         prompt: Without pad tokens at its end.
         target: What `auto` means downstream; its layers are held, whatever the bound.
         sampling: How tokens are chosen.
@@ -171,18 +192,20 @@ def write(
     if max_tokens < 1:
         raise ValueError(f"max_tokens is {max_tokens}; expected at least 1, such as 256.")
     share = len(prompt.ids) / (len(prompt.ids) + max_tokens)
-    states = HiddenStates(engine, prompt, target, keep_mb * share)
-    states.ask_target()
-    stops = tokenizer.find(*engine.family.stop_tokens)
-    run = Rewriting(engine, states, stops, sampling, max_tokens)
-    run.go()
+
+    def make() -> Rewriting:
+        states = HiddenStates(engine, prompt, target, keep_mb * share)
+        states.ask_target()
+        return Rewriting(engine, states, stops, sampling, max_tokens)
+
+    run = go(make)
     roles = _roles(engine, tokenizer, prompt, run.ids)
     spoken = [token for token, role in zip(run.ids, roles, strict=True) if role == "generated"]
     text = tokenizer.words_of(spoken)
     text = text.lstrip() if "thinking" in roles else text
     if not text.strip():
         raise ValueError(_nothing_written(roles, max_tokens))
-    whole = join_states(engine, states, run, roles, keep_mb)
+    whole = join_states(engine, run, roles, keep_mb)
     return Rewritten(whole, text, len(run.ids), run.finished)
 
 
@@ -218,9 +241,10 @@ def replay(
 
 
 def join_states(
-    engine: Engine, before: HiddenStates, run: Rewriting, roles: Sequence[str], keep_mb: float
+    engine: Engine, run: Rewriting, roles: Sequence[str], keep_mb: float
 ) -> HiddenStates:
     """Hidden states of the prompt and what was generated, of one run."""
+    before = run.states
     longer = before.prompt.continued(run.ids, roles)
     states = states_of(engine, longer, before.target, keep_mb)
     states.ask_target()

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from ..families.layer_cache import LayerCache
 from ..files.units import GIGABYTE
+from ..logger import LOG
 from ..prompts.positions import mrope_positions
 from .backbone import TEXT, VISION
+from .decoder_layer import CallError
 from .engine import Engine
 from .layer_store import LayerStore
+from .plain_forward import ForwardInputs, PlainForward
 from .prefix_cache import Prefix
+from .versions import neither_runs, warn_of_plain_forward
 
 OUT_OF_MEMORY = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
 # Below this many tokens a prefix costs more to keep than to run again.
@@ -28,6 +32,7 @@ class Run:
 
     `hidden` are the states of the tokens from `offset` on; the tokens before it are a prefix that
     has already passed the layers that run. Where the prefix has not been, both go on as one.
+    With a plain forward all tokens pass all layers.
     """
 
     node = "VLM Encode"
@@ -44,7 +49,8 @@ class Run:
         self.backbone = engine.backbone
         self.store = store
         self.prompt = store.prompt
-        self.start = store.nearest(wanted[0])
+        self.plain = self.backbone.plain
+        self.start = store.nearest(wanted[0]) if self.plain is None else None
         self.end = wanted[-1]
         self.device = torch.device("cpu")  # known once the host has brought the text part
         self.decoder = engine.family.decoder
@@ -84,16 +90,46 @@ class Run:
         try:
             hidden = self._first()
             self.store.reused_tokens = self.offset
-            for layer in range(self.start or 0, self.end):
-                hidden = self._join(layer, hidden)
-                hidden = self._layer(layer, hidden)
-                self._hold(layer + 1, hidden)
-                self._step()
+            hidden = self._pass(hidden) if self.plain is None else self._pass_whole(hidden)
         finally:  # an interrupted run leaves a shorter prefix, which is as good
             if self.prefix is not None and self.prefix.states:
                 self.engine.prefix_cache.put(self.store.prefix_key, self.prefix)
+        LOG.debug(
+            "%s: layers %d to %d of %d for %d tokens, prefix cache: %d tokens reused, on %s%s",
+            self.engine.name,
+            (self.start or 0) + 1,
+            self.end,
+            self.store.num_layers - 1,
+            len(self.prompt.ids),
+            self.store.reused_tokens,
+            self.device,
+            "" if self.plain is None else ", in plain forwards",
+        )
         self._check_finite(hidden)
         return hidden
+
+    def _pass(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Takes states through the layers one at a time; those of the last one."""
+        for layer in range(self.start or 0, self.end):
+            hidden = self._join(layer, hidden)
+            hidden = self._layer(layer, hidden)
+            self._hold(layer + 1, hidden)
+            self._step()
+        return hidden
+
+    def _pass_whole(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Takes embeddings through the layers in one forward; the states of the last one."""
+        levels = range(1, 1 + min(self.backbone.num_deepstack, self.end))
+        added = [self._vision_here(level) for level in levels] if self.at_vision else []
+        allowed = self._allowed(hidden.shape[1])
+        self.entered = ForwardInputs(hidden, self.positions.to(self.device), allowed, added)
+
+        def keep(layer: int, states: torch.Tensor) -> None:
+            if layer:
+                self._hold(layer, states)
+                self._step()
+
+        return self.plain.run(self.entered, self.end, keep)
 
     def _bring(self, part: str) -> torch.device:
         """Has the host bring a part of the weights; the device it runs on."""
@@ -124,22 +160,29 @@ class Run:
         )
 
     def _seen_places(self) -> list[int]:
-        """Where tokens stand whose embeddings are a picture's features, muted pictures left out."""
-        roles, numbers = (self.prompt.token_map[column] for column in ("role", "image"))
+        """Where tokens stand whose embeddings are a picture's features, muted pictures left out.
+
+        By their ids: beside the tokens of its grid these are markers that take a feature.
+        """
+        vision = self.model.family.vision
+        if vision is None:
+            return []
+        ids = self.model.tokenizer.find(vision.image_token, vision.frame_token)
         muted = {
             n for n, vision_input in enumerate(self.prompt.vision_inputs) if vision_input.muted
         }
+        pairs = zip(self.prompt.ids, self.prompt.token_map["image"], strict=True)
         return [
             place
-            for place, (role, number) in enumerate(zip(roles, numbers, strict=True))
-            if role == "image" and number not in muted
+            for place, (token, number) in enumerate(pairs)
+            if token in ids and number >= 0 and number not in muted
         ]
 
     def _find_prefix(self) -> Prefix | None:
         """The known prefix, or an empty one to fill, or none where neither helps."""
         if self.prompt.prefix < SHORTEST_PREFIX or not self.engine.prefix_cache.limit:
             return None
-        if not self.decoder.reuses_prefix:
+        if not self.decoder.reuses_prefix or self.plain is not None:
             return None
         known = self.engine.prefix_cache.get(self.store.prefix_key)
         if self.start is None:
@@ -191,6 +234,10 @@ class Run:
             for vision_input in self.vision_inputs:
                 patches = vision_input.patches()
                 seen.append(self.backbone.encode_vision(patches.pixels, patches.grid))
+                device = self.backbone.device_of(VISION)
+                LOG.debug(
+                    "%s: vision tower, grid %s, on %s", self.engine.name, patches.grid, device
+                )
                 self._step()
             features = torch.cat([features for features, _ in seen])
             levels = zip(*(deepstack for _, deepstack in seen), strict=True)
@@ -320,8 +367,41 @@ def deepen(engine: Engine, store: LayerStore, wanted: Sequence[int]) -> None:
     """
     view = engine.disk_view
     missing = wanted if view is None else view.fetch(store, wanted)
+    if view is not None:
+        LOG.debug("disk cache: %d of %d layers found", len(wanted) - len(missing), len(wanted))
     if not missing:
         return
-    Run(engine, store, missing).go()
+    go(lambda: Run(engine, store, missing))
     if view is not None:
         view.store(store, missing)
+
+
+def go(make: Callable[[], Run]) -> Run:
+    """Makes a run and has it go; where layers cannot be run one at a time, in plain forwards.
+
+    Args:
+        make: Makes the run; called again for another try.
+
+    Raises:
+        ValueError: NaN or Inf in the states.
+        torch.OutOfMemoryError: It does not fit; says how much it needs.
+        CallError: The plain forward fails as well.
+    """
+    run = make()
+    backbone, title = run.backbone, run.engine.family.title
+    try:
+        run.go()
+        return run
+    except CallError as error:
+        why = error
+    if backbone.plain is not None:
+        raise CallError(neither_runs(title, str(why))) from why
+    backbone.plain = PlainForward(backbone.text, run.decoder)
+    run = make()
+    try:
+        run.go()
+    except CallError as error:
+        backbone.plain = None
+        raise CallError(neither_runs(title, f"{why}; {error}")) from error
+    warn_of_plain_forward(title, str(why))
+    return run

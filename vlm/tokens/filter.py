@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeVar
 
+from ..arguments import checked
 from ..token_map import ROLES, count_roles
 from .tokens import Tokens
 
@@ -51,6 +52,7 @@ def keep_roles(keep: str | Iterable[str]) -> tuple[str, ...]:
     return roles
 
 
+@checked
 def filter_tokens(
     t: T,
     keep: str | Iterable[str] = "text",
@@ -60,7 +62,8 @@ def filter_tokens(
     """Keep the tokens of some roles; what remains keeps its map.
 
     "Text tokens only" is what the Qwen3-VL × Z-Image research recommends: they have the statistics
-    of the target's own encoder, image tokens do not.
+    of the target's own encoder, image tokens do not. Its author later wrote that it "does nothing",
+    and took all tokens.
 
     Args:
         t: Tokens ``[B, N, D]`` with a token map (``keep="all"`` works without), or hidden states:

@@ -1,0 +1,185 @@
+"""Models without weights, and the names and shapes that their parameters have."""
+
+import threading
+
+import pytest
+import torch
+import transformers
+from safetensors import safe_open
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from vlm.families import FAMILIES
+from vlm.weights import experts
+from vlm.weights.checkpoint import build_empty
+from vlm.weights.folder import UNBUILDABLE, build_config, read_config
+from vlm.weights.tensor_names import our_name
+
+BUILD = "vlm/weights/checkpoint.py"
+NAMES = "vlm/weights/tensor_names.py"
+FOLDER = "vlm/weights/folder.py"
+BACKBONE = "vlm/running/huggingface.py"
+
+
+def stored(one):
+    """Names in the toy model's file, as published ones have them, with their shapes."""
+    with safe_open(one.folder / "model.safetensors", framework="pt") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in list(file.keys())}
+
+
+# --- classes and configs
+
+
+@pytest.mark.relies("vlm/families/family.py", FOLDER)
+def test_a_family_is_refused_only_where_its_class_is_missing_or_wrong(refused):
+    missing = {n for n, one in FAMILIES.items() if not hasattr(transformers, one.architecture)}
+    assert missing <= set(refused)
+    assert set(refused) <= {"qwen3_5"}, refused
+
+
+@pytest.mark.relies(FOLDER, "vlm/weights/quantized.py")
+def test_the_architecture_loads_that_model_type(one):
+    architecture = getattr(transformers, one.family.architecture)
+    assert architecture.config_class.model_type in (
+        one.family.model_type,
+        one.family.model_type.removesuffix("_text"),
+    )
+    assert one.whole.config.model_type == one.family.model_type
+
+
+@pytest.mark.relies(FOLDER)
+def test_a_config_is_built_from_the_content_of_config_json(one):
+    content = read_config(one.folder)
+    built = transformers.AutoConfig.for_model(**content)
+    assert built.model_type == one.family.model_type
+    text = built.get_text_config()
+    inside = content.get("text_config") or content
+    for name in ("hidden_size", "num_hidden_layers", "vocab_size", "num_attention_heads"):
+        assert getattr(text, name) == inside[name]
+    if one.family.language_models:
+        assert text.model_type in one.family.language_models
+
+
+@pytest.mark.relies(FOLDER)
+@pytest.mark.parametrize("wrong", [{"num_hidden_layers": "x"}, {"hidden_size": None}])
+def test_a_wrong_value_is_an_error_that_we_know(wrong, tmp_path):
+    """When the config is built or, up to 4.57, when the model is."""
+    from huggingface_hub.errors import StrictDataclassError
+
+    content = {"model_type": "qwen3", **wrong}
+    with pytest.raises((*UNBUILDABLE, StrictDataclassError)):
+        config = transformers.AutoConfig.for_model(**content)
+        transformers.AutoModel.from_config(config)
+
+
+@pytest.mark.relies("vlm/families/qwen3_vl_moe.py")
+@pytest.mark.only(lambda family: family.model_type == "qwen3_vl_moe")
+def test_the_config_counts_experts(one):
+    names = ("num_experts", "num_experts_per_tok", "hidden_size", "moe_intermediate_size")
+    assert [getattr(one.text.config, name) for name in names] == [4, 2, 64, 48]
+
+
+@pytest.mark.relies("vlm/families/qwen3_5.py")
+@pytest.mark.only(lambda family: family.model_type == "qwen3_5")
+def test_the_config_says_which_layers_are_linear_and_how_wide(one):
+    config = one.text.config
+    kinds = ["linear_attention" if hasattr(layer, "linear_attn") else "full_attention"
+             for layer in one.text.layers]  # fmt: skip
+    assert list(config.layer_types) == kinds and len(set(kinds)) == 2
+    names = ("linear_num_value_heads", "linear_value_head_dim", "linear_key_head_dim")
+    assert [getattr(config, name) for name in names] == [4, 16, 16]
+
+
+# --- without weights
+
+
+@pytest.mark.relies(BUILD, "vlm/tiny/folder.py")
+def test_a_base_model_is_built_without_memory_for_its_parameters(one):
+    config = build_config(read_config(one.folder), one.family, one.folder)
+    model = build_empty(config, one.family, one.folder)
+    assert {weight.device.type for weight in model.parameters()} == {"meta"}
+    assert {buffer.device.type for buffer in model.buffers()} == {"cpu"}
+    own = (dict(each.named_buffers()) for each in (model, one.model))
+    mine, theirs = ({our_name(n) or n: b for n, b in each.items()} for each in own)
+    assert len(mine) == len(theirs)
+    assert all(bool(torch.isfinite(buffer).all()) for buffer in mine.values())
+    wanted = getattr(model, "language_model", model).config
+    assert wanted._attn_implementation == "sdpa"
+
+
+@pytest.mark.relies(BUILD)
+def test_parameters_of_another_thread_are_left_alone(one):
+    """The hook of one thread is asked for modules of all."""
+    seen = set()
+    hook = register_module_parameter_registration_hook(
+        lambda *_: seen.add(threading.get_ident()) or None
+    )
+    try:
+        config = build_config(read_config(one.folder), one.family, one.folder)
+        transformers.AutoModel.from_config(config, attn_implementation="sdpa")
+    finally:
+        hook.remove()
+    assert seen == {threading.get_ident()}
+
+
+@pytest.mark.relies(BUILD, "vlm/weights/text_only.py", BACKBONE)
+def test_the_parts_have_their_names(one):
+    text = one.text
+    assert (one.family.has_vision) == hasattr(one.model, "language_model")
+    assert len(text.layers) == text.config.num_hidden_layers
+    assert text.norm.weight.shape == (text.config.hidden_size,)
+    table = text.embed_tokens
+    assert table.weight.shape == (table.num_embeddings, text.config.hidden_size)
+    assert isinstance(table, torch.nn.Embedding)
+
+
+@pytest.mark.relies(BACKBONE, "vlm/running/fingerprint.py")
+def test_the_last_norm_is_a_function_of_the_states(one):
+    hidden = one.hidden(5) * 7
+    whole = one.text.norm(hidden.clone())
+    parts = [one.text.norm(hidden[:, i : i + 1].clone()) for i in range(5)]
+    torch.testing.assert_close(whole, torch.cat(parts, 1))
+    assert whole.dtype == hidden.dtype
+
+
+# --- names
+
+
+@pytest.mark.relies(NAMES, BUILD, "vlm/weights/fp8.py")
+def test_published_names_and_its_own_are_the_same_tensors(one):
+    """Whatever layout a version gives its modules, no two of its tensors become one."""
+    held = [our_name(f"language_model.{name}" if one.text is one.model else name)
+            for name in one.model.state_dict()]  # fmt: skip
+    own = [name for name in held if name is not None]
+    assert len(set(own)) == len(own) == len(held)
+    published = {our_name(name) for name in stored(one)} - {None}
+    assert set(own) == published
+
+
+@pytest.mark.relies(NAMES, BUILD, "vlm/weights/experts.py")
+def test_shapes_are_the_published_ones_or_experts_turned(one):
+    held = {our_name(f"language_model.{name}" if one.text is one.model else name): tuple(t.shape)
+            for name, t in one.model.state_dict().items()}  # fmt: skip
+    files = {our_name(name): shape for name, shape in stored(one).items() if our_name(name)}
+    turned = experts.find_turned(files, held)
+    assert experts.swap(held, turned).items() <= files.items()
+    assert {name for name in held if held[name] != files[name]} <= set(turned)
+
+
+@pytest.mark.relies("vlm/weights/lm_head.py")
+def test_its_own_loading_finds_every_tensor(one):
+    """So a model's files, as we read and write them, are what transformers reads."""
+    assert not [name for name in one.info["missing_keys"] if not name.startswith("lm_head")]
+    assert not one.info["unexpected_keys"]
+    tied = one.whole.get_output_embeddings().weight is one.text.embed_tokens.weight
+    assert tied == (not any(name.endswith("lm_head.weight") for name in stored(one)))
+
+
+@pytest.mark.relies(BUILD)
+def test_its_own_loading_reads_the_same_numbers(one):
+    """Tensor by tensor, experts turned where this version has them so."""
+    with safe_open(one.folder / "model.safetensors", framework="pt") as file:
+        files = {our_name(name): file.get_tensor(name) for name in list(file.keys())}
+    for name, weight in one.model.state_dict().items():
+        want = files[our_name(f"language_model.{name}" if one.text is one.model else name)]
+        same = weight if weight.shape == want.shape else weight.transpose(1, 2)
+        assert torch.equal(same, want), name

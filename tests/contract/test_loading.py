@@ -1,0 +1,47 @@
+"""What else is called by name: loading whole models, quantisation, silence."""
+
+import pytest
+import torch
+import transformers
+
+QUANTIZED = "vlm/weights/quantized.py"
+
+
+@pytest.mark.relies(QUANTIZED)
+def test_a_folder_is_loaded_with_a_config_and_a_dtype_of_ours(one):
+    config = transformers.AutoConfig.from_pretrained(str(one.folder))
+    model, info = getattr(transformers, one.family.architecture).from_pretrained(
+        str(one.folder), config=config, dtype="auto", attn_implementation="sdpa",
+        local_files_only=True, output_loading_info=True,
+    )  # fmt: skip
+    assert all(isinstance(name, str) for name in info["missing_keys"])
+    assert {weight.dtype for weight in model.model.parameters()} == {torch.float32}
+    assert hasattr(model.model, "language_model") == one.family.has_vision
+
+
+@pytest.mark.relies(QUANTIZED)
+def test_what_is_not_quantised_is_named():
+    from transformers import BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=["lm_head", "visual"])
+    assert config.load_in_8bit and config.llm_int8_skip_modules == ["lm_head", "visual"]
+
+
+@pytest.mark.relies("vlm/cli/progress.py")
+def test_it_can_be_told_to_be_silent():
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    try:
+        logging.set_verbosity_error()
+        assert logging.get_verbosity() == logging.ERROR
+        logging.disable_progress_bar()
+        assert not logging.is_progress_bar_enabled()
+    finally:
+        logging.set_verbosity(before)
+        logging.enable_progress_bar()
+
+
+@pytest.mark.relies("vlm/running/fingerprint.py")
+def test_it_says_its_version():
+    assert transformers.__version__.split(".")[0].isdigit()
