@@ -31,6 +31,7 @@ class Prompt:
         prefix: Tokens before the first typed one: what a changed text leaves as it was.
         dropped: Leading tokens that the target never sees.
         left: Pad tokens in front; such a prompt has no prefix to reuse.
+        feature_ids: Tokens whose embeddings are a picture's features where they are part of one.
     """
 
     ids: tuple[int, ...]
@@ -41,6 +42,7 @@ class Prompt:
     prefix: int
     dropped: int
     left: int = 0
+    feature_ids: frozenset[int] = frozenset()
 
     @cached_property
     def prefix_key(self) -> str:
@@ -215,8 +217,17 @@ def _finish(
         {"image": number, **vision_input.grid} for number, vision_input in enumerate(vision_inputs)
     ]
     token_map = new_map(out.roles, *zip(*out.places, strict=True), grids)
+    vision = out.family.vision
+    features = (vision.image_token, vision.frame_token) if vision is not None else ()
     return Prompt(
-        tuple(out.ids), token_map, tuple(blocks), tuple(vision_inputs), real, prefix, dropped
+        tuple(out.ids),
+        token_map,
+        tuple(blocks),
+        tuple(vision_inputs),
+        real,
+        prefix,
+        dropped,
+        feature_ids=out.tokenizer.find(*features),
     )
 
 

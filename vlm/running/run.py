@@ -164,10 +164,6 @@ class Run:
 
         By their ids: beside the tokens of its grid these are markers that take a feature.
         """
-        vision = self.model.family.vision
-        if vision is None:
-            return []
-        ids = self.model.tokenizer.find(vision.image_token, vision.frame_token)
         muted = {
             n for n, vision_input in enumerate(self.prompt.vision_inputs) if vision_input.muted
         }
@@ -175,7 +171,7 @@ class Run:
         return [
             place
             for place, (token, number) in enumerate(pairs)
-            if token in ids and number >= 0 and number not in muted
+            if token in self.prompt.feature_ids and number >= 0 and number not in muted
         ]
 
     def _find_prefix(self) -> Prefix | None:
