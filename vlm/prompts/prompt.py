@@ -31,7 +31,7 @@ class Prompt:
         prefix: Tokens before the first typed one: what a changed text leaves as it was.
         dropped: Leading tokens that the target never sees.
         left: Pad tokens in front; such a prompt has no prefix to reuse.
-        vision_ids: Ids of the tokens that a picture's or a video's features replace.
+        feature_ids: Tokens whose embeddings are a picture's features where they are part of one.
     """
 
     ids: tuple[int, ...]
@@ -42,7 +42,7 @@ class Prompt:
     prefix: int
     dropped: int
     left: int = 0
-    vision_ids: frozenset[int] = frozenset()
+    feature_ids: frozenset[int] = frozenset()
 
     @cached_property
     def prefix_key(self) -> str:
@@ -218,7 +218,7 @@ def _finish(
     ]
     token_map = new_map(out.roles, *zip(*out.places, strict=True), grids)
     vision = out.family.vision
-    features = [vision.image_token, vision.frame_token] if vision is not None else []
+    features = (vision.image_token, vision.frame_token) if vision is not None else ()
     return Prompt(
         tuple(out.ids),
         token_map,
@@ -227,7 +227,7 @@ def _finish(
         real,
         prefix,
         dropped,
-        vision_ids=frozenset(out.tokenizer.find(*features)),
+        feature_ids=out.tokenizer.find(*features),
     )
 
 

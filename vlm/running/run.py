@@ -16,7 +16,7 @@ from .decoder_layer import CallError
 from .engine import Engine
 from .layer_store import LayerStore
 from .plain_forward import ForwardInputs, PlainForward
-from .prefix_cache import Prefix
+from .prefix_cache import Prefix, VisionFeatures
 from .versions import neither_runs, warn_of_plain_forward
 
 OUT_OF_MEMORY = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
@@ -171,7 +171,7 @@ class Run:
         return [
             place
             for place, (token, number) in enumerate(pairs)
-            if token in self.prompt.vision_ids and number >= 0 and number not in muted
+            if token in self.prompt.feature_ids and number >= 0 and number not in muted
         ]
 
     def _find_prefix(self) -> Prefix | None:
@@ -223,22 +223,33 @@ class Run:
         return [self.at_vision[i] - self.offset for i in here], chosen[here[0] :].to(self.device)
 
     def _vision_features(self) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Runs the vision tower on each picture, once a run."""
+        """What the vision tower makes of all pictures; it runs for those not known."""
         if self._features is None:
-            self._bring(VISION)
-            seen = []
-            for vision_input in self.vision_inputs:
-                patches = vision_input.patches()
-                seen.append(self.backbone.encode_vision(patches.pixels, patches.grid))
-                device = self.backbone.device_of(VISION)
-                LOG.debug(
-                    "%s: vision tower, grid %s, on %s", self.engine.name, patches.grid, device
-                )
+            keys = [f"{self.store.keyframe}:{each.digest().hex()}" for each in self.vision_inputs]
+            seen = [self.engine.prefix_cache.get_features(key) for key in keys]
+            if None in seen:
+                self._bring(VISION)
+            device = self.backbone.device_of(VISION)
+            for number, key in enumerate(keys):
+                seen[number] = seen[number] or self._encode_vision(number, key)
                 self._step()
-            features = torch.cat([features for features, _ in seen])
-            levels = zip(*(deepstack for _, deepstack in seen), strict=True)
-            self._features = features, [torch.cat(level) for level in levels]
+            seen = [each.to(device) for each in seen]
+            levels = zip(*(each.deepstack for each in seen), strict=True)
+            merged = torch.cat([each.merged for each in seen])
+            self._features = merged, [torch.cat(level) for level in levels]
         return self._features
+
+    def _encode_vision(self, number: int, key: str) -> VisionFeatures:
+        """Runs the vision tower on a picture, and keeps what it made of it."""
+        patches = self.vision_inputs[number].patches()
+        merged, deepstack = self.backbone.encode_vision(patches.pixels, patches.grid)
+        device = self.backbone.device_of(VISION)
+        LOG.debug("%s: vision tower, grid %s, on %s", self.engine.name, patches.grid, device)
+        features = VisionFeatures(merged, tuple(deepstack))
+        cache = self.engine.prefix_cache
+        if features.bytes <= cache.limit:
+            cache.put_features(key, features.to(self.engine.host.cache_device, copy=True))
+        return features
 
     def _join(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
         """Puts the prefix back in front where it has not passed this layer; sets up attention."""
