@@ -32,7 +32,7 @@ def ours_of(model: Any, image: Image.Image, text: str, keep: bool) -> Any:
             pass
 
     encoded = model.encode(text, images=image, target="z-image")
-    states = HiddenStates(model, encoded.prompt, encoded.target, keep_mb=2048)
+    states = HiddenStates(model.engine, encoded.prompt, encoded.target, keep_mb=2048)
     kind = Rewriting if keep else Bare
     run = kind(model, states, Sampling(temperature=0), TOKENS)
     run.go()

@@ -97,7 +97,7 @@ class ComfyHost(_ManagedHost):
         )
 
 
-class Placed:
+class ManagedModule:
     """A small module, such as a connector, under ComfyUI's memory management.
 
     Attributes:

@@ -47,15 +47,15 @@ def pixel_budget() -> list[io.Input]:
         io.Int.Input(
             "min_pixels",
             tooltip="Fewest pixels of a picture as the VLM sees it; smaller ones are enlarged. "
-            "0 = the target's own (neutral). Has nothing to do with the latent's size.",
+            "0 = the target's own. Has nothing to do with the latent's size.",
             **bound,
         ),
         io.Int.Input(
             "max_pixels",
             tooltip="Most pixels of a picture as the VLM sees it; larger ones are shrunk. Each "
             "32x32 pixels (Qwen2-VL, Qwen2.5-VL and InternVL: 28x28) are one token; InternVL takes "
-            "whole tiles of 448x448, Gemma 3 one size only. 0 = the target's own, 1 megapixel "
-            "(neutral). Raise it for documents and screenshots.",
+            "whole tiles of 448x448, Gemma 3 one size only. 0 = the target's own, 1 megapixel"
+            ". Raise it for documents and screenshots.",
             **bound,
         ),
     ]

@@ -14,9 +14,9 @@ use.
 from .conditioning.check import Needs, check
 from .conditioning.entries import Entry, read_entries, write_entries
 from .conditioning.handover import hand_over
-from .connectors.connector import load_connector
 from .connectors.lap import lap_pool
 from .connectors.lap_file import save_lap
+from .connectors.load import load_connector
 from .load import load
 from .prompts.templates import TEMPLATES
 from .targets import TARGETS

@@ -14,9 +14,11 @@ from .model import VLM
 from .pictures.preprocessor import Preprocessor
 from .prompts.tokenizer import Tokenizer
 from .running.disk_cache import DiskCache
+from .running.engine import Engine
 from .running.host import Host
 from .running.huggingface import HuggingFaceBackbone
 from .running.plain_forward import PlainForward
+from .running.prefix_cache import PrefixCache
 from .running.self_check import LAYERS, runs_plain
 from .weights import single_file
 from .weights.checkpoint import Checkpoint, load_model
@@ -81,7 +83,11 @@ def load(
             asked for but not installed.
     """
     to = _Target(torch_dtype(dtype), torch_device(device), check_quantize(quantize))
-    keep = {"host": host, "prefix_cache_mb": prefix_cache_mb, "disk_cache": disk_cache}
+    keep = {
+        "host": host or Host(),
+        "prefix_cache": PrefixCache(prefix_cache_mb),
+        "disk_cache": disk_cache,
+    }
     if str(folder) == "tiny":
         from .tiny.folder import write_tiny
 
@@ -201,9 +207,12 @@ def _load(name: str, source: _Source, to: _Target, keep: dict[str, Any]) -> VLM:
         )
     if family.vision:
         source.tokenizer.id_of(family.vision.image_token)  # says so where it is a text-only model's
-    if _runs_plain(family) or _runs_plain(FAMILIES.get(source.built.get_text_config().model_type)):
+    # The toy model of a family with several language models has one of them.
+    inside = source.built.get_text_config().model_type if family.language_models else None
+    if _runs_plain(family) or _runs_plain(FAMILIES.get(inside)):
         backbone.plain = PlainForward(backbone.text, family.decoder)
-    return VLM(name, family, source.tokenizer, source.preprocessor, backbone, **keep)
+    engine = Engine(name, family, backbone, **keep)
+    return VLM(engine, source.tokenizer, source.preprocessor)
 
 
 def _runs_plain(family: Family | None) -> bool:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from ..files.units import KILOBYTE, MEGABYTE
 from ..token_map import count_roles
-
-KB, MB = 2**10, 2**20
 
 
 def say(text: str = "") -> None:
@@ -39,4 +38,4 @@ def roles_of(token_map: dict) -> str:
 
 def size_of(size: int) -> str:
     """Bytes in words."""
-    return f"{size / MB:.1f} MB" if size >= MB else f"{size / KB:.1f} KB"
+    return f"{size / MEGABYTE:.1f} MB" if size >= MEGABYTE else f"{size / KILOBYTE:.1f} KB"

@@ -23,10 +23,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from ..files.units import MEGABYTE
 from ..files.whole_file import write_whole
 
 FORMAT, VERSION = "vlm_cache", 1
-MEGABYTE = 1024 * 1024
 STALE_SECONDS = 3600  # nothing takes as long to write: what is older was left by a killed process
 _KEY = re.compile(r"[0-9a-f]{8,128}")
 _ENTRY = re.compile(rf"vlm-{_KEY.pattern}\.safetensors")

@@ -239,7 +239,7 @@ def test_fp8_layers_left_behind_give_the_same_bits(folder, budget, brought, pict
                 stored = (layer.weight / layer.scale).to(torch.float8_e4m3fn)
                 layer.weight = torch.nn.Parameter(stored, requires_grad=False)
         if host is not None:
-            model.host = host
+            model.engine.host = host
             host.attach(model.backbone)
         return model
 
