@@ -15,9 +15,9 @@ from ..prompts.prompt import Prompt
 from ..targets import Target
 from ..token_map import roles_in_words
 from ..token_map import take as take_map
+from .deepen import deepen
 from .engine import Engine
 from .layer_store import LayerStore
-from .run import deepen
 
 
 class Pooled(NamedTuple):
