@@ -32,7 +32,7 @@ def ours_of(model: Any, image: Image.Image, text: str, keep: bool) -> Any:
             pass
 
     encoded = model.encode(text, images=image, target="z-image")
-    states = HiddenStates(model, encoded.prompt, encoded.target, keep_mb=2048)
+    states = HiddenStates(model.engine, encoded.prompt, encoded.target, keep_mb=2048)
     kind = Rewriting if keep else Bare
     run = kind(model, states, Sampling(temperature=0), TOKENS)
     run.go()
@@ -70,7 +70,7 @@ def speed(rounds: int) -> list[table.Row]:
     """Every kind of work once a round, in turn."""
     whole, processor, ours = encode.build()
     ours.prefix_cache.limit = 0
-    ours.family = replace(ours.family, stop_tokens=())
+    ours.family, ours.stops = replace(ours.family, stop_tokens=()), frozenset()
     image, text, clock = encode.picture(0), encode.words(ours, 0), encode.Clock()
     prompt = ours.encode(text, images=image, target="z-image").prompt
     usual = Usual(whole, processor, prompt.ids)

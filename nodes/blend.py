@@ -42,7 +42,7 @@ class AlphaBlend(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     tooltip="Share of the picture's tokens, 0..1. 0 = the text alone, bit for bit "
-                    "(neutral; truncate still cuts it); 0.3 is recommended; over 0.5 the picture "
+                    "(truncate still cuts it); 0.3 is recommended; over 0.5 the picture "
                     "overrides the words.",
                 ),
                 io.Combo.Input(
@@ -61,7 +61,7 @@ class AlphaBlend(io.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip="How alpha grows from the first token to the last. constant = the same "
-                    "for all (neutral).",
+                    "for all.",
                 ),
             ],
             outputs=[

@@ -34,7 +34,7 @@ def disk_cache_input() -> io.Input:
         advanced=True,
         tooltip="Disk space in MB for prompts already encoded, kept beyond a restart in the user "
         "folder under vlm_conditioning/cache, which can be deleted at any time. 0 = nothing is "
-        "kept (neutral).",
+        "kept.",
     )
 
 

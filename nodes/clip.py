@@ -13,8 +13,10 @@ from comfy_api.latest import io
 from ..vlm.model import VLM
 from ..vlm.pictures.images import PixelRules
 from ..vlm.prompts.tokenizer import Tokenizer
+from ..vlm.running.engine import Engine
 from ..vlm.running.native import NativeBackbone
-from ..vlm.running.native_preprocessor import native_look
+from ..vlm.running.native_preprocessor import native_preprocessor
+from ..vlm.running.prefix_cache import PrefixCache
 from .caches import disk_cache, disk_cache_input, prefix_cache_input
 from .devices import ClipHost
 from .shown import shown
@@ -57,16 +59,21 @@ def vlm_from_clip(
     backbone = NativeBackbone(encoder.transformer, host.device, _attention)
     family = backbone.family
     tokenizer = getattr(clip.tokenizer, clip.tokenizer.clip).tokenizer
-    return VLM(
+    engine = Engine(
         f"This CLIP ({family.title}, {backbone.width} wide)",
         family,
-        Tokenizer(Path(tokenizer.name_or_path), family.chat_template),
-        native_look(backbone.visual, family, _patches if preprocessing == COMFYUI else None),
         backbone,
         host,
-        prefix_cache_mb,
+        PrefixCache(prefix_cache_mb),
+        disk_cache(disk_cache_mb),
+    )
+    return VLM(
+        engine,
+        Tokenizer(Path(tokenizer.name_or_path), family.chat_template),
+        native_preprocessor(
+            backbone.visual, family, _patches if preprocessing == COMFYUI else None
+        ),
         layer=clip.layer_idx,
-        disk_cache=disk_cache(disk_cache_mb),
     )
 
 
@@ -111,7 +118,7 @@ class VLMFromCLIP(io.ComfyNode):
                     options=[HUGGING_FACE, COMFYUI],
                     default=HUGGING_FACE,
                     tooltip="How pictures are resized before the vision tower. huggingface = "
-                    "antialiased bicubic, as the model was trained (neutral); comfyui = bilinear, "
+                    "antialiased bicubic, as the model was trained; comfyui = bilinear, "
                     "as ComfyUI's own text encode nodes do.",
                 ),
                 prefix_cache_input(),

@@ -10,19 +10,19 @@ import torch
 from comfy_api.latest import io
 
 from ..vlm.conditioning.entries import Entry, pair, read_entries, write_entries
-from ..vlm.connectors.connector import ConnectorOutput, load_connector
-from ..vlm.connectors.source_vlms import LINEAR
+from ..vlm.connectors.connector import ConnectorOutput
+from ..vlm.connectors.load import load_connector
+from ..vlm.files.units import MEGABYTE
 from ..vlm.running.hidden_states import HiddenStates as HeldStates
 from ..vlm.tokens.filter import KEEP_PRESETS, filter_tokens
 from ..vlm.tokens.tokens import Tokens
 from . import folders
 from .devices import conditioning_device
 from .shown import shown
-from .sockets import Connector, HiddenStates, PlacedConnector, need
+from .sockets import Connector, HiddenStates, ManagedConnector, need
 
 AUTO = "auto"
 POOLED, FOR_CONTROLNET = "pooled_output", "cross_attn_controlnet"
-MEGABYTE = 1024 * 1024
 
 
 class ConnectorLoader(io.ComfyNode):
@@ -72,7 +72,7 @@ class ConnectorLoader(io.ComfyNode):
             line += f"; {loaded.warning}"
         elif loaded.made_for:
             line += f"; made for {loaded.made_for}"
-        return shown(line, PlacedConnector(loaded))
+        return shown(line, ManagedConnector(loaded))
 
 
 class ConnectorApply(io.ComfyNode):
@@ -104,7 +104,7 @@ class ConnectorApply(io.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip="Which tokens come out. auto = as the connector was trained: the "
-                    "picture's for Qwen2VL-Flux, all for the others (neutral).",
+                    "picture's for Qwen2VL-Flux, all for the others.",
                 ),
                 io.Conditioning.Input(
                     "pooled_from",
@@ -139,7 +139,7 @@ class ConnectorApply(io.ComfyNode):
         for_controlnet: Any = None,
     ) -> io.NodeOutput:
         """Applies it to every entry."""
-        need(connector, PlacedConnector, "connector on Connector Apply")
+        need(connector, ManagedConnector, "connector on Connector Apply")
         start = time.perf_counter()
         if isinstance(tokens, HeldStates):
             sources = [(each, each.options) for each in tokens.keyframes]
@@ -161,11 +161,11 @@ class ConnectorApply(io.ComfyNode):
         return shown(line, write_entries(entries, conditioning_device()))
 
 
-def _apply(connector: PlacedConnector, states: HeldStates | Tokens, keep: str) -> ConnectorOutput:
+def _apply(connector: ManagedConnector, states: HeldStates | Tokens, keep: str) -> ConnectorOutput:
     """One entry through the connector; one that reads a single layer runs what is kept only."""
     trained = connector.connector
     if keep == AUTO:
-        keep = "image" if trained.kind == LINEAR and states.token_map is not None else "all"
+        keep = trained.keep if states.token_map is not None else "all"
     if trained.reads_all_layers:
         out = connector.bring(states.n)(states)
         return replace(out, tokens=filter_tokens(out.tokens, keep))
@@ -209,7 +209,7 @@ def _with_controlnet(entries: list[Entry], conditioning: Any) -> list[Entry]:
     return both
 
 
-def _line(connector: PlacedConnector, first: Entry, seconds: float) -> str:
+def _line(connector: ManagedConnector, first: Entry, seconds: float) -> str:
     tokens, pooled = first.tokens, first.options.get(POOLED)
     line = f"{connector.connector.title}: {tokens.n} tokens, {tokens.width} wide, "
     if pooled is None:

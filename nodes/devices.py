@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import cached_property
 from typing import Any
 
 import comfy.model_management as management
@@ -11,10 +12,11 @@ import comfy.model_patcher
 import comfy.utils
 import torch
 
-from ..vlm.running.backbone import TEXT, VISION
+from ..vlm.running.backbone import TEXT
 from ..vlm.running.host import Host
 from ..vlm.running.huggingface import HuggingFaceBackbone
 from .casting import make_castable
+from .patches import patches_key
 
 DEVICES = ("auto", "gpu", "cpu")
 
@@ -90,14 +92,24 @@ class ComfyHost(_ManagedHost):
         The language model may stay behind in pieces that come layer by layer; the vision tower,
         a tenth of its size, comes whole.
         """
-        management.load_models_gpu(
-            [self._patchers[part]],
-            memory_required=memory_bytes,
-            force_full_load=part == VISION or not self._in_pieces,
-        )
+        if part == TEXT and self._in_pieces:
+            management.load_models_gpu([self._patchers[part]], memory_required=memory_bytes)
+        else:
+            _bring_whole(self._patchers[part], memory_bytes)
 
 
-class Placed:
+def _bring_whole(patcher: comfy.model_patcher.ModelPatcher, memory_bytes: int) -> None:
+    """Brings a module whose layers cannot stay behind, and makes room for its run.
+
+    With --novram ComfyUI leaves everything behind, whatever it is asked for; what has no cast of
+    its own would then run on two devices.
+    """
+    management.load_models_gpu([patcher], memory_required=memory_bytes, force_full_load=True)
+    if patcher.loaded_size() < patcher.model_size():
+        patcher.partially_load(patcher.load_device, extra_memory=patcher.model_size() + 1)
+
+
+class ManagedModule:
     """A small module, such as a connector, under ComfyUI's memory management.
 
     Attributes:
@@ -115,9 +127,7 @@ class Placed:
     def bring(self, memory_bytes: int) -> None:
         """Has ComfyUI bring the module whole, and make room for its run."""
         management.throw_exception_if_processing_interrupted()
-        management.load_models_gpu(
-            [self.patcher], memory_required=memory_bytes, force_full_load=True
-        )
+        _bring_whole(self.patcher, memory_bytes)
 
 
 class ClipHost(_ManagedHost):
@@ -128,10 +138,6 @@ class ClipHost(_ManagedHost):
         super().__init__(clip.patcher.load_device)
         self.patcher = clip.patcher
         hooks = clip.patcher.forced_hooks
-        if hooks is not None:
-            self.patches = None
-        elif clip.patcher.patches:
-            self.patches = str(clip.patcher.patches_uuid)
         self._hooks = hooks if clip.use_clip_schedule else None
         if self._hooks is None:
             self.keyframes = [clip.add_hooks_to_dict({})]
@@ -141,6 +147,18 @@ class ClipHost(_ManagedHost):
             clip.add_hooks_to_dict({"clip_start_percent": start, "clip_end_percent": end})
             for (start, end), _ in self._schedule
         ]
+
+    @cached_property
+    def patches(self) -> str | None:
+        """LoRA and the like by what they are; None where the disk cache could not tell them."""
+        return None if self.patcher.forced_hooks is not None else patches_key(self.patcher)
+
+    def unpatched(self) -> dict[int, torch.Tensor]:
+        """ComfyUI writes LoRA into the weights and keeps those of the file beside."""
+        return {
+            id(comfy.utils.get_attr(self.patcher.model, name)): kept.weight
+            for name, kept in self.patcher.backup.items()
+        }
 
     @contextmanager
     def running(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ from ..vlm.targets import TARGETS
 from ..vlm.token_map import count_roles
 from ..vlm.tokens.select import COMBINES, choose_layers, parse_layers, select_layers
 from .devices import conditioning_device
-from .prompting import connected, images_input, pixel_budget, prompt_input
+from .prompting import connected, images_input, need_image, pixel_budget, prompt_input
 from .shown import shown
 from .sockets import HiddenStates, Model, need
 
@@ -71,7 +71,7 @@ class VLMEncode(io.ComfyNode):
                     default="",
                     optional=True,
                     advanced=True,
-                    tooltip="System prompt. Empty = the template's own (neutral).",
+                    tooltip="System prompt. Empty = the template's own.",
                 ),
                 io.Combo.Input(
                     "template",
@@ -79,7 +79,7 @@ class VLMEncode(io.ComfyNode):
                     default=AUTO,
                     optional=True,
                     advanced=True,
-                    tooltip="How prompt and pictures are laid out. auto = the target's (neutral); "
+                    tooltip="How prompt and pictures are laid out. auto = the target's; "
                     "chat = the model's own chat template; raw = nothing around them.",
                 ),
                 io.String.Input(
@@ -88,7 +88,7 @@ class VLMEncode(io.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip="Editing text of the X2I templates; other templates do not read it. "
-                    "Empty = none (neutral).",
+                    "Empty = none.",
                 ),
                 *pixel_budget(),
                 io.String.Input(
@@ -97,7 +97,7 @@ class VLMEncode(io.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip="Layer to run to at once: a layer index such as -2 or 20. auto = as "
-                    "deep as the target reads (neutral). A gate that asks deeper runs the rest.",
+                    "deep as the target reads. A gate that asks deeper runs the rest.",
                 ),
                 io.Combo.Input(
                     "padding",
@@ -106,7 +106,7 @@ class VLMEncode(io.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip="Pad tokens around the prompt. auto = as the target was trained "
-                    "(neutral; klein pads on the right, the X2I templates for FLUX.1 on the left, "
+                    "(klein pads on the right, the X2I templates for FLUX.1 on the left, "
                     "x2i-internvl on the right); none = no pad tokens; left = in front, to the "
                     "template's length or 512.",
                 ),
@@ -153,7 +153,7 @@ class VLMEncode(io.ComfyNode):
             template=None if template == AUTO else template,
             system=system or None,
             edit=editing_text or None,
-            video=video,
+            video=None if video is None else need_image(video, "video"),
             fps=fps,
             min_pixels=min_pixels or None,
             max_pixels=max_pixels or None,
@@ -164,6 +164,7 @@ class VLMEncode(io.ComfyNode):
                 each.reach_target()
             else:
                 each.reach(int(depth))
+        states.hold_model_weakly()  # the model's memory is its own node's to keep
         roles = count_roles(states.token_map)
         reused = f", {states.reused_tokens} reused" if states.reused_tokens else ""
         line = (
@@ -192,7 +193,7 @@ class HiddenLayerSelect(io.ComfyNode):
                 io.String.Input(
                     "layers",
                     default=AUTO,
-                    tooltip="auto = the target's (neutral; Z-Image: -2, with pictures -8). A layer "
+                    tooltip="auto = the target's (Z-Image: -2, with pictures -8). A layer "
                     "(-8; 0 = embeddings, -1 = last), a list (9,18,27), a slice (2:36:3), all, or "
                     "layers with weights (-2:0.7, -8:0.3).",
                 ),
@@ -201,7 +202,7 @@ class HiddenLayerSelect(io.ComfyNode):
                     options=[AUTO, *COMBINES],
                     default=AUTO,
                     tooltip="How several layers become one: mean, weighted (sum of layer times "
-                    "weight), concat (one after another in width). auto = the target's (neutral).",
+                    "weight), concat (one after another in width). auto = the target's.",
                 ),
                 io.Combo.Input(
                     "final_norm",
@@ -210,7 +211,7 @@ class HiddenLayerSelect(io.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip="Whether the last layer comes with the model's final norm; other "
-                    "layers have none. auto = the target's (neutral).",
+                    "layers have none. auto = the target's.",
                 ),
             ],
             outputs=[

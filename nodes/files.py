@@ -11,13 +11,13 @@ from comfy_api.latest import io
 
 from ..vlm.conditioning.entries import Entry, read_entries, write_entries
 from ..vlm.conditioning.file import load_about, load_conditioning, save_conditioning
+from ..vlm.files.units import MEGABYTE
 from ..vlm.token_map import count_roles
 from . import folders
 from .devices import conditioning_device
 from .shown import shown
 
 NUMBER, OVERWRITE = "number", "overwrite"
-MEGABYTE = 1024 * 1024
 # Notes that Load shows, from this node and from the command line.
 _TOLD = ("model", "target", "layers", "text", "notes")
 _LONGEST = 60
@@ -63,7 +63,7 @@ class SaveConditioning(io.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip="Written into the file and shown by Load VLM Conditioning. Empty = "
-                    "nothing (neutral).",
+                    "nothing.",
                 ),
             ],
             outputs=[io.Conditioning.Output(display_name="conditioning", tooltip="As it came in.")],

@@ -48,7 +48,7 @@ class GridDotMask(io.ComfyNode):
                     extra_dict={"widgetType": "VLMC_GRIDDOT"},
                     tooltip="The dots as JSON; the panel writes it. Each has x and y (0..1 of the "
                     "picture), radius (1 = the shorter side) and strength (-1..1). Empty = every "
-                    "token counts in full (neutral).",
+                    "token counts in full.",
                 ),
                 *_settings(),
                 io.Image.Input(
@@ -129,7 +129,7 @@ def _settings() -> list[io.Input]:
             max=999,
             optional=True,
             tooltip="Which picture, by number from 0, as VLM Encode numbers them. 0 = the first; "
-            "`dots` empty is neutral.",
+            "Empty `dots` change nothing.",
         ),
         io.Combo.Input(
             "combine",
@@ -137,7 +137,7 @@ def _settings() -> list[io.Input]:
             default=COMBINE[0],
             optional=True,
             tooltip="Where dots overlap: max = the strongest counts; sum = they add up; screen = "
-            "they add up and never exceed 1. One dot: all the same (neutral).",
+            "they add up and never exceed 1. One dot: all the same.",
         ),
         io.Float.Input(
             "floor",
@@ -147,7 +147,7 @@ def _settings() -> list[io.Input]:
             step=0.01,
             optional=True,
             tooltip="Weight of what no dot reaches, 0..1. 0 = gone; 1 = everything counts in full, "
-            "only negative dots take away (neutral).",
+            "only negative dots take away.",
         ),
     ]
 

@@ -47,8 +47,8 @@ class ImageInfluence(io.ComfyNode):
                 io.String.Input(
                     "strengths",
                     default="1",
-                    tooltip="One number per image between commas, or one for all: 1 = as it is "
-                    "(neutral), 0 = its influence taken away, 2 = twice of it, below 0 = the "
+                    tooltip="One number per image between commas, or one for all: 1 = as it is"
+                    ", 0 = its influence taken away, 2 = twice of it, below 0 = the "
                     "opposite.",
                 ),
                 images_input(least=1),
@@ -56,14 +56,13 @@ class ImageInfluence(io.ComfyNode):
                     "start_percent",
                     default=0.0,
                     tooltip="Where in the schedule the strengths begin to hold; before it all "
-                    "are 1. 0 = from the start (neutral).",
+                    "are 1. 0 = from the start.",
                     **percent,
                 ),
                 io.Float.Input(
                     "end_percent",
                     default=1.0,
-                    tooltip="Where in the schedule they end; after it all are 1. 1 = to the end "
-                    "(neutral).",
+                    tooltip="Where in the schedule they end; after it all are 1. 1 = to the end.",
                     **percent,
                 ),
                 *pixel_budget(),

@@ -10,11 +10,12 @@ from comfy_api.latest import io
 from ..vlm.conditioning.entries import Entry, write_entries
 from ..vlm.connectors.lap import AUTO, choose_lap, lap_pool, parse_layer_strengths, parse_pooled
 from ..vlm.connectors.lap_blocks import LAP, TXTFUSION
+from ..vlm.connectors.pooling import PoolingConnector
 from ..vlm.running.hidden_states import HiddenStates as HeldStates
 from ..vlm.tokens.select import LayerChoice
 from .devices import conditioning_device
 from .shown import shown
-from .sockets import Connector, HiddenStates, PlacedConnector, need
+from .sockets import Connector, HiddenStates, ManagedConnector, need
 
 # Deep enough for any model: only whether the text can be read is checked when it is queued.
 _ANY_DEPTH = 1000
@@ -40,15 +41,15 @@ class LAPPool(io.ComfyNode):
                     "layers",
                     default=AUTO,
                     tooltip="auto = the layers that the weights were trained on, else every third "
-                    "from 2 on (neutral). Or a list (2,5,8), a slice (2:36:3) or all; 0 = "
+                    "from 2 on. Or a list (2,5,8), a slice (2:36:3) or all; 0 = "
                     "embeddings, -1 = last.",
                 ),
                 io.String.Input(
                     "strengths",
                     default="",
                     tooltip="Factors on the pooling weights of single layers, such as 2:1, 5:0.5, "
-                    "8:0. A layer that is not named has 1; 0 leaves its share out. Empty = all 1 "
-                    "(neutral).",
+                    "8:0. A layer that is not named has 1; 0 leaves its share out. Empty = all 1"
+                    ".",
                 ),
                 Connector.Input(
                     "connector",
@@ -62,7 +63,7 @@ class LAPPool(io.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip="Whether the weights' refiner runs: two blocks in which the tokens "
-                    "read one another. On = as trained (neutral). Without weights there is none.",
+                    "read one another. On = as trained. Without weights there is none.",
                 ),
             ],
             outputs=[
@@ -121,9 +122,9 @@ def _lap_of(connector: Any) -> LAP | None:
     """
     if connector is None:
         return None
-    need(connector, PlacedConnector, "connector on LAP Pool")
+    need(connector, ManagedConnector, "connector on LAP Pool")
     trained = connector.connector
-    if not isinstance(trained.module, LAP):
+    if not isinstance(trained, PoolingConnector):
         raise ValueError(
             f"connector on LAP Pool needs LAP weights, {trained.name} is a {trained.title}. Use "
             "Connector Apply for it, or choose LAP weights on VLM Connector Loader."

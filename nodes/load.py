@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..vlm.files.units import GIGABYTE
 from ..vlm.load import DTYPES, load
 from ..vlm.weights.gguf import gguf_message, is_gguf
 from ..vlm.weights.quantized import QUANTIZE
@@ -13,7 +14,6 @@ from .devices import DEVICES, ComfyHost
 from .shown import shown
 from .sockets import Model
 
-GIGABYTE = 1024**3
 NONE = "none"
 
 
@@ -54,15 +54,15 @@ class VLMLoader(io.ComfyNode):
                     "dtype",
                     options=["auto", *DTYPES],
                     default="auto",
-                    tooltip="Precision of weights and hidden states. auto = as in the files "
-                    "(neutral); fp8 files stay fp8 and are computed in bfloat16. float16 can "
+                    tooltip="Precision of weights and hidden states. auto = as in the files"
+                    "; fp8 files stay fp8 and are computed in bfloat16. float16 can "
                     "overflow in Qwen models; bfloat16 does not.",
                 ),
                 io.Combo.Input(
                     "device",
                     options=list(DEVICES),
                     default="auto",
-                    tooltip="Where it runs. auto = where ComfyUI runs text encoders (neutral).",
+                    tooltip="Where it runs. auto = where ComfyUI runs text encoders.",
                 ),
                 prefix_cache_input(),
                 io.Combo.Input(
@@ -72,7 +72,7 @@ class VLMLoader(io.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip="8-bit or 4-bit weights of the language model through bitsandbytes, "
-                    "which must be installed; model folders only. none = as they are (neutral).",
+                    "which must be installed; model folders only. none = as they are.",
                 ),
                 disk_cache_input(),
             ],

@@ -51,7 +51,7 @@ class PerDimNormalize(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Share of the normalised tokens, 0..1. 0 = unchanged (neutral).",
+                    tooltip="Share of the normalised tokens, 0..1. 0 = unchanged.",
                 ),
                 io.Conditioning.Input(
                     "reference",
@@ -124,7 +124,7 @@ def _fine_settings() -> list[io.Input]:
             optional=True,
             advanced=True,
             tooltip="per_dim and hybrid: values further than so many std from the mean are cut. "
-            "0 = no cut (neutral).",
+            "0 = no cut.",
         ),
         io.Float.Input(
             "weight",
@@ -145,7 +145,7 @@ def _fine_settings() -> list[io.Input]:
             optional=True,
             advanced=True,
             tooltip="global and hybrid: std of all values to scale to (Z-Image: 61). "
-            "0 = the reference's (neutral).",
+            "0 = the reference's.",
         ),
         io.Combo.Input(
             "outliers",
@@ -154,7 +154,7 @@ def _fine_settings() -> list[io.Input]:
             optional=True,
             advanced=True,
             tooltip="What happens to dimensions whose std is over the threshold: zero, clamp or "
-            "scale them. off = nothing (neutral).",
+            "scale them. off = nothing.",
         ),
         io.Float.Input(
             "outlier_threshold",
@@ -211,7 +211,7 @@ class ReferenceStats(io.ComfyNode):
                     default="",
                     optional=True,
                     tooltip="Name under which the measured statistics are saved in "
-                    "models/vlm_stats. Empty = not saved (neutral).",
+                    "models/vlm_stats. Empty = not saved.",
                 ),
                 io.String.Input(
                     "encoder",
@@ -219,15 +219,14 @@ class ReferenceStats(io.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip="Written into the file: the model the text was encoded with. Empty = "
-                    "nothing (neutral).",
+                    "nothing.",
                 ),
                 io.String.Input(
                     "layer",
                     default="",
                     optional=True,
                     advanced=True,
-                    tooltip="Written into the file: the layer, such as -2. Empty = nothing "
-                    "(neutral).",
+                    tooltip="Written into the file: the layer, such as -2. Empty = nothing.",
                 ),
                 io.String.Input(
                     "prompts",
@@ -235,8 +234,7 @@ class ReferenceStats(io.ComfyNode):
                     multiline=True,
                     optional=True,
                     advanced=True,
-                    tooltip="Written into the file: the prompts, one a line. Empty = nothing "
-                    "(neutral).",
+                    tooltip="Written into the file: the prompts, one a line. Empty = nothing.",
                 ),
             ],
             outputs=[Stats.Output(display_name="stats", tooltip="For Per-dim Normalize.")],

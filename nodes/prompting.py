@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from comfy_api.latest import io
 
 MAX_PIXELS = 64 * 1024 * 1024
@@ -35,8 +36,30 @@ def images_input(least: int = 0) -> io.Input:
 
 
 def connected(images: dict[str, Any] | None) -> list[Any]:
-    """The pictures of such sockets, in order."""
-    return [image for image in (images or {}).values() if image is not None]
+    """The pictures of such sockets, in order, without their alpha, as ComfyUI's encoders take them.
+
+    Raises:
+        TypeError: Something else: over the API a text could name a file of this machine.
+    """
+    return [
+        need_image(image, f"images.{name}")
+        for name, image in (images or {}).items()
+        if image is not None
+    ]
+
+
+def need_image(image: Any, socket: str) -> torch.Tensor:
+    """An IMAGE that came over a wire, without its alpha.
+
+    Raises:
+        TypeError: Something else.
+    """
+    if not isinstance(image, torch.Tensor):
+        raise TypeError(
+            f"{socket} takes IMAGE, this is {type(image).__name__}. Connect Load Image or another "
+            "node that gives IMAGE."
+        )
+    return image[..., :3] if image.ndim > 2 else image
 
 
 def pixel_budget() -> list[io.Input]:
@@ -47,15 +70,15 @@ def pixel_budget() -> list[io.Input]:
         io.Int.Input(
             "min_pixels",
             tooltip="Fewest pixels of a picture as the VLM sees it; smaller ones are enlarged. "
-            "0 = the target's own (neutral). Has nothing to do with the latent's size.",
+            "0 = the target's own. Has nothing to do with the latent's size.",
             **bound,
         ),
         io.Int.Input(
             "max_pixels",
             tooltip="Most pixels of a picture as the VLM sees it; larger ones are shrunk. Each "
             "32x32 pixels (Qwen2-VL, Qwen2.5-VL and InternVL: 28x28) are one token; InternVL takes "
-            "whole tiles of 448x448, Gemma 3 one size only. 0 = the target's own, 1 megapixel "
-            "(neutral). Raise it for documents and screenshots.",
+            "whole tiles of 448x448, Gemma 3 one size only. 0 = the target's own, 1 megapixel"
+            ". Raise it for documents and screenshots.",
             **bound,
         ),
     ]

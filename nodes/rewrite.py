@@ -35,7 +35,7 @@ def _sampling() -> list[io.Input]:
             max=5.0,
             step=0.05,
             tooltip="How freely it chooses words: 0 = always the likeliest one, the same at every "
-            "run; 1 = as it was trained (neutral).",
+            "run; 1 = as it was trained.",
         ),
         io.Int.Input(
             "seed",
@@ -53,8 +53,7 @@ def _sampling() -> list[io.Input]:
             step=0.01,
             optional=True,
             advanced=True,
-            tooltip="Only the likeliest words that reach this probability together. 1 = all "
-            "(neutral).",
+            tooltip="Only the likeliest words that reach this probability together. 1 = all.",
         ),
         io.Int.Input(
             "top_k",
@@ -63,7 +62,7 @@ def _sampling() -> list[io.Input]:
             max=1000,
             optional=True,
             advanced=True,
-            tooltip="Only so many of the likeliest words. 0 = all (neutral).",
+            tooltip="Only so many of the likeliest words. 0 = all.",
         ),
     ]
 
@@ -110,7 +109,7 @@ class VLMRewrite(io.ComfyNode):
                     multiline=True,
                     default="",
                     optional=True,
-                    tooltip="Your own instruction to the VLM. Empty = the preset's (neutral).",
+                    tooltip="Your own instruction to the VLM. Empty = the preset's.",
                 ),
                 io.String.Input(
                     "answer",
@@ -118,7 +117,7 @@ class VLMRewrite(io.ComfyNode):
                     default="",
                     optional=True,
                     tooltip="An answer to use as it stands, such as an edited one: nothing is "
-                    "generated, only encoded. Empty = the VLM writes (neutral).",
+                    "generated, only encoded. Empty = the VLM writes.",
                 ),
                 *pixel_budget(),
             ],
@@ -172,6 +171,7 @@ class VLMRewrite(io.ComfyNode):
         )
         for each in made.states.keyframes:
             each.reach_target()
+        made.states.hold_model_weakly()  # the model's memory is its own node's to keep
         roles = count_roles(made.states.token_map)
         how = "replayed" if answer.strip() else "written"
         thought = f", {roles['thinking']} of them thinking" if "thinking" in roles else ""

@@ -8,7 +8,7 @@ from ..vlm.connectors.connector import Connector as LoadedConnector
 from ..vlm.model import VLM
 from ..vlm.running.hidden_states import HiddenStates as HeldStates
 from ..vlm.tokens.stats import Stats as Reference
-from .devices import Placed
+from .devices import ManagedModule
 
 Model = io.Custom("VLMC_MODEL")
 HiddenStates = io.Custom("VLMC_HIDDEN_STATES")
@@ -21,22 +21,22 @@ def tokens_template() -> io.MatchType.Template:
     return io.MatchType.Template("tokens", allowed_types=[HiddenStates, io.Conditioning])
 
 
-class PlacedConnector:
+class ManagedConnector:
     """What the connector socket carries: a connector and who moves its weights."""
 
     def __init__(self, connector: LoadedConnector):
         """Puts the connector under ComfyUI's memory management."""
         self.connector = connector
-        self._placed = Placed(connector.module)
+        self._managed = ManagedModule(connector.module)
 
     @property
     def patcher(self) -> Any:
         """What ComfyUI's caches recognise a model by."""
-        return self._placed.patcher
+        return self._managed.patcher
 
     def bring(self, tokens: int) -> LoadedConnector:
         """The connector where it runs, with room for so many tokens."""
-        self._placed.bring(self.connector.run_bytes(tokens))
+        self._managed.bring(self.connector.run_bytes(tokens))
         return self.connector
 
 
@@ -59,5 +59,5 @@ _WORDS = {
     VLM: ("a VLM", "VLM Loader or VLM From CLIP"),
     HeldStates: ("hidden states", "VLM Encode Image/Text"),
     Reference: ("reference statistics", "VLM Reference Statistics"),
-    PlacedConnector: ("a connector", "VLM Connector Loader"),
+    ManagedConnector: ("a connector", "VLM Connector Loader"),
 }

@@ -38,7 +38,7 @@ class StyleDelta(io.ComfyNode):
                     min=-2.0,
                     max=2.0,
                     step=0.01,
-                    tooltip="How much of the style. 0 = the text alone, bit for bit (neutral); "
+                    tooltip="How much of the style. 0 = the text alone, bit for bit; "
                     "below 0 the style is taken away.",
                 ),
                 io.Boolean.Input(

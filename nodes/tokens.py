@@ -54,13 +54,13 @@ class TokenFilter(io.ComfyNode):
                     tooltip="text = everything but pictures and their markers, which the research "
                     "recommends; prompt = your own words only; image = the pictures' tokens; "
                     "image+markers = with the tokens around them; generated = a rewritten prompt "
-                    "and the pictures; all = everything (neutral).",
+                    "and the pictures; all = everything.",
                 ),
                 io.String.Input(
                     "images",
                     default="",
                     optional=True,
-                    tooltip="Only these pictures, by number from 0: 0, 2. Empty = all (neutral).",
+                    tooltip="Only these pictures, by number from 0: 0, 2. Empty = all.",
                 ),
                 io.Int.Input(
                     "drop_first",
@@ -69,7 +69,7 @@ class TokenFilter(io.ComfyNode):
                     max=100000,
                     optional=True,
                     advanced=True,
-                    tooltip="Drops so many of the first tokens that were kept. 0 = none (neutral).",
+                    tooltip="Drops so many of the first tokens that were kept. 0 = none.",
                 ),
                 io.String.Input(
                     "roles",
@@ -77,8 +77,8 @@ class TokenFilter(io.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip="Roles to keep instead of the preset: system, template, text, "
-                    "vision_marker, image, thinking, generated, pad, unknown. Empty = the preset "
-                    "(neutral).",
+                    "vision_marker, image, thinking, generated, pad, unknown. Empty = the preset"
+                    ".",
                 ),
             ],
             outputs=[

@@ -170,6 +170,55 @@ def test_words_without_a_primitive_go_to_all_that_had_them():
     ]  # fmt: skip
 
 
+def wired(**inputs):
+    """A VLM Encode whose prompt comes from another pack's node."""
+    return {
+        "1": {"class_type": "VLMCEncode", "inputs": {"prompt": ["2", 0]}},
+        "2": {"class_type": "SomeNode", "inputs": inputs},
+    }
+
+
+@pytest.mark.parametrize(
+    ("inputs", "name"),
+    [
+        ({"model": "llava", "prompt": "describe"}, "prompt"),
+        ({"model": "llava", "seed": 3, "text": "describe"}, "text"),
+        ({"value": "describe"}, "value"),
+        ({"delimiter": ", ", "string": ""}, "string"),
+        ({"text": ["3", 0], "value": "describe"}, "value"),
+    ],
+)
+def test_words_over_a_wire_go_where_the_words_were(inputs, name):
+    prompt = wired(**inputs)
+    sweep.set_words(prompt, "a dog")
+    assert prompt["2"]["inputs"] == {**inputs, name: "a dog"}
+    assert prompt["1"]["inputs"] == {"prompt": ["2", 0]}
+
+
+def test_words_through_a_node_that_passes_them_on():
+    prompt = wired(model="llava", text=["3", 0])
+    prompt["3"] = {"class_type": "PrimitiveString", "inputs": {"value": "describe"}}
+    sweep.set_words(prompt, "a dog")
+    assert prompt["3"]["inputs"] == {"value": "a dog"}
+    assert prompt["2"]["inputs"] == {"model": "llava", "text": ["3", 0]}
+
+
+@pytest.mark.parametrize(
+    "inputs", [{}, {"image": ["3", 0]}, {"model": "llava"}, {"text": ["2", 0]}]
+)
+def test_a_wire_from_a_node_without_words_is_told(inputs):
+    prompt = wired(**inputs)
+    with pytest.raises(sweep.SweepError, match=r"wire from SomeNode \(node 2\).*--set SomeNode"):
+        sweep.set_words(prompt, "a dog")
+    assert prompt == wired(**inputs)
+
+
+def test_a_wire_from_a_node_that_is_missing_is_told():
+    prompt = {"1": {"class_type": "VLMCEncode", "inputs": {"prompt": ["7", 0]}}}
+    with pytest.raises(sweep.SweepError, match=r"wire from node \(node 7\)"):
+        sweep.set_words(prompt, "a dog")
+
+
 def test_lists():
     assert sweep.parse_list("-2, -8,-2") == ["-2", "-8"]
     assert sweep.parse_list("-2; -2:0.7, -8:0.3; 9,18,27") == ["-2", "-2:0.7, -8:0.3", "9,18,27"]
@@ -280,6 +329,7 @@ def test_every_workflow_takes_what_it_has_a_place_for(path):
     if there & set(sweep.ENCODERS):
         sweep.set_words(prompt, "a dog")
         assert "a dog" in json.dumps(prompt)
+        assert all(node["inputs"].get("target") != "a dog" for node in prompt.values())
     else:
         with pytest.raises(sweep.SweepError, match="no VLM Encode"):
             sweep.set_words(prompt, "a dog")

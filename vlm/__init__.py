@@ -13,10 +13,11 @@ use.
 
 from .conditioning.check import Needs, check
 from .conditioning.entries import Entry, read_entries, write_entries
+from .conditioning.file import load_conditioning, save_conditioning
 from .conditioning.handover import hand_over
-from .connectors.connector import load_connector
 from .connectors.lap import lap_pool
 from .connectors.lap_file import save_lap
+from .connectors.load import load_connector
 from .load import load
 from .prompts.templates import TEMPLATES
 from .targets import TARGETS
@@ -30,6 +31,8 @@ from .tokens.stats import Stats, load_stats, measure_stats, save_stats
 from .tokens.style import add_style, style_delta
 from .tokens.token_weights import apply_mask, resample_mask
 from .tokens.tokens import Tokens
+
+__version__: str  # read when it is asked for: see `__getattr__`
 
 __all__ = [
     "TARGETS",
@@ -47,6 +50,7 @@ __all__ = [
     "hand_over",
     "lap_pool",
     "load",
+    "load_conditioning",
     "load_connector",
     "load_stats",
     "mask_outliers",
@@ -55,9 +59,19 @@ __all__ = [
     "radial_mask",
     "read_entries",
     "resample_mask",
+    "save_conditioning",
     "save_lap",
     "save_stats",
     "select_layers",
     "style_delta",
     "write_entries",
 ]
+
+
+def __getattr__(name: str) -> str:
+    """`vlm.__version__`, from its one source."""
+    if name == "__version__":
+        from .version import find_version
+
+        return find_version()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,16 +9,30 @@ from typing import Any
 
 import torch
 
-from .families import Family, family_of
+from .arguments import checked
+from .families import FAMILIES, Family, family_of
+from .logger import LOG
 from .model import VLM
 from .pictures.preprocessor import Preprocessor
 from .prompts.tokenizer import Tokenizer
 from .running.disk_cache import DiskCache
+from .running.engine import Engine
 from .running.host import Host
 from .running.huggingface import HuggingFaceBackbone
+from .running.plain_forward import PlainForward
+from .running.prefix_cache import PrefixCache
+from .running.self_check import LAYERS, runs_plain
 from .weights import single_file
 from .weights.checkpoint import Checkpoint, load_model
-from .weights.folder import build_config, check_tokenizer, check_weights, read_config, weight_files
+from .weights.folder import (
+    build_config,
+    check_tokenizer,
+    check_weights,
+    find_adapter,
+    read_config,
+    read_stops,
+    weight_files,
+)
 from .weights.gguf import gguf_message, is_gguf
 from .weights.lm_head import find_head
 from .weights.quantized import check_quantize, load_quantized
@@ -31,6 +45,7 @@ DTYPES = {
 }
 
 
+@checked
 def load(
     folder: str | Path,
     device: str | torch.device = "cpu",
@@ -52,7 +67,8 @@ def load(
         folder: A folder with config.json, tokenizer and safetensors; a .safetensors file with all
             of a model, as ComfyUI's text encoders are; or "tiny", the built-in random model (see
             `vlm.tiny.folder`).
-        device: Where the weights go. On the CPU they stay pages of the files as long as their
+        device: Where the weights go; `auto` = the first of cuda, xpu, mps and cpu that is there. On
+            the CPU they stay pages of the files as long as their
             dtype is the one asked for: leave the files as they are while the model is in use.
         dtype: `float32`, `bfloat16`, `float16` or a torch dtype; `auto` = as config.json says, or
             else as in the files; bfloat16 for fp8. Weights that are fp8 in the files stay fp8,
@@ -79,7 +95,11 @@ def load(
             asked for but not installed.
     """
     to = _Target(torch_dtype(dtype), torch_device(device), check_quantize(quantize))
-    keep = {"host": host, "prefix_cache_mb": prefix_cache_mb, "disk_cache": disk_cache}
+    keep = {
+        "host": host or Host(),
+        "prefix_cache": PrefixCache(prefix_cache_mb),
+        "disk_cache": disk_cache,
+    }
     if str(folder) == "tiny":
         from .tiny.folder import write_tiny
 
@@ -95,11 +115,10 @@ def load(
     if width is not None or layers is not None:
         raise ValueError('width and layers belong to the built-in model: load("tiny", ...).')
     path = Path(folder)
-    if is_gguf(path):
-        raise ValueError(gguf_message(path.name))
-    if path.suffix == single_file.SUFFIX and not path.is_dir():
-        return _load(path.stem, _read_file(path, tokenizer, config), to, keep)
-    return _load(path.name, _read_folder(path, tokenizer, config), to, keep)
+    source = read_source(path, tokenizer, config)
+    if (adapter := find_adapter(path)) is not None:
+        LOG.warning(adapter)
+    return _load(path.stem if path.is_file() else path.name, source, to, keep)
 
 
 @dataclass(frozen=True)
@@ -112,11 +131,17 @@ class _Target:
 
 
 @dataclass(frozen=True)
-class _Source:
-    """What there is; everything but the weights is read.
+class Source:
+    """What there is of a model; everything but the weights is read.
 
-    Without `files` it is a folder that was saved quantised; `built` is `config` as transformers'
-    own object.
+    Attributes:
+        path: Its folder or file.
+        config: Content of config.json.
+        built: The same as transformers' own object.
+        family: Its family.
+        tokenizer: Its tokenizer.
+        preprocessor: How it wants its pictures; None where it cannot see.
+        files: Its weights, mapped; None = a folder that was saved quantised.
     """
 
     path: Path
@@ -128,7 +153,28 @@ class _Source:
     files: Checkpoint | None
 
 
-def _read_folder(path: Path, tokenizer: str | Path | None, config: dict | None) -> _Source:
+def read_source(
+    path: Path, tokenizer: str | Path | None = None, config: dict[str, Any] | None = None
+) -> Source:
+    """Reads everything of a model but its weights, and checks that their files are whole.
+
+    Args:
+        path: A folder or a .safetensors file.
+        tokenizer: As for `load`.
+        config: As for `load`.
+
+    Raises:
+        FileNotFoundError: As `load`.
+        ValueError: As `load`.
+    """
+    if is_gguf(path):
+        raise ValueError(gguf_message(path.name))
+    if path.suffix == single_file.SUFFIX and not path.is_dir():
+        return _read_file(path, tokenizer, config)
+    return _read_folder(path, tokenizer, config)
+
+
+def _read_folder(path: Path, tokenizer: str | Path | None, config: dict | None) -> Source:
     config = config or read_config(path)
     family = family_of(config.get("model_type"), f"{path}")
     built = build_config(config, family, path)
@@ -137,7 +183,7 @@ def _read_folder(path: Path, tokenizer: str | Path | None, config: dict | None) 
     check_weights(path)
     quantised = bool(config.get("quantization_config"))
     files = None if quantised else Checkpoint(path, weight_files(path))
-    return _Source(path, config, built, family, reads, preprocessor, files)
+    return Source(path, config, built, family, reads, preprocessor, files)
 
 
 def _tokenizer_of(path: Path) -> Path:
@@ -147,7 +193,7 @@ def _tokenizer_of(path: Path) -> Path:
     return beside if alone else path
 
 
-def _read_file(path: Path, tokenizer: str | Path | None, config: dict | None) -> _Source:
+def _read_file(path: Path, tokenizer: str | Path | None, config: dict | None) -> Source:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}. Name a .safetensors file with a VLM.")
     files = Checkpoint(path, [path])
@@ -165,7 +211,7 @@ def _read_file(path: Path, tokenizer: str | Path | None, config: dict | None) ->
     # The folder's own template may be that of another model with the same tokenizer.
     reads = _read_tokenizer(place, family.chat_template)
     preprocessor = single_file.published_preprocessor(config, family)
-    return _Source(path, config, built, family, reads, preprocessor, files)
+    return Source(path, config, built, family, reads, preprocessor, files)
 
 
 def _read_tokenizer(folder: str | Path, chat_template: str | None = None) -> Tokenizer:
@@ -173,7 +219,7 @@ def _read_tokenizer(folder: str | Path, chat_template: str | None = None) -> Tok
     return Tokenizer(folder, chat_template)
 
 
-def _load(name: str, source: _Source, to: _Target, keep: dict[str, Any]) -> VLM:
+def _load(name: str, source: Source, to: _Target, keep: dict[str, Any]) -> VLM:
     path, family = source.path, source.family
     if to.quantize is not None and path.is_file():
         raise ValueError(
@@ -192,14 +238,21 @@ def _load(name: str, source: _Source, to: _Target, keep: dict[str, Any]) -> VLM:
             f"The tokenizer for {path} has {size} tokens, the weights know "
             f"{backbone.vocabulary}. They belong to different models; download both again."
         )
-    if family.turn not in source.tokenizer.specials:
-        raise ValueError(
-            f"The tokenizer for {path} has no token {family.turn}, with which turns begin in "
-            f"{family.title}. Choose a {family.title} model, with its own tokenizer files."
-        )
     if family.vision:
         source.tokenizer.id_of(family.vision.image_token)  # says so where it is a text-only model's
-    return VLM(name, family, source.tokenizer, source.preprocessor, backbone, **keep)
+    if _runs_plain(family) or _runs_plain(FAMILIES.get(source.built.get_text_config().model_type)):
+        backbone.plain = PlainForward(backbone.text, family.decoder)
+    engine = Engine(name, family, backbone, **keep)
+    stops = source.tokenizer.stops | read_stops(path, source.config)
+    return VLM(engine, source.tokenizer, source.preprocessor, stops=stops)
+
+
+def _runs_plain(family: Family | None) -> bool:
+    """Whether this version of transformers is known not to run a family layer by layer."""
+    if family is None:  # of a language model that is no family by itself
+        return False
+    toy = {"dtype": "float32", "layers": LAYERS, "family": family.model_type}
+    return runs_plain(family, lambda: load("tiny", **toy))
 
 
 def _own_dtype(config: dict[str, Any], files: Checkpoint) -> torch.dtype:
@@ -225,11 +278,13 @@ def torch_dtype(dtype: str | torch.dtype) -> str | torch.dtype:
 
 
 def torch_device(device: str | torch.device) -> torch.device:
-    """A device that is there.
+    """A device that is there; "auto" = the fastest kind.
 
     Raises:
         ValueError: It is not, or the name means nothing.
     """
+    if device == "auto":
+        return _fastest_device()
     try:
         found = torch.device(device)
         torch.empty(1, device=found)
@@ -238,3 +293,13 @@ def torch_device(device: str | torch.device) -> torch.device:
             f"There is no device {str(device)!r} here. Choose cpu, or cuda where torch finds a GPU."
         ) from error
     return found
+
+
+def _fastest_device() -> torch.device:
+    xpu = getattr(torch, "xpu", None)
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "xpu": xpu is not None and xpu.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    return torch.device(next((name for name, found in there.items() if found), "cpu"))

@@ -4,89 +4,107 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .arguments import checked
 from .families import Family
 from .pictures.preprocessor import Preprocessor, VisionInput
-from .prompts.padding import AUTO, NONE, Padding, choose_padding
-from .prompts.prompt import Prompt, build_prompt, render
+from .prompts.inputs import PromptInputs
+from .prompts.layout import render
+from .prompts.padding import AUTO, NONE, choose_padding
+from .prompts.prompt import Prompt, build_prompt
 from .prompts.rewrite_prompts import DEFAULT, find_system
 from .prompts.templates import Template, find_template
 from .prompts.tokenizer import Tokenizer
 from .running.backbone import Backbone
-from .running.disk_cache_view import DiskCacheView
-from .running.fingerprint import fingerprint
-from .running.hidden_states import HiddenStates
+from .running.engine import Engine
+from .running.hidden_states import HiddenStates, states_of
 from .running.host import Host
 from .running.prefix_cache import PrefixCache
 from .running.rewrite import Rewritten, replay, write
-from .running.run import Run
 from .running.sampling import Sampling
 from .targets import Target, find_target
-
-if TYPE_CHECKING:
-    from .running.disk_cache import DiskCache
 
 
 class VLM:
     """A vision-language model as an encoder, and as a rewriter of prompts.
 
     Attributes:
-        name: What messages call it.
-        family: What its family does its own way.
-        backbone: The weights, layer by layer.
-        host: Who moves the weights and shows progress.
-        prefix_cache: What is known of the beginnings of prompts.
+        engine: Weights, surroundings and caches.
+        tokenizer: Its tokenizer.
+        preprocessor: Its preprocessing of pictures; None where it cannot see.
+        stops: Ids of the tokens that end an answer.
     """
 
     def __init__(
         self,
-        name: str,
-        family: Family,
+        engine: Engine,
         tokenizer: Tokenizer,
         preprocessor: Preprocessor | None,
-        backbone: Backbone,
-        host: Host | None = None,
-        prefix_cache_mb: float = 1024,
         *,
         layer: int | None = None,
-        disk_cache: DiskCache | None = None,
+        stops: frozenset[int] | None = None,
     ):
         """Puts the parts together; `vlm.load` reads them from a folder.
 
         Args:
-            name: What messages call it.
-            family: Its family.
+            engine: Weights, surroundings and caches.
             tokenizer: Its tokenizer.
-            look: Its preprocessing; None where it cannot see.
-            backbone: Its weights.
-            host: Who moves the weights and shows progress; None = they stay where they are.
-            prefix_cache_mb: Bound of the prefix cache, MB (2**20 bytes).
+            preprocessor: Its preprocessing of pictures; None where it cannot see.
             layer: Layer (without final norm) that a person chose instead of a target's single one.
-            disk_cache: Keeps the layers asked for beyond this process; None = nothing is kept.
+            stops: Ids of the tokens that end an answer, beside the family's; None = the
+                tokenizer's own.
         """
-        self.name = name
-        self.family = family
+        self.engine = engine
         self.tokenizer = tokenizer
         self.preprocessor = preprocessor
-        self.backbone = backbone
-        self.host = host or Host()
-        self.prefix_cache = PrefixCache(prefix_cache_mb)
+        own = tokenizer.stops if stops is None else stops
+        self.stops = own | tokenizer.find(*engine.family.stop_tokens)
         self._layer = layer
-        self._disk_cache = disk_cache
-        self.host.attach(backbone)
+
+    def __repr__(self) -> str:
+        dtype = str(self.backbone.dtype).removeprefix("torch.")
+        return (
+            f"VLM({self.name!r}: {self.family.title}, {self.num_layers} layers with the "
+            f"embeddings, {self.backbone.width} wide, {dtype})"
+        )
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.engine.name
+
+    @property
+    def family(self) -> Family:
+        """What its family does its own way."""
+        return self.engine.family
+
+    @property
+    def backbone(self) -> Backbone:
+        """The weights, layer by layer."""
+        return self.engine.backbone
+
+    @property
+    def host(self) -> Host:
+        """Who moves the weights and shows progress."""
+        return self.engine.host
+
+    @property
+    def prefix_cache(self) -> PrefixCache:
+        """What is known of the beginnings of prompts."""
+        return self.engine.prefix_cache
 
     @property
     def patcher(self) -> Any:
         """What ComfyUI's caches recognise a model by; None outside ComfyUI."""
-        return self.host.patcher
+        return self.engine.patcher
 
     @property
     def num_layers(self) -> int:
         """L: decoder layers and the embeddings."""
-        return self.backbone.num_decoder_layers + 1
+        return self.engine.num_layers
 
+    @checked
     def encode(
         self,
         text: str | Sequence[str],
@@ -108,10 +126,10 @@ class VLM:
         """Prepares the hidden states of a prompt; layers run when they are asked for.
 
         Args:
-            text: The prompt, or several, each of which gets the same pictures. Special tokens
-                in it stay ordinary text.
-            images: PIL images, float tensors [H, W, C] or [B, H, W, C] in 0..1, or a list of
-                these; they stand before the text in their order. A batch is several pictures.
+            text: The prompt, or several. Special tokens in it stay ordinary text.
+            images: PIL images, paths, tensors or arrays [H, W, C] or [B, H, W, C] (float 0..1 or
+                uint8), or a list of these; they stand before the text in their order. A batch is
+                several pictures. With several texts a list of lists gives each text its own.
             target: The diffusion model that will read it (`vlm.targets`), or `chat`.
             template: Layout (`vlm.prompts.templates`); None = the target's.
             system: System prompt; None = the template's own, "" = none but what the model's own
@@ -136,25 +154,25 @@ class VLM:
                 encode, a layer that does not exist.
             TypeError: A prompt that is not text.
         """
-        goal = self._goal(target)
-        layout = find_template(template or goal.template)
-        pad = choose_padding(padding, layout.padding, goal.pad_side)
-        if padding == NONE:
-            goal = replace(goal, pad_to=0)
-        vision_inputs = self._prepare_vision(
-            images, video, fps, (min_pixels, max_pixels), layout, goal
-        )
-        for number in mute:
-            vision_inputs[number] = replace(vision_inputs[number], muted=True)
+        inputs = PromptInputs(
+            images, video, fps, target, template, system, edit,
+            min_pixels, max_pixels, padding, mute,
+        )  # fmt: skip
+        goal = self._goal(inputs)
+        texts = [text] if isinstance(text, str) else list(text)
+        own = _one_each(inputs, texts) if not isinstance(text, str) else None
+        seen = [] if own else self._prepare_vision(inputs, goal)
         states = []
-        for one in [text] if isinstance(text, str) else _several(text):
-            prompt = self._prompt(one, layout, goal, vision_inputs, system, edit, pad)
-            states.append(self.states_of(prompt, goal, keep_mb))
+        for number, one in enumerate(texts):
+            shown = self._prepare_vision(own[number], goal) if own else seen
+            prompt = self._prompt(one, inputs, goal, shown)
+            states.append(states_of(self.engine, prompt, goal, keep_mb))
             if depth is not None:
                 for each in states[-1].keyframes:
                     each.reach(depth)
         return states[0] if isinstance(text, str) else states
 
+    @checked
     def rewrite(
         self,
         text: str,
@@ -204,47 +222,51 @@ class VLM:
             TypeError: A prompt that is not text.
         """
         sampling = Sampling(temperature, top_p, top_k, seed)
-        goal, layout = replace(self._goal(target), pad_to=0), find_template(template)
-        vision_inputs = self._prepare_vision(
-            images, None, 1.0, (min_pixels, max_pixels), layout, goal
+        inputs = PromptInputs(
+            images,
+            target=target,
+            template=template,
+            system=find_system(DEFAULT) if system is None else system,
+            min_pixels=min_pixels,
+            max_pixels=max_pixels,
+            padding=NONE,
         )
-        if not vision_inputs and not str(text).strip():
+        goal = self._goal(inputs)
+        seen = self._prepare_vision(inputs, goal)
+        if not seen and not str(text).strip():
             raise ValueError("There is nothing to rewrite: no prompt and no picture.")
-        if system is None:
-            system = find_system(DEFAULT)
-        prompt = self._prompt(text, layout, goal, vision_inputs, system, None, None)
+        prompt = self._prompt(text, inputs, goal, seen)
+        engine, tokenizer = self.engine, self.tokenizer
         if answer is not None:
-            return replay(self, prompt, goal, answer, keep_mb)
-        return write(self, prompt, goal, sampling, max_tokens, keep_mb)
+            return replay(engine, tokenizer, prompt, goal, answer, keep_mb)
+        stops = self.stops
+        return write(engine, tokenizer, stops, prompt, goal, sampling, max_tokens, keep_mb)
 
     def _prompt(
-        self,
-        text: str,
-        layout: Template,
-        goal: Target,
-        vision_inputs: Sequence[VisionInput],
-        system: str | None,
-        edit: str | None,
-        pad: Padding | None,
+        self, text: str, inputs: PromptInputs, goal: Target, seen: Sequence[VisionInput]
     ) -> Prompt:
         """Lays one text and the pictures out."""
-        if not isinstance(text, str) or not isinstance(system, str | None):
-            kind = type(system if isinstance(text, str) else text).__name__
+        if not isinstance(text, str) or not isinstance(inputs.system, str | None):
+            kind = type(inputs.system if isinstance(text, str) else text).__name__
             raise TypeError(f"The prompt and the system prompt are text, one is a {kind}.")
+        layout = _layout(inputs, goal)
         pieces = render(
             layout,
             self.tokenizer,
             text,
-            system=system,
-            edit=edit,
-            vision_inputs=vision_inputs,
+            system=inputs.system,
+            edit=inputs.edit,
+            vision_inputs=seen,
             family=self.family,
         )
-        return build_prompt(pieces, self.tokenizer, self.family, vision_inputs, goal, pad)
+        padding = choose_padding(inputs.padding, layout.padding, goal.pad_side)
+        return build_prompt(pieces, self.tokenizer, self.family, seen, goal, padding)
 
-    def _goal(self, name: str) -> Target:
+    def _goal(self, inputs: PromptInputs) -> Target:
         """The target, with the layer that a person chose on the model instead of its own."""
-        goal = find_target(name)
+        goal = find_target(inputs.target)
+        if inputs.padding == NONE:
+            goal = replace(goal, pad_to=0)
         if self._layer is None or goal.layers is None or goal.combine != "single":
             return goal
         chosen = (self._layer,)
@@ -264,66 +286,57 @@ class VLM:
             "as images, or use a Qwen-VL or InternVL model on VLM Loader."
         )
 
-    def states_of(self, prompt: Prompt, goal: Target, keep_mb: float) -> HiddenStates:
-        """Hidden states of a prompt, with those of later versions of the weights."""
-        first, *later = (
-            HiddenStates(self, prompt, goal, keep_mb, keyframe)
-            for keyframe in range(len(self.host.keyframes))
-        )
-        first.add_keyframes(later)
-        return first
-
-    def _prepare_vision(
-        self,
-        images: Any,
-        video: Any,
-        fps: float,
-        pixels: tuple[int | None, int | None],
-        template: Template,
-        target: Target,
-    ) -> list[VisionInput]:
+    def _prepare_vision(self, inputs: PromptInputs, goal: Target) -> list[VisionInput]:
         """Pictures, then the video, at the size the model sees them."""
+        images, video = inputs.images, inputs.video
         if self.preprocessor is None:
-            if images is None and video is None or images == []:
-                return []
+            if video is None and (images is None or images == []):
+                return _mute([], inputs.mute)
             raise ValueError(self._is_blind())
-        least = pixels[0] or target.min_pixels
-        most = pixels[1] or template.max_pixels or target.max_pixels
-        vision_inputs = self.preprocessor.prepare_images(images, least, most)
+        layout = _layout(inputs, goal)
+        least = inputs.min_pixels or goal.min_pixels
+        most = inputs.max_pixels or layout.max_pixels or goal.max_pixels
+        seen = self.preprocessor.prepare_images(images, least, most)
         if video is not None:
-            most = pixels[1] or template.video_max_pixels
             if not self.family.vision.video:
                 raise ValueError(self._takes_no_video())
-            seen = self.preprocessor.prepare_video(video, fps, template.sample_fps, pixels[0], most)
-            step = self.family.vision.video_time_step(
-                seen.seconds_per_grid, self.backbone.vision_config
+            most = inputs.max_pixels or layout.video_max_pixels
+            film = self.preprocessor.prepare_video(
+                video, inputs.fps, layout.sample_fps, inputs.min_pixels, most
             )
-            vision_inputs.append(replace(seen, time_step=step))
-        return vision_inputs
-
-    def run(self, states: HiddenStates, wanted: Sequence[int]) -> None:
-        """Runs `states` to the layers asked for; called by them when a layer is not held.
-
-        Args:
-            states: Of this model.
-            wanted: Missing layer indices, ascending, origin 0.
-        """
-        missing = wanted if self._disk_view is None else self._disk_view.fetch(states, wanted)
-        if not missing:
-            return
-        Run(self, states, missing).go()
-        if self._disk_view is not None:
-            self._disk_view.store(states, missing)
-
-    @cached_property
-    def _disk_view(self) -> DiskCacheView | None:
-        """What of this model is on disk; None where nothing is kept."""
-        if self._disk_cache is None or self.host.patches is None:
-            return None
-        return DiskCacheView(self._disk_cache, fingerprint(self.backbone, self.host.patches))
+            step = self.family.vision.video_time_step(
+                film.seconds_per_grid, self.backbone.vision_config
+            )
+            seen.append(replace(film, time_step=step))
+        return _mute(seen, inputs.mute)
 
 
-def _several(texts: Any) -> list[Any]:
-    if isinstance(texts, Sequence):
-        return list(texts)
-    raise TypeError(f"The prompt is text, or a list of texts; this is a {type(texts).__name__}.")
+def _layout(inputs: PromptInputs, goal: Target) -> Template:
+    return find_template(inputs.template or goal.template)
+
+
+def _one_each(inputs: PromptInputs, texts: Sequence[str]) -> list[PromptInputs] | None:
+    """The inputs of each of several texts, where the pictures are a list for each; else None."""
+    images = inputs.images
+    nested = isinstance(images, list | tuple) and bool(images)
+    if not nested or not all(isinstance(each, list | tuple | None) for each in images):
+        return None
+    if len(images) != len(texts):
+        raise ValueError(
+            f"`images` holds {len(images)} lists for {len(texts)} texts. Give one list for each "
+            "text, which may be empty, or a flat list that all of them get."
+        )
+    return [replace(inputs, images=each) for each in images]
+
+
+def _mute(seen: list[VisionInput], numbers: Sequence[int]) -> list[VisionInput]:
+    """Pictures, some of them such that the model does not see them."""
+    for number in numbers:
+        if not 0 <= number < len(seen):
+            there = f"0 to {len(seen) - 1}" if seen else "none"
+            raise ValueError(
+                f"`mute` names picture {number}, there are {there}. Name one of these."
+            )
+    return [
+        replace(each, muted=True) if number in numbers else each for number, each in enumerate(seen)
+    ]

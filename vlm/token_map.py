@@ -14,10 +14,9 @@ the one that reads it::
      "grids": [{"image": 0, "frames": 1, "rows": 4, "cols": 6}, ...]}
 """
 
-import logging
 from collections.abc import Iterable, Sequence
 
-log = logging.getLogger(__name__)
+from .logger import LOG
 
 VERSION = 1
 ROLES = (
@@ -66,7 +65,7 @@ def new_map(
         column = given[key]
         out[key] = [plain] * len(role) if column is None else [int(v) for v in column]
     out["grids"] = [{k: int(v) for k, v in grid.items()} for grid in grids]
-    wrong = _what_is_wrong(out)
+    wrong = what_is_wrong(out)
     if wrong:
         raise ValueError(f"This token map cannot be written: {wrong}.")
     return out
@@ -89,9 +88,9 @@ def read_map(token_map: object, n: int) -> dict | None:
     """
     if token_map is None:
         return None
-    wrong = _what_is_wrong(token_map)
+    wrong = what_is_wrong(token_map)
     if wrong:
-        log.warning(
+        LOG.warning(
             "VLM Conditioning ignores the token map of a conditioning: %s. Take the conditioning "
             "from VLM Encode and a gate again to get a token map.",
             wrong,
@@ -99,7 +98,7 @@ def read_map(token_map: object, n: int) -> dict | None:
         return None
     have = token_map["n"]
     if have > n:
-        log.warning(
+        LOG.warning(
             "The token map covers %d tokens, the conditioning has %d: a node between shortened it, "
             "so the map is dropped. Token Filter shortens a conditioning and keeps the map.",
             have,
@@ -107,7 +106,7 @@ def read_map(token_map: object, n: int) -> dict | None:
         )
         return None
     if have < n:
-        log.warning(
+        LOG.warning(
             "The token map covers %d tokens, the conditioning has %d: the rest is unknown. "
             "Conditioning (Concat) does this; Alpha Blend (concat) joins the token maps.",
             have,
@@ -153,7 +152,13 @@ def count_roles(token_map: dict) -> dict[str, int]:
     return {name: role.count(name) for name in ROLES if name in role}
 
 
-def _what_is_wrong(token_map: object) -> str | None:
+def roles_in_words(token_map: dict) -> str:
+    """`318 tokens: template 10, image 280, text 28`."""
+    roles = ", ".join(f"{role} {count}" for role, count in count_roles(token_map).items())
+    return f"{token_map['n']} tokens: {roles}"
+
+
+def what_is_wrong(token_map: object) -> str | None:
     """Words for what makes ``token_map`` invalid; None if it is valid."""
     if not isinstance(token_map, dict):
         return f"it is a {type(token_map).__name__}, expected a dict"
@@ -173,10 +178,10 @@ def _what_is_wrong(token_map: object) -> str | None:
     unknown = sorted(set(token_map["role"]) - set(ROLES))
     if unknown:
         return f"role {unknown[0]!r} is unknown; the roles are {', '.join(ROLES)}"
-    return _what_is_wrong_with_grids(token_map)
+    return _wrong_with_grids(token_map)
 
 
-def _what_is_wrong_with_grids(token_map: dict) -> str | None:
+def _wrong_with_grids(token_map: dict) -> str | None:
     grids = token_map.get("grids")
     if not isinstance(grids, list):
         return "it has no list of grids"

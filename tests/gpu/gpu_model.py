@@ -49,7 +49,9 @@ def build(device: torch.device, dtype: torch.dtype = torch.bfloat16, host=None):
     from vlm.model import VLM
     from vlm.pictures.preprocessor import read_patch_preprocessor
     from vlm.prompts.tokenizer import Tokenizer
+    from vlm.running.engine import Engine
     from vlm.running.huggingface import HuggingFaceBackbone
+    from vlm.running.prefix_cache import PrefixCache
     from vlm.tiny.folder import write_tiny
 
     with tempfile.TemporaryDirectory() as place:
@@ -65,7 +67,7 @@ def build(device: torch.device, dtype: torch.dtype = torch.bfloat16, host=None):
     made = made.to(device).eval().requires_grad_(False)
     family = family_of("qwen3_vl", "the test")
     backbone = HuggingFaceBackbone(made.model, family)
-    return VLM("random", family, tokenizer, rules, backbone, host, prefix_cache_mb=0)
+    return VLM(Engine("random", family, backbone, host, PrefixCache(0)), tokenizer, rules)
 
 
 def picture(side: int, seed: int = 0) -> torch.Tensor:

@@ -91,6 +91,20 @@ def test_the_wheel_sets_the_radius_of_a_panel_in_use(panel):
     assert panel.page.evaluate(zoom) == before
 
 
+@pytest.mark.parametrize("radius", [0.005, 0.008])
+def test_the_wheel_and_the_keys_set_a_small_radius(panel, radius):
+    panel.alone(ONE.replace("0.25", str(radius)))
+    panel.click(0.4, 0.5)
+    panel.wheel(10)
+    assert panel.dots[0]["radius"] == pytest.approx(radius * 1.06**10, rel=0.05)
+    for _ in range(10):
+        panel.keyboard.press("+")
+    assert panel.dots[0]["radius"] == pytest.approx(radius * 1.06**20, rel=0.05)
+    for _ in range(10):
+        panel.keyboard.press("-")
+    assert panel.dots[0]["radius"] == pytest.approx(radius * 1.06**10, rel=0.05)
+
+
 @pytest.mark.parametrize("zoom", [0.6, 1.3])
 def test_on_a_zoomed_graph(panel, zoom):
     panel.alone(ONE)

@@ -1,6 +1,7 @@
 """Shared by the tests of the library's core: tiny models, and Hugging Face's own as the oracle."""
 
 import json
+import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,8 @@ from vlm.tiny.folder import write_tiny
 sys.path.insert(0, str(Path(__file__).parent))
 
 # Models this small run slower on several threads than on one, by far on a busy machine.
-torch.set_num_threads(1)
+# TEST_THREADS is for trying others.
+torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))
 
 FAMILIES = ("qwen3_vl", "qwen2_vl", "qwen2_5_vl")
 PROCESSORS = {
@@ -178,7 +180,7 @@ def tiny(_loaded):
         model = _loaded(family, layers)
         model.prefix_cache.clear()
         model.prefix_cache.limit = 1024 * 2**20
-        model.host = Host()
+        model.engine.host = Host()
         return model
 
     return get

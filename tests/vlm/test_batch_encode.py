@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import weakref
 
 import pytest
 import torch
@@ -157,6 +158,48 @@ def test_out_of_memory_is_one_jobs_failure(tiny, place, monkeypatch):
     monkeypatch.setattr(model, "encode", encode_or_not)
     errors = [outcome.error for outcome in encode(model, jobs, place / "out")]
     assert errors == ["", "out of memory", ""]
+
+
+@pytest.mark.parametrize("caused", [False, True])
+def test_a_failed_jobs_tensors_are_gone_before_the_next(tiny, place, monkeypatch, caused):
+    jobs = jobs_of(place, [{"text": "too much"}, {"text": "a"}])
+    model = tiny(layers=6)
+    usual, activations, alive = model.backbone.run_layer, [], []
+
+    def run_layer(*arguments):
+        if activations:
+            alive.append(sum(each() is not None for each in activations))
+            return usual(*arguments)
+        tensor = torch.zeros(8)
+        activations.append(weakref.ref(tensor))
+        # Run raises another error because of one about memory, and lets other kinds through.
+        raise torch.OutOfMemoryError("CUDA out of memory") if caused else ValueError("no")
+
+    monkeypatch.setattr(model.backbone, "run_layer", run_layer)
+    outcomes = encode(model, jobs, place / "out")
+    assert [bool(outcome.error) for outcome in outcomes] == [True, False]
+    assert alive and not any(alive)
+
+
+def test_a_group_that_cannot_be_read_holds_no_error(tiny, place, monkeypatch):
+    jobs, errors = jobs_of(place, [{"image": "tall.png"}, {"image": "tall.png", "text": "b"}]), []
+
+    class Gone(OSError):
+        """An error that can be referred to weakly."""
+
+    def fail(recipe):
+        error = Gone("the disk is gone")
+        errors.append(weakref.ref(error))
+        try:
+            raise error
+        finally:
+            del error  # no circle through this frame
+
+    monkeypatch.setattr(vlm.batch.encode, "read_inputs", fail)
+    told = 0
+    for outcome in encode_jobs(tiny(layers=6), jobs, {}, place, MAKER):
+        told += outcome.error == "the disk is gone" and errors[0]() is None
+    assert (told, len(errors)) == (2, 1)
 
 
 def test_a_full_disk_stops_the_run_and_keeps_what_is_there(tiny, place, jobs, monkeypatch):

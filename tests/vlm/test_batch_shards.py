@@ -3,12 +3,13 @@
 import json
 import os
 import shutil
+from collections.abc import Sequence
 
 import pytest
 import torch
 
 from vlm.batch.jobs import Job
-from vlm.batch.shards import INDEX, cut, save_job
+from vlm.batch.shards import INDEX, Shard, cut, save_job
 from vlm.conditioning.file import load_about, load_conditioning
 from vlm.conditioning.recipe import Recipe
 from vlm.tokens.tokens import Tokens
@@ -133,6 +134,29 @@ def test_other_jobs_are_refused(shards, tmp_path, changes, finished):
         with pytest.raises(ValueError, match="other jobs, options or shard size. Choose another"):
             check()
     assert sorted(tmp_path.rglob("*")) == before
+
+
+class Counted(Sequence):
+    """Jobs that count how often one is looked at."""
+
+    def __init__(self, jobs):
+        self.jobs, self.looks = jobs, 0
+
+    def __len__(self):
+        return len(self.jobs)
+
+    def __getitem__(self, index):
+        self.looks += 1
+        return self.jobs[index]
+
+
+def test_asking_what_is_done_grows_with_the_jobs_and_no_faster(tmp_path):
+    jobs = Counted([Job(f"{n:04d}", Recipe(text="a"), "d") for n in range(200)])
+    shard = Shard(0, jobs, tmp_path / "shard-00000")
+    fill(shard)
+    jobs.looks = 0
+    assert len(shard.done()) == 200
+    assert jobs.looks <= 4 * 200
 
 
 def test_other_sizes_are_refused(shards, tmp_path):

@@ -1,5 +1,7 @@
 """The command line: what it writes equals the library's way, and what goes wrong takes one line."""
 
+import io
+import os
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ from PIL import Image
 import vlm
 from vlm import cli
 from vlm.cli import progress
+from vlm.cli.output import say, show_any_letter
 from vlm.conditioning.file import load_about, load_conditioning
 from vlm.pictures import media_files as inputs
 from vlm.report.demo_picture import SIZE, draw_picture
@@ -304,6 +307,25 @@ def test_as_a_process():
     assert failed.returncode == 2 and not failed.stdout
     assert failed.stderr.splitlines()[-1].startswith("error: There is no folder no-such-folder")
     assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_letters_that_stdout_cannot_show(tmp_path, encoding):
+    command = [sys.executable, "-m", "vlm", "tiny", str(tmp_path / "日本"), "--layers", "1"]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300, env=environment)
+    assert run.returncode == 0, run.stderr
+    assert b"\\u65e5\\u672c: qwen3_vl, 64 wide" in run.stdout
+    assert (tmp_path / "日本" / "model.safetensors").is_file()
+
+
+def test_a_name_that_is_no_utf_8(place, monkeypatch):
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdout", shown)
+    show_any_letter()
+    say("half \udce9.safetensors")
+    shown.seek(0)
+    assert shown.read() == "half \\udce9.safetensors\n"
 
 
 def test_a_cache_on_disk_gives_the_same_without_running(folder, place, monkeypatch):

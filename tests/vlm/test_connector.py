@@ -89,7 +89,7 @@ def test_linear_golden(golden, put):
     connector = vlm.load_connector(put(weights, "connector.pt"))
     out = connector(vlm.Tokens(golden["qwen2vl_flux.image_hidden"]))
     assert matches(out.context, golden["qwen2vl_flux.connector_out"]) and out.pooled is None
-    assert connector.kind == "Qwen2VL-Flux connector" == connector.title
+    assert connector.title == "Qwen2VL-Flux connector" and connector.keep == "image"
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -135,7 +135,7 @@ def test_alignnet_on_hidden_states(tiny, put, picture, form):
     context, pooled = usual(weights, h.layers(range(7)))
     assert matches(out.context, context) and matches(out.pooled, pooled)
     assert out.tokens.token_map == h.token_map
-    assert len(h.state(3)) == 2  # a prefix and the rest: chunks go across
+    assert len(h.store.state(3)) == 2  # a prefix and the rest: chunks go across
 
 
 def test_alignnet_on_filtered_and_weighed_hidden_states(tiny, put):

@@ -8,7 +8,8 @@ import inspect
 import expected
 import pytest
 import torch
-from hugging_face import runs_here
+import transformers
+from rounding import rounding
 
 import vlm
 from vlm.families import FAMILIES as KNOWN
@@ -26,9 +27,8 @@ ALL = (
     "qwen3",
     "llama",
 )
-
-
-FAMILIES = tuple(name for name in ALL if runs_here(name))
+# Some came later than the oldest transformers that the pack runs with.
+FAMILIES = tuple(name for name in ALL if hasattr(transformers, KNOWN[name].architecture))
 SEEING = tuple(name for name in FAMILIES if KNOWN[name].has_vision)
 FILMING = tuple(name for name in SEEING if KNOWN[name].vision.video)
 # With Qwen3-VL's processor; the older ones have tests of their own.
@@ -45,8 +45,6 @@ class Reference:
     """A family's own class, fed with our token ids and pixels."""
 
     def __init__(self, folder, family):
-        import transformers
-
         architecture = getattr(transformers, family.architecture)
         self.model = architecture.from_pretrained(str(folder), dtype=torch.float32).eval()
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
@@ -133,8 +131,9 @@ def compare(err, record_property):
                 raise
             want = []
         assert not want or len(want) == states.num_layers == LAYERS + 1
-        off = [err(states.layer(layer), stream) for layer, stream in enumerate(want)]
-        same = bool(off) and max(off) <= 1e-5
+        same = bool(want) and all(
+            err(states.layer(layer), stream) <= rounding(layer) for layer, stream in enumerate(want)
+        )
         expected.settle(case, same, expected.sample(states), record_property)
 
     return check
@@ -302,7 +301,7 @@ def test_a_new_text_behind_the_same_beginning(made, watch, err, picture, family)
     model.prefix_cache.clear()
     fresh = model.encode("Two dogs", pictures, system=system)
     for layer in range(h.num_layers):
-        assert err(h.layer(layer), fresh.layer(layer)) <= 1e-5
+        assert err(h.layer(layer), fresh.layer(layer)) <= rounding(layer)
 
 
 # --- writing

@@ -37,3 +37,23 @@ def test_another_for_other_weights_sizes_dtypes_and_patches():
             weight.view(-1)[-1] += 1
         seen.add(fingerprint(model.backbone))
     assert len(seen) == 6
+
+
+def test_of_where_it_will_run_and_not_where_it_lies():
+    backbone = vlm.load("tiny", layers=1).backbone
+    lies = fingerprint(backbone)
+    assert fingerprint(backbone, device=torch.device("cpu")) == lies
+    assert fingerprint(backbone, device=torch.device("cuda", 1)) != lies
+    assert fingerprint(backbone, device=torch.device("cuda", 1)) == fingerprint(
+        backbone, device=torch.device("cuda", 0)
+    )
+
+
+def test_of_the_files_weights_while_patches_are_written_into_them():
+    backbone = vlm.load("tiny", layers=1).backbone
+    before = fingerprint(backbone, "a LoRA")
+    weight = backbone.text.layers[0].mlp.up_proj.weight
+    kept = weight.detach().clone()
+    weight.data += 1
+    assert fingerprint(backbone, "a LoRA") != before
+    assert fingerprint(backbone, "a LoRA", unpatched={id(weight): kept}) == before

@@ -6,6 +6,7 @@ import weakref
 
 import pytest
 import torch
+from rounding import rounding
 
 import vlm
 from vlm.running.host import Host
@@ -41,9 +42,9 @@ def test_every_layer_equals_what_enters_it_in_a_plain_forward(v, hf, pictures, e
     assert h.num_layers == len(streams) == 37
     assert (h.width, h.dtype) == (64, torch.float32)
     for k, stream in enumerate(streams):
-        assert err(h.layer(k, final_norm=False), stream) <= 1e-5, f"layer {k}"
-    assert err(h.layer(-1), normed) <= 1e-5
-    assert err(h.layer(36, final_norm=True), normed) <= 1e-5
+        assert err(h.layer(k, final_norm=False), stream) <= rounding(k), f"layer {k}"
+    assert err(h.layer(-1), normed) <= rounding()
+    assert err(h.layer(36, final_norm=True), normed) <= rounding()
     assert err(normed, streams[-1]) > 1e-3  # or the comparison above says nothing
 
 
@@ -69,8 +70,8 @@ def test_a_last_layer_with_deepstack_ends_with_it(layers, tiny_folder, tiny, pic
         normed = plain.model(image_grid_thw=torch.tensor([patches.grid]), **inputs)
 
     assert h.num_layers == layers + 1
-    assert err(h.layer(-1, final_norm=False), caught[0]) <= 1e-5
-    assert err(h.layer(-1), normed.last_hidden_state) <= 1e-5
+    assert err(h.layer(-1, final_norm=False), caught[0]) <= rounding()
+    assert err(h.layer(-1), normed.last_hidden_state) <= rounding()
 
 
 @QWEN3
@@ -149,7 +150,7 @@ def test_kleins_padding_equals_a_masked_forward(v, hf, pictures, err, sizes):
     assert h.token_map["role"][:real] == bare.token_map["role"]
     assert h.token_map["role"][real:] == ["pad"] * (512 - real)
     assert set(h.prompt.ids[real:]) == {v.tokenizer.id_of("<|endoftext|>")}
-    assert err(h.layer(18)[:, :real], bare.layer(18)) <= 1e-5
+    assert err(h.layer(18)[:, :real], bare.layer(18)) <= rounding(18)
 
     ids = torch.tensor([h.prompt.ids])
     inputs = {"input_ids": ids, "attention_mask": (torch.arange(512) < real).long()[None]}
@@ -166,8 +167,8 @@ def test_kleins_padding_equals_a_masked_forward(v, hf, pictures, err, sizes):
         positions = torch.cat([start, after.expand(3, 1, -1)], dim=2)
     streams, normed = hf.streams(position_ids=positions, **inputs)
     for k in (0, 1, 9, 18, 27, 36):
-        assert err(h.layer(k, final_norm=False), streams[k]) <= 1e-5, f"layer {k}"
-    assert err(h.layer(-1), normed) <= 1e-5
+        assert err(h.layer(k, final_norm=False), streams[k]) <= rounding(k), f"layer {k}"
+    assert err(h.layer(-1), normed) <= rounding()
 
 
 def test_klein_never_cuts(tiny):
@@ -244,7 +245,7 @@ def test_every_order_costs_one_run_and_says_the_same(tiny, picture, watch, err, 
 
     h = model.encode(TEXT, images, keep_mb=keep_mb)
     for k in order:
-        assert err(h.layer(k), want[k]) <= 1e-5
+        assert err(h.layer(k), want[k]) <= rounding(k)
 
     if keep_mb:
         assert count.cost <= 1.05 * one_run
@@ -261,14 +262,14 @@ def test_resuming_needs_no_prefix_cache(v, pictures, watch, err):
     for k in (0, 1, 2, 28):  # between the layers that DeepStack feeds, too
         h.layer(k)
     assert count.layers == list(range(28))
-    assert err(h.layers([1, 2, 28]), whole) <= 1e-5
+    assert err(h.layers([1, 2, 28]), whole) <= rounding(28)
 
 
 # ---- what is held
 
 
 def held_bytes(h):
-    return sum(part.nbytes for k in h.held for part in h.state(k))
+    return sum(part.nbytes for k in h.held for part in h.store.state(k))
 
 
 def test_every_layer_passed_is_held_once(tiny):
@@ -282,8 +283,8 @@ def test_nothing_held_hangs_on_to_a_larger_tensor(tiny, picture):
     """Live bytes are those of the layers: no view keeps a whole sequence or a stack alive."""
     model = tiny("qwen3_vl", 6)
     states = [model.encode(text, [picture(90, 150)], depth=6) for text in (TEXT, "another")]
-    parts = [part for h in states for k in h.held for part in h.state(k)]
-    prefix = model.prefix_cache.get(states[0].prefix_key)
+    parts = [part for h in states for k in h.held for part in h.store.state(k)]
+    prefix = model.prefix_cache.get(states[0].store.prefix_key)
     parts += [*prefix.states, *(part for pair in prefix.pairs for part in pair)]
     assert all(part.untyped_storage().nbytes() == part.nbytes for part in parts)
     live = {part.data_ptr(): part.nbytes for part in parts}
@@ -313,10 +314,11 @@ def test_over_the_bound_layers_held_and_missing_come_together(tiny, picture, err
     model, images = tiny(), [picture(90, 150)]
     want = model.encode(TEXT, images, depth=27).layers([9, 18, 27])
     h = model.encode(TEXT, images, depth=27, keep_mb=0)
-    assert err(h.layers([9, 18, 27]), want) <= 1e-5
-    assert err(h.layers([27, 9]), want[:, [2, 0]]) <= 1e-5
+    assert err(h.layers([9, 18, 27]), want) <= rounding(27)
+    assert err(h.layers([27, 9]), want[:, [2, 0]]) <= rounding(27)
     h = model.encode(TEXT, images, depth=18, keep_mb=0)
-    assert err(h.layers([9, 27]), want[:, [0, 2]]) <= 1e-5  # one below what is held, one above
+    # One below what is held, one above.
+    assert err(h.layers([9, 27]), want[:, [0, 2]]) <= rounding(27)
 
 
 def test_the_bound_counts_bytes(tiny):
@@ -334,7 +336,7 @@ def test_the_bound_counts_bytes(tiny):
 
 def test_without_the_model_what_is_held_still_comes(tiny_folder, picture):
     model = vlm.load(tiny_folder("qwen3_vl", 4), dtype="float32")
-    h = model.encode(TEXT, [picture(90, 150)], depth=2)
+    h = model.encode(TEXT, [picture(90, 150)], depth=2).hold_model_weakly()
     want = h.layer(2)
     del model
     gc.collect()
@@ -348,15 +350,15 @@ def test_without_the_model_what_is_held_still_comes(tiny_folder, picture):
 
 def test_without_the_model_the_last_layer_is_still_normed(tiny_folder, tiny, err):
     model = vlm.load(tiny_folder("qwen3_vl", 4), dtype="float32")
-    h = model.encode(TEXT, depth=4)
+    h = model.encode(TEXT, depth=4).hold_model_weakly()
     del model
     gc.collect()
-    assert err(h.layer(-1), tiny("qwen3_vl", 4).encode(TEXT).layer(-1)) <= 1e-5
+    assert err(h.layer(-1), tiny("qwen3_vl", 4).encode(TEXT).layer(-1)) <= rounding()
 
 
 def test_without_the_model_a_layer_let_go_is_not_called_too_deep(tiny_folder):
     model = vlm.load(tiny_folder("qwen3_vl", 4), dtype="float32")
-    h = model.encode(TEXT, depth=4, keep_mb=0)
+    h = model.encode(TEXT, depth=4, keep_mb=0).hold_model_weakly()
     del model
     gc.collect()
     with pytest.raises(ValueError) as error:
@@ -366,8 +368,8 @@ def test_without_the_model_a_layer_let_go_is_not_called_too_deep(tiny_folder):
 
 def test_no_cycle_keeps_a_model_or_its_weights(family, tiny_folder, picture):
     model = vlm.load(tiny_folder(family, 2), dtype="float32")
-    h = model.encode(TEXT, [picture(64, 64)], depth=2)
-    again = model.encode("another text", [picture(64, 64)], depth=2)
+    h = model.encode(TEXT, [picture(64, 64)], depth=2).hold_model_weakly()
+    again = model.encode("another text", [picture(64, 64)], depth=2).hold_model_weakly()
     alive = [weakref.ref(model), weakref.ref(model.backbone), weakref.ref(model.backbone.model)]
     alive += [weakref.ref(model.backbone.text.layers[0].self_attn.q_proj.weight)]
     alive += [weakref.ref(model.backbone.text.norm.weight)]
@@ -381,12 +383,29 @@ def test_no_cycle_keeps_a_model_or_its_weights(family, tiny_folder, picture):
     assert h.layer(2).shape[2] == again.layer(-1).shape[2] == 64
 
 
+def test_hidden_states_hold_the_model_they_may_need(tiny_folder, tiny, picture, err):
+    """In one line, as a script has it: no variable holds the model."""
+    layer = vlm.load(tiny_folder("qwen3_vl", 4), dtype="float32").encode(TEXT).layer(-1)
+    assert err(layer, tiny("qwen3_vl", 4).encode(TEXT).layer(-1)) <= 1e-6
+
+
+def test_letting_go_of_the_model_is_each_objects_own(tiny_folder):
+    model = vlm.load(tiny_folder("qwen3_vl", 2), dtype="float32")
+    held = model.encode(TEXT)
+    weak = model.encode(TEXT).hold_model_weakly()
+    alive = weakref.ref(model.engine)
+    del model
+    assert held.layer(2).shape == weak.layer(2).shape
+    del held
+    assert alive() is None
+
+
 def test_states_pass_on_the_models_patcher(tiny):
     class Patched(Host):
         patcher = "the patcher"
 
     model = tiny("qwen3_vl", 2)
-    model.host = Patched()
+    model.engine.host = Patched()
     assert model.patcher == model.encode(TEXT).patcher == "the patcher"
 
 

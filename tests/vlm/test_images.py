@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 from hugging_face import HAS_PIL_MODULES, pil_module, torchvision_processor
-from PIL import Image
+from PIL import Image, ImageOps
 
+from vlm.pictures import upright
 from vlm.pictures.images import QWEN2, QWEN3, PixelRules, fit, read_rules, to_patches, to_pictures
 from vlm.pictures.preprocessor import PatchPreprocessor
 
@@ -174,8 +175,8 @@ def test_tensor_and_pil_are_the_same_picture():
     assert torch.equal(patches(tensor, QWEN2).pixels, patches(picture, QWEN2).pixels)
 
 
-def test_values_are_clipped_and_rounded():
-    tensor = torch.tensor([-3.0, 0.0, 0.5, 1.0, 7.0, 100.4 / 255]).reshape(1, 6, 1)
+def test_small_overshoot_is_clipped_and_values_are_rounded():
+    tensor = torch.tensor([-0.3, 0.0, 0.5, 1.0, 1.4, 100.4 / 255]).reshape(1, 6, 1)
     (picture,) = to_pictures(tensor)
     assert np.array(picture)[0, :, 0].tolist() == [0, 0, 128, 255, 255, 100]
 
@@ -188,16 +189,85 @@ def test_a_batch_is_several_pictures_in_order():
     assert to_pictures(None) == [] and to_pictures([]) == []
 
 
-def test_alpha_is_dropped_and_grey_is_repeated():
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (torch.linspace(0, 255, 48), "from 0 to 255, expected 0..1.*Divide it by 255"),
+        (torch.linspace(-1, 1, 48), "from -1 to 1, expected 0..1.*Scale it"),
+    ],
+)
+def test_floats_far_outside_are_refused(values, words):
+    for picture in (values.reshape(4, 4, 3), values.reshape(4, 4, 3).numpy()):
+        with pytest.raises(ValueError, match=words):
+            to_pictures(picture)
+
+
+def test_arrays_and_bytes_are_the_same_picture(tmp_path):
+    picture = noise(9, 7)
+    array = np.array(picture)
+    picture.save(tmp_path / "picture.png")
+    as_float = (array / 255).astype(np.float64)
+    ways = [array, array[::-1][::-1], torch.from_numpy(array), array[None], as_float]
+    ways += [as_float.astype(">f4"), tmp_path / "picture.png", str(tmp_path / "picture.png")]
+    for given in ways:
+        (back,) = to_pictures(given)
+        assert back.mode == "RGB" and np.array_equal(np.array(back), array), type(given)
+
+
+def test_what_is_transparent_lies_on_white(tmp_path):
     rgba = noise(5, 6, mode="RGBA")
-    rgba.putalpha(30)
-    assert np.array_equal(np.array(to_pictures(rgba)[0]), np.array(rgba)[..., :3])
-    tensor = torch.rand(5, 6, 4)
-    assert to_pictures(tensor)[0].tobytes() == to_pictures(tensor[..., :3])[0].tobytes()
+    rgba.putalpha(51)  # a fifth
+    colour = np.array(rgba)[..., :3].astype(float)
+    wanted = colour * 0.2 + 255 * 0.8
+    rgba.save(tmp_path / "a.png")
+    tensor = torch.from_numpy(np.array(rgba)).float() / 255
+    for given in (rgba, tmp_path / "a.png", tensor, np.array(rgba), rgba.convert("RGBa")):
+        (back,) = to_pictures(given)
+        assert back.mode == "RGB" and np.abs(np.array(back) - wanted).max() <= 1.5
+    rgba.putalpha(255)
+    assert np.array_equal(np.array(to_pictures(rgba)[0]), colour)
+    palette = Image.new("P", (3, 2), 1)
+    palette.putpalette([0, 0, 0, 9, 9, 9])
+    palette.info["transparency"] = 1
+    assert to_pictures(palette)[0].getpixel((0, 0)) == (255, 255, 255)
+    assert to_pictures(Image.new("La", (3, 2), (0, 0)))[0].getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_grey_is_repeated():
     grey = torch.rand(5, 6)
     one = to_pictures(grey)[0].tobytes()
     assert one == to_pictures(grey[..., None])[0].tobytes()
     assert one == to_pictures(grey[..., None].expand(5, 6, 3))[0].tobytes()
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_picture_is_turned_as_its_camera_was_held(tmp_path, turn):
+    picture = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(4, 6) * 10)
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    picture.save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as opened:
+        wanted = np.array(ImageOps.exif_transpose(opened).convert("RGB"))
+        for given in (opened, tmp_path / "a.png"):
+            assert np.array_equal(np.array(to_pictures(given)[0]), wanted)
+
+
+def test_a_huge_picture_is_shrunk_as_it_is_read(tmp_path, monkeypatch):
+    picture = noise(64, 40, mode="RGBA")
+    for name in ("a.png", "a.tif"):
+        picture.save(tmp_path / name)
+    whole = to_pictures(tmp_path / "a.png")[0]
+    monkeypatch.setattr(upright, "LARGEST", 700)
+    monkeypatch.setattr(upright, "_STRIP", 300)  # four strips and a rest
+    for name in ("a.png", "a.tif"):
+        (small,) = to_pictures(tmp_path / name)
+        assert small.size == (20, 32)
+        near = np.array(whole.reduce(2)).astype(int)
+        assert np.abs(np.array(small) - near).max() <= 1
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.convert("RGB").save(tmp_path / "a.jpg", exif=exif)
+    assert to_pictures(tmp_path / "a.jpg")[0].size == (32, 20)
 
 
 @pytest.mark.parametrize("mode", ["I;16", "I"])
@@ -213,7 +283,11 @@ def test_sixteen_bit_grey(mode):
     [
         (torch.full((4, 4, 3), math.nan), "NaN or Inf"),
         (torch.full((1, 4, 4, 3), math.inf), "NaN or Inf"),
-        (torch.zeros(4, 4, 3, dtype=torch.uint8), "uint8.*0..1.*divide"),
+        (torch.zeros(4, 4, 3, dtype=torch.int32), "int32.*0..1.*uint8"),
+        (np.zeros((4, 4, 3), dtype=np.uint16), "array of uint16"),
+        (np.array([["a"]]), "array of <U1"),
+        (torch.zeros(4, 4, 3).to_sparse(), "sparse"),
+        (torch.zeros(4, 4, 3, device="meta"), "without data"),
         (torch.zeros(0, 4, 4, 3), "empty"),
         (torch.zeros(4, 0, 3), "empty"),
         (torch.zeros(3, 8, 8), "channels last"),
@@ -227,9 +301,17 @@ def test_what_is_no_picture(bad, words):
         to_pictures([bad])
 
 
-def test_other_types():
-    with pytest.raises(TypeError, match="type str.*PIL picture"):
-        to_pictures("picture.png")
+@pytest.mark.parametrize("thing", [{1}, 5, b"picture", {"image": 1}])
+def test_other_types(thing):
+    with pytest.raises(TypeError, match="A picture of type.*PIL picture"):
+        to_pictures([thing])
+
+
+def test_a_path_that_leads_nowhere(tmp_path):
+    with pytest.raises(FileNotFoundError, match="There is no picture none.png"):
+        to_pictures("none.png")
+    with pytest.raises(ValueError, match="is a folder"):
+        to_pictures(tmp_path)
 
 
 # --- sizes and budgets

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from rounding import rounding
 
 import vlm
 from vlm.conditioning.influence import image_influence, parse_image_strengths
@@ -20,6 +21,7 @@ def states_of(entries):
 
 def test_one_is_the_prompt_bit_for_bit(v, two):
     made, plain = image_influence(v, TEXT, two, [1.0, 1.0], target="krea2")
+    v.prefix_cache.clear()  # so that the same kernels see the same shapes
     usual = vlm.select_layers(v.encode(TEXT, two, target="krea2"))
     assert torch.equal(states_of(made), usual.states)
     assert torch.equal(states_of(plain), usual.states)
@@ -29,7 +31,7 @@ def test_one_is_the_prompt_bit_for_bit(v, two):
 def test_zero_is_the_prompt_with_the_image_muted(v, two, err):
     made, _ = image_influence(v, TEXT, two, [1.0, 0.0], target="z-image")
     muted = vlm.select_layers(v.encode(TEXT, two, mute=[1], target="z-image"))
-    assert err(states_of(made), muted.states) < 1e-5
+    assert err(states_of(made), muted.states) < rounding()
 
 
 def test_strengths_add_up(v, two, err):
@@ -38,8 +40,8 @@ def test_strengths_add_up(v, two, err):
 
     plain, first, second = made(1, 1), made(0, 1), made(1, 0)
     both = plain + 0.5 * (plain - first) - 0.25 * (plain - second)
-    assert err(made(1.5, 0.75), both) < 1e-5
-    assert err(made(0.5), plain - 0.5 * (plain - first) - 0.5 * (plain - second)) < 1e-5
+    assert err(made(1.5, 0.75), both) < rounding()
+    assert err(made(0.5), plain - 0.5 * (plain - first) - 0.5 * (plain - second)) < rounding()
     assert (plain - first).abs().max() > 1e-3 and (plain - second).abs().max() > 1e-3
 
 
@@ -53,11 +55,16 @@ def test_muting_an_image_leaves_what_stands_before_it(v, two):
     assert not torch.allclose(states[:, first + 1 :], seen[:, first + 1 :], atol=1e-3)
 
 
-def test_a_muted_image_is_not_looked_at(v, two):
+def test_a_muted_image_is_not_looked_at(v, two, err):
     """Its pixels do not matter, and no cache takes one for the other."""
     other = [two[0], two[0].resize(two[1].size)]
-    one, another = (v.encode(TEXT, images, mute=[1], depth=4).layer(4) for images in (two, other))
+    states = []
+    for images in (two, other):
+        v.prefix_cache.clear()  # a known beginning would change the shapes, and with them rounding
+        states.append(v.encode(TEXT, images, mute=[1], depth=4).layer(4))
+    one, another = states
     assert torch.equal(one, another)
+    assert err(v.encode(TEXT, two, mute=[1], depth=4).layer(4), one) <= rounding(4)
     assert not torch.equal(one, v.encode(TEXT, two, depth=4).layer(4))
 
 

@@ -1,6 +1,8 @@
 """The LM head: where it comes from, when it is read, and what is said where there is none."""
 
+import gc
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -60,6 +62,16 @@ def test_it_is_read_when_the_model_writes_and_not_before(folder, monkeypatch):
 def test_the_built_in_model_keeps_its_own(normed):
     model = vlm.load("tiny", layers=1, family="qwen2_vl")  # its files are gone
     assert model.backbone.head()(normed).shape == (model.backbone.vocabulary,)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="maps are Linux's")
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+def test_the_built_in_model_lets_go_of_its_files(family):
+    model = vlm.load("tiny", layers=1, family=family)
+    gc.collect()
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    assert not [line for line in maps if line.endswith("model.safetensors (deleted)")]
+    assert model.backbone.vocabulary
 
 
 def test_in_the_residual_streams_dtype(folder, normed):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from rounding import rounding
 
 from vlm.prompts.positions import VisionBlock, mrope_positions
 
@@ -198,5 +199,5 @@ def test_a_video_through_the_model(v, hf, picture, err, images):
     assert patches[-1].grid[0] == 3
     streams, normed = hf.streams(**inputs)
     for k in (0, 1, 2, 3, 12, 36):
-        assert err(h.layer(k, final_norm=False), streams[k]) <= 1e-5, f"layer {k}"
-    assert err(h.layer(-1), normed) <= 1e-5
+        assert err(h.layer(k, final_norm=False), streams[k]) <= rounding(k), f"layer {k}"
+    assert err(h.layer(-1), normed) <= rounding()

@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 import transformers
+from rounding import rounding
 from safetensors.torch import load_file, save_file
 from test_memory_estimate import assert_about_right, peak_of
 
@@ -73,7 +74,7 @@ def test_square_experts_are_turned_right(tmp_path, width, err):
         assert torch.equal(weight, stored)
         with torch.no_grad():
             want = theirs.model(torch.tensor([h.prompt.ids])).last_hidden_state
-        assert err(h.layer(-1), want) <= 1e-5
+        assert err(h.layer(-1), want) <= rounding()
     else:  # transformers itself goes by the shape, and leaves the square one as it is
         assert torch.equal(weight, stored.transpose(1, 2))
 

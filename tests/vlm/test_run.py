@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from rounding import rounding
 
 import vlm
 from vlm.running.host import Host
@@ -43,7 +44,7 @@ def assert_counts_up(steps):
 @QWEN3
 def test_progress_counts_to_its_total(v, pictures, first):
     images = pictures([(90, 150), (64, 64)])
-    v.host = host = Steps()
+    v.engine.host = host = Steps()
     if first is not None:
         v.encode("another", images, depth=first)
         if host.seen:
@@ -60,7 +61,7 @@ def test_progress_counts_to_its_total(v, pictures, first):
 
 @QWEN3
 def test_the_host_is_told_before_every_run_and_only_then(v, pictures):
-    v.host = host = Steps()
+    v.engine.host = host = Steps()
     h = v.encode(TEXT, pictures([(90, 150)]))
     assert host.runs == []
     h.layer(2)
@@ -83,24 +84,24 @@ def test_an_interrupt_leaves_everything_right(v, pictures, err, stop, warm):
     if warm:
         v.encode("another", images, depth=6)
     h = v.encode(TEXT, images)
-    v.host = Steps(stop)
+    v.engine.host = Steps(stop)
     with pytest.raises(InterruptedError, match="stopped by the user"):
         h.layer(20)
 
-    v.host = Host()
+    v.engine.host = Host()
     assert err(h.layers([1, 8, 20]), want) <= 1e-4
     assert err(v.encode(TEXT, images).layers([1, 8, 20]), want) <= 1e-4
     v.prefix_cache.clear()
-    assert err(v.encode(TEXT, images).layers([1, 8, 20]), want) <= 1e-5
+    assert err(v.encode(TEXT, images).layers([1, 8, 20]), want) <= rounding(20)
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(tiny, watch):
     model = tiny()
-    model.host = Steps(10)
+    model.engine.host = Steps(10)
     h = model.encode(TEXT)
     with pytest.raises(InterruptedError):
         h.layer(20)
-    model.host = Host()
+    model.engine.host = Host()
     count = watch(model)
     h.layer(20)
     assert count.layers == list(range(h.held[0] + 10, 20))

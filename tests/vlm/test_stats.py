@@ -124,6 +124,20 @@ def test_the_file_brings_back_everything(tmp_path):
         assert json.loads(file.metadata()["prompts"]) == ["a red house", "日本語"]
 
 
+def test_loaded_statistics_are_not_pages_of_their_file(tmp_path):
+    path, other = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    width = 7680  # over a page each
+    measured = Stats(torch.ones(width), torch.ones(width), std_without_sinks=torch.ones(width))
+    changed = Stats(*[torch.full((width,), 5.0)] * 2, std_without_sinks=torch.full((width,), 5.0))
+    save_stats(measured, path)
+    save_stats(changed, other)
+    back = load_stats(path)
+    with path.open("r+b") as file:  # in place, as cp does
+        file.write(other.read_bytes())
+    for name in ("mean", "std", "std_without_sinks"):
+        assert torch.equal(getattr(back, name), torch.ones(width))
+
+
 def test_bare_statistics_and_other_peoples_files_load(tmp_path):
     save_stats(Stats([1.0, 2.0], [3.0, 4.0]), tmp_path / "bare.safetensors")
     back = load_stats(str(tmp_path / "bare.safetensors"))

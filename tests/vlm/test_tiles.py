@@ -8,7 +8,7 @@ import torch
 from hugging_face import pil_module, pil_processor
 from PIL import Image
 
-from vlm.families.internvl import FAMILY, TINY
+from vlm.families.internvl import FAMILY
 from vlm.pictures.tiles import (
     MOST_TILES,
     THUMBNAIL,
@@ -17,6 +17,7 @@ from vlm.pictures.tiles import (
     best_grid,
     read_tile_preprocessor,
 )
+from vlm.tiny.internvl import TINY
 
 AREA = TILE**2
 # Theirs takes a picture one pixel high for one with its channels first.

@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vlm.families import FAMILIES as KNOWN
-from vlm.families.qwen_tiny_tokenizer import (
+from vlm.tiny.folder import is_tiny, write_tiny
+from vlm.tiny.qwen_tokenizer import (
     ORDINARY,
     SPECIAL,
     byte_letters,
     learn_merges,
     make_tokenizer,
 )
-from vlm.tiny.folder import is_tiny, write_tiny
 
 HASHES = {
     "qwen2_vl": "b491fe343b2c2ba04d8400997740385fe16a6c8cb9706fb3c4942994e369b66a",

@@ -220,7 +220,7 @@ def test_weighing_runs_nothing_and_leaves_the_original(tiny, picture, watch):
     w.layer(-2)
     assert seen.layers == []
     assert torch.equal(h.layer(-2), before)
-    assert w.held == h.held and w.state(3)[0] is h.state(3)[0]
+    assert w.held == h.held and w.store.state(3)[0] is h.store.state(3)[0]
 
 
 def test_weights_multiply_and_follow_a_filter(seen):

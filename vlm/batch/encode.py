@@ -98,9 +98,11 @@ def _encode_group(
     model: VLM, jobs: Sequence[Job], done: Container[str], folder: Path, maker: Provenance
 ) -> Iterator[Outcome]:
     try:
-        inputs = read_inputs(jobs[0].recipe)
+        inputs, failure = read_inputs(jobs[0].recipe), ""
     except FAILURES as error:
-        yield from (Outcome(job, _line(error)) for job in jobs if job.id not in done)
+        inputs, failure = None, _line(error)
+    if inputs is None:
+        yield from (Outcome(job, failure) for job in jobs if job.id not in done)
         return
     model.prefix_cache.clear()
     warm = False  # whether the cache is as the last job that was made left it
@@ -113,15 +115,19 @@ def _encode_group(
             continue
         if warm:
             save_job(made.tokens, folder, job, _notes(made, job.recipe, maker))
-        yield Outcome(job, "" if warm else _line(made))
+        yield Outcome(job, "" if warm else made)
 
 
-def _try(model: VLM, recipe: Recipe, inputs: Inputs) -> Made | Exception:
-    """The conditioning, or what one job did wrong."""
+def _try(model: VLM, recipe: Recipe, inputs: Inputs) -> Made | str:
+    """The conditioning, or what one job did wrong, in a line.
+
+    The error itself does not leave: its traceback and those of its causes hold the tensors of the
+    failed run, and the next job needs their memory.
+    """
     try:
         return make(model, recipe, inputs)
     except FAILURES as error:
-        return error.with_traceback(None)  # which would hold the tensors of the failed run
+        return _line(error)
 
 
 def _notes(made: Made, recipe: Recipe, maker: Provenance) -> dict:

@@ -89,14 +89,16 @@ class BatchEncoder:
         rows = [_row(batch, number) for number in range(len(next(iter(batch.values()), ())))]
         errors: dict[int, str] = {}
         jobs: dict[int, Job] = {}
+        taken: set[str] = set()
         done: dict[str, str] = {}
         for number, row in enumerate(rows):
             try:
                 job = self._job(row)
-                if any(job.id == other.id for other in jobs.values()):
+                if job.id in taken:
                     raise ValueError(f"id {job.id!r} is there twice. Give each row its own.")
                 done |= held(self._out, [job])
                 jobs[number] = job
+                taken.add(job.id)
             except (ValueError, OSError, OverflowError) as error:
                 errors[number] = str(error)
         failed = {

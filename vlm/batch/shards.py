@@ -61,8 +61,9 @@ class Shard:
             return found
         if not self.part.is_dir():
             return {}
+        names = {INDEX, *(job.id + ENDING for job in self.jobs)}
         for file in self.part.iterdir():
-            if file.name not in self._names() and not _is_half(file):
+            if file.name not in names and not _is_half(file):
                 raise ValueError(_not_ours(self.part))
         return held(self.part, self.jobs)
 
@@ -96,10 +97,6 @@ class Shard:
                 raise
             shutil.rmtree(self.part, ignore_errors=True)
         _sweep(self.folder)  # what another worker was about to write
-
-    def _names(self) -> set[str]:
-        """Files of the whole shard."""
-        return {INDEX, *(job.id + ENDING for job in self.jobs)}
 
 
 def cut(jobs: Sequence[Job], out: Path, size: int) -> list[Shard]:

@@ -1,4 +1,4 @@
-"""The command line: `python -m vlm encode`, `demo`, `tiny` and `convert`."""
+"""The command line: `python -m vlm encode`, `demo`, `doctor`, `tiny` and `convert`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import torch
 
-from . import convert, demo, encode, tiny
+from . import convert, demo, doctor, encode, tiny
+from .output import show_any_letter
 
 DESCRIPTION = """\
 What a vision-language model understands of pictures and words, as conditioning for diffusion
@@ -19,6 +20,7 @@ EPILOG = """\
 Start here:
   python -m vlm demo --out demo           the whole way on a built-in model, in seconds
   python -m vlm encode --help             every step of it, on your own pictures and model
+  python -m vlm doctor                    what this installation has, and what is wrong with it
   python -m vlm tiny models/tiny          the built-in model as a folder, for tests and workflows
   python -m vlm convert IN OUT.safetensors   trained weights from .pt or .bin to safetensors
 """
@@ -34,9 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words after `python -m vlm`; None = those of this process.
 
     Returns:
-        Exit status: 0, 1 when some jobs of many failed, 2 after an error that a person can mend,
-        130 when interrupted.
+        Exit status: 0, 1 when some jobs of many failed or the doctor found a problem, 2 after an
+        error that a person can mend, 130 when interrupted.
     """
+    show_any_letter()
     parser = make_parser()
     options = parser.parse_args(_join_layers(sys.argv[1:] if arguments is None else arguments))
     try:
@@ -62,7 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (encode, demo, tiny, convert):
+    for module in (encode, demo, doctor, tiny, convert):
         module.add_parser(commands)
     return parser
 

@@ -7,9 +7,9 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from ..connectors.connector import load_connector
 from ..connectors.file import read_state_dict, write_state_dict
 from ..connectors.lap_file import lap_metadata
+from ..connectors.load import load_connector
 from .output import say, size_of
 
 DESCRIPTION = """\

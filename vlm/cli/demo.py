@@ -17,6 +17,7 @@ from ..model import VLM
 from ..report.demo_picture import OTHER_PROMPT, PROMPT, draw_picture
 from ..report.figure import layer_norms, make_report
 from ..running.hidden_states import HiddenStates
+from ..token_map import roles_in_words
 from ..tokens.blend import blend
 from ..tokens.filter import filter_tokens
 from ..tokens.normalize import normalize, resolve_mode
@@ -24,7 +25,7 @@ from ..tokens.select import select_layers
 from ..tokens.spread import std_of_all
 from ..tokens.stats import Stats, measure_stats
 from ..tokens.tokens import Tokens
-from .output import roles_of, say, say_facts, say_table, size_of
+from .output import say, say_facts, say_table, size_of
 from .progress import ProgressHost, busy, quiet_transformers
 
 TARGET, LAYER, ALPHA = "z-image", -8, 0.3
@@ -164,7 +165,7 @@ def tell(
 ) -> None:
     """Prints the table."""
     say(f'"{PROMPT}" and {out / "picture.png"}')
-    say(roles_of(states.token_map))
+    say(roles_in_words(states.token_map))
     say()
     held, norms = layer_norms(states)
     reference = layer_norms(alone)[1]["text"][:, 1].tolist()

@@ -14,12 +14,13 @@ from ..conditioning.file import save_conditioning
 from ..conditioning.recipe import Inputs, Made, Recipe, make, notes_of, read_inputs
 from ..model import VLM
 from ..pictures.media_files import read_text
+from ..token_map import roles_in_words
 from ..tokens.normalize import resolve_mode
 from ..tokens.spread import std_of_all
 from .encode_many import run_many
 from .encode_options import add_parser as add_options
 from .model import load_model
-from .output import roles_of, say, say_facts
+from .output import say, say_facts
 from .progress import ProgressHost, busy, quiet_transformers
 
 
@@ -92,7 +93,7 @@ def facts_of(model: VLM, recipe: Recipe, made: Made) -> list[tuple[str, str]]:
     layers = ", ".join(map(str, made.choice.indices))
     facts = [
         ("model", f"{model.name}: {model.family.title}, {last} decoder layers"),
-        ("prompt", roles_of(states.token_map)),
+        ("prompt", roles_in_words(states.token_map)),
         ("layers", f"{layers} of 0..{last} ({made.choice.combine})"),
         ("kept", f"{made.kept.n} of {len(states.prompt.ids)} tokens"),
     ]

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 
-from ..token_map import count_roles
+from ..files.units import KILOBYTE, MEGABYTE
 
-KB, MB = 2**10, 2**20
+
+def show_any_letter() -> None:
+    r"""Has stdout write letters that its encoding lacks as their code, `\u65e5`, as stderr does.
+
+    In a pipe on Windows that is cp1252, and a file's name may hold anything, also on Linux bytes
+    that are no UTF-8.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def say(text: str = "") -> None:
@@ -31,12 +40,6 @@ def say_table(rows: Sequence[Sequence[str]]) -> None:
         say("  ".join([first.ljust(widths[0]), *cells]).rstrip())
 
 
-def roles_of(token_map: dict) -> str:
-    """`318 tokens: template 10, image 280, text 28`."""
-    roles = ", ".join(f"{role} {count}" for role, count in count_roles(token_map).items())
-    return f"{token_map['n']} tokens: {roles}"
-
-
 def size_of(size: int) -> str:
     """Bytes in words."""
-    return f"{size / MB:.1f} MB" if size >= MB else f"{size / KB:.1f} KB"
+    return f"{size / MEGABYTE:.1f} MB" if size >= MEGABYTE else f"{size / KILOBYTE:.1f} KB"

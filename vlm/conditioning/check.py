@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..arguments import checked
 from ..targets import TARGETS, find_target
 from .entries import Entry
 
@@ -46,6 +47,7 @@ class Finding:
     text: str
 
 
+@checked
 def check(entries: list[Entry], needs: Needs) -> list[Finding]:
     """Compares a conditioning with what a model reads.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from ..arguments import checked
 from ..token_map import read_map
 from ..tokens.tokens import Tokens
 
@@ -32,6 +33,9 @@ class Entry:
     tokens: Tokens
     options: dict[str, Any]
 
+    def __repr__(self) -> str:
+        return f"Entry({self.tokens}, options: {', '.join(self.options) or 'none'})"
+
     @property
     def span(self) -> tuple[float, float]:
         """Start and end in the sampling schedule, 0..1."""
@@ -47,7 +51,10 @@ class Entry:
         return replace(self, options={**self.options, START: start, END: end})
 
 
-def read_entries(conditioning: Any, socket: str, takes: str = "CONDITIONING") -> list[Entry]:
+@checked
+def read_entries(
+    conditioning: Any, socket: str = "conditioning", takes: str = "CONDITIONING"
+) -> list[Entry]:
     """Reads a CONDITIONING.
 
     Args:
@@ -92,6 +99,7 @@ def _read_entry(entry: Any, socket: str) -> Entry:
     return Entry(Tokens(states, token_map), rest)
 
 
+@checked
 def write_entries(entries: list[Entry], device: torch.device | str = "cpu") -> list[list[Any]]:
     """Writes a CONDITIONING: float32 on `device`, the token map among the options."""
     return [_write_entry(entry, device) for entry in entries]

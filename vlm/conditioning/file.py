@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 
+from ..arguments import checked
 from ..files.whole_file import write_whole
 from ..token_map import read_map
 from ..tokens.tokens import Tokens
@@ -38,6 +39,7 @@ _ADDED_BY = {
 }
 
 
+@checked
 def save_conditioning(
     entries: Sequence[Entry], path: str | Path, about: Mapping[str, Any] | None = None
 ) -> None:
@@ -73,6 +75,7 @@ def save_conditioning(
     write_whole(path, _in_order(save(tensors, metadata)))
 
 
+@checked
 def load_conditioning(path: str | Path) -> list[Entry]:
     """Reads what ``save_conditioning`` wrote.
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from ..arguments import checked
 from .entries import Entry
 
 
+@checked
 def hand_over(first: list[Entry], second: list[Entry], percent: float) -> list[Entry]:
     """Gives the schedule's start to one conditioning and the rest to another (UniFusion 5.2).
 

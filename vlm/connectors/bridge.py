@@ -14,8 +14,7 @@ from pathlib import Path
 import torch
 
 from ..tokens.tokens import Tokens
-from .connector import check_values
-from .file import read_state_dict
+from .file import check_values, read_state_dict
 
 # Arrived within this share of the largest value; a larger error means there was no solution.
 WORST_ERROR = 1e-3

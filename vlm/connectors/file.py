@@ -160,3 +160,19 @@ def _holds_tensors(found: Mapping) -> bool:
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def check_values(weights: Mapping[str, torch.Tensor], name: str) -> None:
+    """Checks that trained weights are finite floating point numbers.
+
+    Raises:
+        ValueError: One is not.
+    """
+    for key, value in weights.items():
+        if not value.is_floating_point():
+            raise ValueError(
+                f"{name}: {key} is {str(value.dtype).removeprefix('torch.')}, weights are floating "
+                "point. Use the file that its publisher released."
+            )
+        if not bool(torch.isfinite(value.float()).all()):
+            raise ValueError(f"{name}: {key} holds NaN or Inf. Download the file again.")

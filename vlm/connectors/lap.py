@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import torch
 
+from ..arguments import checked
 from ..running.hidden_states import HiddenStates
 from ..tokens.select import LayerChoice, parse_layers
 from ..tokens.tokens import Tokens
@@ -19,6 +20,7 @@ AUTO = "auto"
 PAD = "pad"
 
 
+@checked
 def lap_pool(
     h: HiddenStates,
     lap: LAP | None = None,
@@ -46,7 +48,7 @@ def lap_pool(
     if h.dropped:
         h = h.take(range(h.dropped, h.n))
     h.reach(*choice.indices)
-    device = h.hold_device if lap is None else lap.projector.weight.device
+    device = h.store.device if lap is None else lap.projector.weight.device
     weights = torch.tensor(choice.weights, device=device)
 
     def stretch(start: int, stop: int) -> torch.Tensor:
@@ -80,7 +82,7 @@ def choose_lap(
         lap: Trained weights; None = mean.
         layers: `auto` = those that the weights name, or every third from layer 2 on, without the
             last (UniFusion, section 3.1); or a choice that `parse_layers` reads, without weights.
-        strengths: As in `parse_strengths`: a factor on the pooling weight of a layer.
+        strengths: As in `parse_layer_strengths`: a factor on the pooling weight of a layer.
 
     Returns:
         Indices from 0 with a weight each, 1 where none is given.

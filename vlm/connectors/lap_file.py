@@ -25,6 +25,7 @@ from pathlib import Path
 
 import torch
 
+from ..arguments import checked
 from ..weights.safetensors_header import read_header
 from .file import SAFETENSORS, write_state_dict
 from .lap_blocks import LAP, TXTFUSION, UNIFUSION, Origin, Sizes
@@ -36,6 +37,7 @@ _SIGN = re.compile(r"^(.*?)(?:layerwise_blocks|refiner_blocks)\.\d")
 _QUANTISED = ("weight_scale", "scale_weight", "input_scale", "comfy_quant")
 
 
+@checked
 def save_lap(lap: LAP, path: str | Path) -> None:
     """Writes LAP weights in their own layout, with where they come from.
 

@@ -37,7 +37,7 @@ LINEAR, ALIGNNET = "Qwen2VL-Flux connector", "X2I AlignNet"
 
 # Widths and layers: the models' config.json; which of them have one: X2I's scripts and
 # Qwen2VL-Flux's model.py. The more special sign comes first.
-MAKERS = (
+SOURCE_VLMS = (
     SourceVLM("Qwen2-VL-7B", "qwen2_vl", LINEAR, 3584, None),
     SourceVLM("MiniCPM-o 2.6", "minicpmo", ALIGNNET, 3584, 29, sign="minicpm"),
     SourceVLM("InternVL2.5-4B", "internvl", ALIGNNET, 2048, 37, sign="internvl"),
@@ -60,9 +60,9 @@ def source_vlms_of(kind: str, width: int, layers: int | None, name: str) -> list
         name: Of the file.
     """
     fitting = [
-        maker
-        for maker in MAKERS
-        if maker.kind == kind and maker.width == width and layers in (None, maker.layers)
+        vlm
+        for vlm in SOURCE_VLMS
+        if vlm.kind == kind and vlm.width == width and layers in (None, vlm.layers)
     ]
-    named = [maker for maker in fitting if maker.sign and maker.sign in name.lower()]
-    return named or sorted(fitting, key=lambda maker: bool(maker.sign))
+    named = [vlm for vlm in fitting if vlm.sign and vlm.sign in name.lower()]
+    return named or sorted(fitting, key=lambda vlm: bool(vlm.sign))

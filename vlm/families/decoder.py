@@ -28,10 +28,17 @@ class Decoder:
     pictures_whole: bool = False
     reuses_prefix: bool = True
 
+    def prepare(self, text: Any) -> None:
+        """Changes a freshly built language model in place."""
+
+    def axes(self, positions: torch.Tensor) -> torch.Tensor:
+        """Positions int64 [3, N] as the language model takes them: [3, 1, N] or [1, N]."""
+        return positions[:, None, :] if self.mrope else positions[:1]
+
     def rotary(self, text: Any, hidden: torch.Tensor, positions: torch.Tensor) -> Any:
         """Rotary embedding of positions int64 [3, N] for `hidden` [1, N, D]."""
         embedding = text.rotary_emb.to(hidden.device)  # a buffer, which no partial load moves
-        return embedding(hidden, positions[:, None, :] if self.mrope else positions[:1])
+        return embedding(hidden, self.axes(positions))
 
     def mask(self, text: Any, allowed: torch.Tensor | None, hidden: torch.Tensor, past: int) -> Any:
         """What `arguments` takes as a mask.
@@ -49,13 +56,14 @@ class Decoder:
         """What decoder layer `layer` (origin 0) is called with, beside the states and the cache."""
         return {"position_embeddings": rotary, "attention_mask": mask}
 
-    def growing_cache(self, text: Any, room: int, past: Pair | None) -> Any:
+    def growing_cache(self, text: Any, room: int, past: Pair | None, before: Any) -> Any:
         """What one layer remembers while the model writes.
 
         Args:
             text: The language model.
             room: Positions in all.
             past: Keys and values of a prefix; None where there is none.
+            before: What the layer before it has; None for the first one.
         """
         return GrowingCache(room, past)
 

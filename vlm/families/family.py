@@ -42,32 +42,6 @@ class SingleFileDefaults:
 
 
 @dataclass(frozen=True)
-class Tiny:
-    """A toy model of a family: see `vlm.tiny.folder`.
-
-    Attributes:
-        config: Width, decoder layers and the special tokens' ids to the content of config.json.
-        names: How the published files begin the names that begin so in transformers' base model.
-        step: A width to the number that widths near it must be a multiple of.
-        files: Other JSON files of the folder, by name.
-        tokenizer: Content of tokenizer.json; None = `qwen_tiny_tokenizer.make_tokenizer`'s.
-        tokenizer_config: Changes to what `qwen_tiny_tokenizer.make_tokenizer_config` makes.
-        norm: Name of a norm's weight to the number that leaves the states as they are: 1, or 0
-            where the family adds 1 to it.
-        embed_scale: Width to the number that the family multiplies its embeddings with.
-    """
-
-    config: Callable[[int, int, dict[str, int]], dict[str, Any]]
-    names: dict[str, str]
-    step: Callable[[int], int] = lambda width: 16
-    files: dict[str, dict[str, Any]] = field(default_factory=dict)
-    tokenizer: Callable[[], dict[str, Any]] | None = None
-    tokenizer_config: dict[str, Any] = field(default_factory=dict)
-    norm: Callable[[str], float] = lambda name: 1.0
-    embed_scale: Callable[[int], float] = lambda width: 1.0
-
-
-@dataclass(frozen=True)
 class VisionAdapter:
     """How the models of a family see.
 
@@ -123,8 +97,6 @@ class Family:
         chat_template: Jinja chat template for files that come without one.
         decoder: How its decoder layers are called.
         vision: How it sees; None = it reads text only.
-        turn: Token that begins a turn.
-        header_end: Token between the speaker's name and what is said; "" = a line end.
         stop_tokens: Tokens that end an answer.
         pad_tokens: Tokens that pad; the first one that the tokenizer has is taken.
         thinking: Tokens around what it writes before the answer; not every model has them.
@@ -133,10 +105,8 @@ class Family:
         begin: Token that its tokenizers put before every prompt, where they have it, and its chat
             template does not write; "" = none.
         language_models: `model_type` of the language models it may have inside; () = its own.
-        transformers: The oldest version of transformers that it runs with.
         single_file: Its published models, for files that come without a config.json; None = such
             files are not loaded.
-        tiny: Its toy model, for tests and first looks.
     """
 
     title: str
@@ -145,8 +115,6 @@ class Family:
     chat_template: str
     decoder: Decoder = Decoder()
     vision: VisionAdapter | None = None
-    turn: str = "<|im_start|>"
-    header_end: str = ""
     stop_tokens: tuple[str, ...] = ("<|im_end|>", "<|endoftext|>")
     pad_tokens: tuple[str, ...] = ("<|endoftext|>",)
     thinking: tuple[str, str] = ("<think>", "</think>")
@@ -154,9 +122,7 @@ class Family:
     chat_settings: dict[str, Any] = field(default_factory=dict)
     begin: str = ""
     language_models: tuple[str, ...] = ()
-    transformers: str = "4.57"
     single_file: SingleFileDefaults | None = None
-    tiny: Tiny | None = None
 
     @property
     def has_vision(self) -> bool:

@@ -10,7 +10,6 @@ import torch
 from ..pictures.square import read_square_preprocessor
 from .decoder import Decoder
 from .family import Family, VisionAdapter, VisionFeatures
-from .gemma_tiny import TINY
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 
@@ -116,8 +115,6 @@ FAMILY = Family(
         # Its processor, not its template, brings the lines around a picture.
         in_chat=("<start_of_image>", "\n\n<start_of_image><image_soft_token><end_of_image>\n\n"),
     ),
-    turn="<start_of_turn>",
     stop_tokens=("<end_of_turn>", "<eos>"),
     pad_tokens=("<pad>",),
-    tiny=TINY,
 )

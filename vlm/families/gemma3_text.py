@@ -2,7 +2,6 @@
 
 from .family import Family
 from .gemma3 import FAMILY as GEMMA3
-from .gemma_tiny import PICTURE, TINY_TEXT
 
 FAMILY = Family(
     title="Gemma 3 (text only)",
@@ -10,9 +9,7 @@ FAMILY = Family(
     architecture="Gemma3ForCausalLM",
     chat_template=GEMMA3.chat_template,
     decoder=GEMMA3.decoder,
-    turn=GEMMA3.turn,
     stop_tokens=GEMMA3.stop_tokens,
     pad_tokens=GEMMA3.pad_tokens,
-    spare_tokens=PICTURE[2:],  # the tokenizer is that of the models with eyes
-    tiny=TINY_TEXT,
+    spare_tokens=(GEMMA3.vision.image_token,),  # the tokenizer is that of the models with eyes
 )

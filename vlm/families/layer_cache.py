@@ -32,6 +32,10 @@ class LayerCache:
             return keys, values
         return torch.cat([self.past[0], keys], dim=2), torch.cat([self.past[1], values], dim=2)
 
+    def get_seq_length(self, *args: Any, **kwargs: Any) -> int:
+        """Positions it holds; versions of transformers ask for one layer or another."""
+        return 0 if self.past is None else self.past[0].shape[2]
+
     @property
     def before(self) -> tuple[Any, ...]:
         """The past as ComfyUI's layers take it: keys, values and how many; () = none."""
@@ -67,6 +71,10 @@ class GrowingCache(LayerCache):
             buffer[:, :, self._length : end] = new
         self._length, self.new = end, (keys, values)
         return self._buffers[0][:, :, :end], self._buffers[1][:, :, :end]
+
+    def get_seq_length(self, *args: Any, **kwargs: Any) -> int:
+        """Positions it holds."""
+        return self._length
 
     @property
     def before(self) -> tuple[Any, ...]:

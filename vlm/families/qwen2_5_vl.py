@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..pictures.preprocessor import read_patch_preprocessor
-from . import chat_templates, qwen_tiny, qwen_vision
+from . import chat_templates, qwen_vision
 from .decoder import Decoder
 from .family import Family, SingleFileDefaults, VisionAdapter
 from .qwen2_vl import HEAD_DIM, PREPROCESSOR, TEXT
@@ -47,5 +47,4 @@ FAMILY = Family(
         video_time_step=time_step,
     ),
     single_file=SINGLE_FILE,
-    tiny=qwen_tiny.QWEN2_5_VL,
 )

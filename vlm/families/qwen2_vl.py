@@ -1,7 +1,7 @@
 """Qwen2-VL: M-RoPE whose temporal position counts frames; CLIP's pixel statistics, patch 14."""
 
 from ..pictures.preprocessor import read_patch_preprocessor
-from . import chat_templates, qwen_tiny, qwen_vision
+from . import chat_templates, qwen_vision
 from .decoder import Decoder
 from .family import Family, SingleFileDefaults, VisionAdapter
 
@@ -42,5 +42,4 @@ FAMILY = Family(
         qwen_vision.use_patch_embed,
     ),
     single_file=SINGLE_FILE,
-    tiny=qwen_tiny.QWEN2_VL,
 )

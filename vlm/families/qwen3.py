@@ -1,6 +1,6 @@
 """Qwen3: the text-only language model that Z-Image and FLUX.2 klein were trained on."""
 
-from . import chat_templates, qwen_tiny
+from . import chat_templates
 from .family import Family
 
 FAMILY = Family(
@@ -8,5 +8,4 @@ FAMILY = Family(
     model_type="qwen3",
     architecture="Qwen3ForCausalLM",
     chat_template=chat_templates.QWEN3,
-    tiny=qwen_tiny.QWEN3,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..pictures.preprocessor import read_patch_preprocessor
-from . import chat_templates, qwen_tiny, qwen_vision
+from . import chat_templates, qwen_vision
 from .decoder import Decoder
 from .family import Family, SingleFileDefaults, VisionAdapter
 
@@ -53,5 +53,4 @@ FAMILY = Family(
         frame_text=frame_text,
     ),
     single_file=SINGLE_FILE,
-    tiny=qwen_tiny.QWEN3_VL,
 )

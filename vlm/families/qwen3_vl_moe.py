@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
-from . import chat_templates, qwen3_vl, qwen_tiny
+from . import chat_templates, qwen3_vl
 from .decoder import Decoder
-from .family import Family, Tiny
-
-EXPERTS = {
-    "num_experts": 4,
-    "num_experts_per_tok": 2,
-    "moe_intermediate_size": 48,
-    "decoder_sparse_step": 1,
-    "mlp_only_layers": [],
-    "norm_topk_prob": True,
-    "router_aux_loss_coef": 0.001,
-}
+from .family import Family
 
 
 class MixtureDecoder(Decoder):
@@ -24,27 +15,14 @@ class MixtureDecoder(Decoder):
 
     def layer_bytes(self, text: Any, tokens: int, itemsize: int) -> int:
         """See `Decoder.layer_bytes`."""
-        import transformers
-
         config = text.config
-        # transformers 4.57 sends every token through all experts, and drops what was not wanted.
-        all_run = transformers.__version__.startswith("4.")
+        # Experts that are given the weights of all of them (transformers 4.57) run all of them for
+        # every token, and drop what was not wanted.
+        experts = next(layer.mlp.experts for layer in text.layers if hasattr(layer.mlp, "experts"))
+        all_run = "routing_weights" in inspect.signature(type(experts).forward).parameters
         experts = config.num_experts if all_run else config.num_experts_per_tok
         inner = 3 * config.hidden_size + 4 * config.moe_intermediate_size
         return tokens * itemsize * (experts * inner + 4 * config.hidden_size)
-
-
-def tiny_config(width: int, layers: int, ids: dict[str, int]) -> dict[str, Any]:
-    """Content of config.json, as the published ones have it."""
-    text = qwen_tiny.text_config(width, layers, ids) | qwen_tiny.QWEN3_TEXT | EXPERTS
-    text |= {"model_type": "qwen3_vl_moe_text", "rope_scaling": qwen_tiny.QWEN3_ROPE}
-    text["tie_word_embeddings"] = False
-    top = qwen_tiny.top_config("qwen3_vl_moe", "Qwen3VLMoeForConditionalGeneration", ids)
-    return top | {
-        "tie_word_embeddings": False,
-        "text_config": text,
-        "vision_config": qwen_tiny.qwen3_vision("qwen3_vl_moe", width, layers),
-    }
 
 
 FAMILY = Family(
@@ -54,5 +32,4 @@ FAMILY = Family(
     chat_template=chat_templates.QWEN3,
     decoder=MixtureDecoder(mrope=True),
     vision=qwen3_vl.FAMILY.vision,
-    tiny=Tiny(tiny_config, qwen_tiny.NEW_NAMES, files=qwen_tiny.qwen3_files()),
 )

@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import overload
 
-from PIL import Image, ImageOps, ImageSequence
+from PIL import Image, ImageSequence
+
+from .upright import make_upright
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
 MOVIES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 FOLDER_FPS = 24.0
+# What Pillow may read, whatever the file is called: it would start other programs for PostScript.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF")
+# What Pillow and the libraries below it raise for damaged files.
+_DAMAGE = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    Image.DecompressionBombError,
+)
 
 
 def read_text(file: str) -> str:
@@ -17,33 +37,100 @@ def read_text(file: str) -> str:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is not UTF-8.
+        ValueError: it is not a file, or not UTF-8.
     """
-    path = _there(file, "text file")
+    path = _file(file, "text file")
     try:
         return path.read_text(encoding="utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is not text in UTF-8 ({error}). Save it as UTF-8.") from error
 
 
-def read_picture(file: str) -> Image.Image:
-    """A picture from a file, turned the way its camera was held.
+def read_picture(file: str | Path) -> Image.Image:
+    """A picture from a file, turned the way its camera was held, on white where it is transparent.
+
+    Args:
+        file: PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF, whatever it is called.
+
+    Returns:
+        Mode RGB, or that of 16 or 32 bits per pixel; over 64 megapixels it is shrunk.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: it is not a picture that Pillow reads.
     """
-    with _open(_there(file, "picture")) as picture:
+    with _open(_file(file, "picture")) as picture:
         return _decoded(picture, file)
 
 
-def read_video(place: str, fps: float | None) -> tuple[list[Image.Image], float]:
+class Film(Sequence[Image.Image]):
+    """The frames of an animated picture or of a folder, each read when it is looked at.
+
+    Attributes:
+        name: What messages call it.
+    """
+
+    def __init__(self, name: str, files: Sequence[Path], frames: int | None = None):
+        """Opens nothing.
+
+        Args:
+            name: What messages call it.
+            files: One for each frame; or one animated picture.
+            frames: Its frames; None = each file is one.
+        """
+        self.name = name
+        self._files = list(files)
+        self._frames = frames
+
+    def __len__(self) -> int:
+        return len(self._files) if self._frames is None else self._frames
+
+    @overload
+    def __getitem__(self, index: int) -> Image.Image: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Image.Image]: ...
+
+    def __getitem__(self, index: int | slice) -> Image.Image | list[Image.Image]:
+        if isinstance(index, slice):
+            return self.pick(range(len(self))[index])
+        return self.pick([range(len(self))[index]])[0]
+
+    def __iter__(self) -> Iterator[Image.Image]:
+        return self._read(range(len(self)))
+
+    def pick(self, indices: Sequence[int]) -> list[Image.Image]:
+        """Some frames, origin 0, in ascending order: an animation is read once, front to back.
+
+        Raises:
+            ValueError: A frame that cannot be read.
+        """
+        return list(self._read(indices))
+
+    def _read(self, indices: Sequence[int]) -> Iterator[Image.Image]:
+        if self._frames is None:
+            for index in indices:
+                yield read_picture(self._files[index])
+            return
+        with _open(self._files[0]) as animation:
+            for index in indices:
+                try:
+                    animation.seek(index)
+                except _DAMAGE as error:
+                    raise _unreadable(self.name, error) from error
+                yield _decoded(animation, self.name)
+
+
+def read_video(place: str | Path, fps: float | None) -> tuple[Film, float]:
     """The frames of a video and its frames per second.
 
     Args:
         place: a folder of picture files, in the order of their names (9 before 10), or an animated
             GIF, WebP or PNG.
         fps: frames per second; None = as the animation says, 24 for a folder.
+
+    Returns:
+        The frames, which are decoded only when they are asked for.
 
     Raises:
         FileNotFoundError: no such place.
@@ -54,48 +141,72 @@ def read_video(place: str, fps: float | None) -> tuple[list[Image.Image], float]
         files = [file for file in path.iterdir() if file.suffix.lower() in PICTURES]
         if not files:
             raise ValueError(f"The folder {place} holds no picture ({', '.join(PICTURES)}).")
-        frames = [read_picture(str(file)) for file in sorted(files, key=natural_order)]
-        return frames, fps or FOLDER_FPS
+        return Film(str(place), sorted(files, key=natural_order)), fps or FOLDER_FPS
     if path.suffix.lower() in MOVIES:
         raise ValueError(
             f"{place} is a movie file, which is not read here. Make a folder of its frames first, "
             f"such as with: ffmpeg -i {path.name} frames/%05d.png"
         )
+    frames, seconds = _count_frames(_file(place, "video"))
+    return Film(str(place), [path], frames), fps or (frames / seconds if seconds else FOLDER_FPS)
+
+
+def _count_frames(path: Path) -> tuple[int, float]:
+    """Frames of an animation and its seconds; one frame is held at a time."""
     with _open(path) as animation:
-        frames, seconds = [], 0.0
-        for frame in ImageSequence.Iterator(animation):
-            frames.append(_decoded(frame, place))
-            seconds += frame.info.get("duration", 0) / 1000
-    return frames, fps or (len(frames) / seconds if seconds else FOLDER_FPS)
+        frames, seconds = 0, 0.0
+        try:
+            for frame in ImageSequence.Iterator(animation):
+                if not isinstance(frame.info.get("duration"), int | float):
+                    frame.load()  # WebP tells how long a frame stands when it is decoded
+                frames += 1
+                seconds += frame.info.get("duration", 0) / 1000
+        except _DAMAGE as error:
+            raise _unreadable(path, error) from error
+    return frames, seconds
 
 
-def _there(file: str, what: str) -> Path:
+def _there(file: str | Path, what: str) -> Path:
     path = Path(file)
-    if not path.exists():
-        raise FileNotFoundError(f"There is no {what} {file}. Name one that exists.")
+    try:
+        found = path.exists()
+    except (OSError, ValueError):  # a name that no file can have
+        found = False
+    if not found:
+        name = str(file) if len(str(file)) < 500 else f"{str(file)[:60]}..."
+        raise FileNotFoundError(f"There is no {what} {name}. Name one that exists.")
+    return path
+
+
+def _file(file: str | Path, what: str) -> Path:
+    """An ordinary file: reading a pipe would wait for ever, and a device has no end."""
+    path = _there(file, what)
+    if not path.is_file():
+        kind = "a folder" if path.is_dir() else "a pipe or a device"
+        raise ValueError(f"{file} is {kind}, expected a {what}. Name an ordinary file.")
     return path
 
 
 def _open(path: Path) -> Image.Image:
+    Image.init()  # which of them this Pillow has is known afterwards
     try:
-        return Image.open(path)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        return Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
+    except _DAMAGE as error:
         raise _unreadable(path, error) from error
 
 
-def _decoded(picture: Image.Image, file: str) -> Image.Image:
-    """Its pixels, in memory; transparent ones keep their colour, as in ComfyUI's Load Image."""
+def _decoded(picture: Image.Image, file: str | Path) -> Image.Image:
+    """Its pixels, in memory."""
     try:
-        turned = ImageOps.exif_transpose(picture)
-        return turned.copy() if turned.mode.startswith(("I", "F")) else turned.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return make_upright(picture)
+    except _DAMAGE as error:
         raise _unreadable(file, error) from error
 
 
 def _unreadable(file: str | Path, error: Exception) -> ValueError:
     return ValueError(
-        f"{file} is not a picture that can be read ({error}). Expected PNG, JPEG, WebP, GIF, BMP "
-        "or TIFF, whole."
+        f"{file} is not a picture that can be read ({error}). Expected PNG, JPEG, WebP, GIF, BMP, "
+        "TIFF or AVIF, whole."
     )
 
 

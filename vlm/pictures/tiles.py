@@ -18,8 +18,9 @@ from einops import rearrange
 from PIL import Image
 
 from .images import Patches, PixelRules, budget, normalised_levels, resize, to_pictures
+from .picture_inputs import open_frames
 from .preprocessor import Preprocessor, VisionInput, read_preprocessors
-from .video import check_rates, of_one_size
+from .video import check_rates
 
 TILE = 448
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -149,16 +150,16 @@ class TilePreprocessor(Preprocessor):
         max_pixels: int | None,
     ) -> VisionInput:
         """Samples the frames of a video, each of which is one tile; see `Look.see_video`."""
-        frames = of_one_size(to_pictures(video))
+        n, pick = open_frames(video)
         _, most = budget(self.rules, min_pixels, max_pixels)
-        indices = self.sample_frames(len(frames), fps, sample_fps)
-        tiles = [self._resize(self._shrink(frames[index], most)) for index in indices]
+        indices = self.sample_frames(n, fps, sample_fps)
+        tiles = [self._resize(self._shrink(frame, most)) for frame in pick(indices)]
         return self._visual(
             tiles,
             frames=len(tiles),
             is_video=True,
             seconds=tuple(index / fps for index in indices),
-            seconds_per_grid=len(frames) / fps / len(tiles),
+            seconds_per_grid=n / fps / len(tiles),
         )
 
     def sample_frames(self, n: int, fps: float, sample_fps: float | None = None) -> list[int]:

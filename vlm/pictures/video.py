@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from PIL import Image
 
 from .images import (
     QWEN2,
@@ -24,10 +23,8 @@ from .images import (
     fit_area,
     resize,
     rules_from,
-    to_pictures,
 )
-
-Frame = Image.Image | torch.Tensor
+from .picture_inputs import Picture, open_frames
 
 
 @dataclass(frozen=True)
@@ -198,7 +195,7 @@ def fit_video(
 
 
 def prepare_video(
-    frames: torch.Tensor | Sequence[Frame],
+    frames: Picture | Sequence[Picture],
     fps: float,
     rules: VideoRules,
     sample_fps: float | None = None,
@@ -209,7 +206,7 @@ def prepare_video(
     """Samples and resizes a video.
 
     Args:
-        frames: float `[T, H, W, C]` in 0..1, or a list of pictures (see `images.to_pictures`).
+        frames: float `[T, H, W, C]` in 0..1, or a list of pictures (see `to_pictures`).
         fps: frames per second of `frames`.
         rules: the family's rules.
         sample_fps: frames per second that the model sees, None = the family's.
@@ -223,30 +220,14 @@ def prepare_video(
     Raises:
         ValueError: no frames, frames of different sizes, a rate that is not positive, no picture.
     """
-    if isinstance(frames, torch.Tensor) and frames.ndim == 4:
-        indices = sample_frames(n := len(frames), fps, rules, sample_fps)
-        pictures = to_pictures(frames[indices])  # the others are never converted
-    else:
-        every = of_one_size(to_pictures(frames))
-        indices = sample_frames(n := len(every), fps, rules, sample_fps)
-        pictures = [every[i] for i in indices]
+    n, pick = open_frames(frames)
+    indices = sample_frames(n, fps, rules, sample_fps)
+    pictures = pick(indices)
     width, height = pictures[0].size
     size = fit_video(height, width, len(pictures), rules, min_pixels, max_pixels, total)
     pixels = tuple(resize(picture, *size) for picture in pictures)
     group = rules.pixel.temporal  # n / fps seconds were cut into len(indices) steps
     return Frames(pixels, group_times(indices, fps, group), group * n / fps / len(indices))
-
-
-def of_one_size(pictures: list[Image.Image]) -> list[Image.Image]:
-    """Frames, as they are; raises ValueError where they differ in size."""
-    sizes = sorted({picture.size for picture in pictures})
-    if len(sizes) > 1:
-        names = ", ".join(f"{width}x{height}" for width, height in sizes[:3])
-        raise ValueError(
-            f"The frames of a video must be of one size, these are {names}. "
-            "Resize them first (Upscale Image), or give them as separate images."
-        )
-    return pictures
 
 
 def group_times(indices: Sequence[int], fps: float, group: int) -> tuple[float, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,10 +13,8 @@ from ..targets import Target
 from ..token_map import join, new_map
 from .padding import RIGHT, Padding
 from .positions import VisionBlock
-from .templates import Piece, Template, split_special
-from .tokenizer import SYSTEM_SLOT, TEXT_SLOT, Tokenizer
-
-_TURNS = ("<|im_start|>", "<|im_end|>")  # that layouts other than the chat template are made of
+from .templates import Piece
+from .tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -93,20 +90,20 @@ class _Tokens:
         self.ids: list[int] = []
         self.roles: list[str] = []
         self.places: list[Place] = []
-        self.turns: list[tuple[int, str]] = []  # first token and role of each turn
+        self.header: list[int] = []  # tokens that stand before the user's words, those alone
         self._open: list[Piece] = []
 
     def text(self, piece: Piece) -> None:
         self._open.append(piece)
 
-    def token(self, token: str, role: str, place: Place = NOWHERE) -> None:
+    def token(self, token: str, role: str, place: Place = NOWHERE, header: bool = False) -> None:
         self.close()
-        self._add(self.tokenizer.id_of(token), role, place)
+        self._add(self.tokenizer.id_of(token), role, place, header)
 
     def pad(self, count: int) -> None:
-        """Adds pad tokens, of the first kind that the tokenizer has."""
+        """Adds pad tokens: of the family's first kind that the tokenizer has, or of its own."""
         known = (token for token in self.family.pad_tokens if token in self.tokenizer.specials)
-        token = next(known, self.family.pad_tokens[0])
+        token = next(known, self.tokenizer.pad_token or self.family.pad_tokens[0])
         for _ in range(count):
             self.token(token, "pad")
 
@@ -118,120 +115,19 @@ class _Tokens:
         """
         pieces, self._open = self._open, []
         role_of = [piece.role for piece in pieces for _ in piece.text]
+        header_of = [piece.header for piece in pieces for _ in piece.text]
         ids, spans = self.tokenizer.split("".join(piece.text for piece in pieces))
         for token_id, (start, end) in zip(ids, spans, strict=True):
             roles = role_of[start : max(end, start + 1)]
-            self._add(token_id, "text" if "text" in roles else roles[-1])
+            header = all(header_of[start : max(end, start + 1)])
+            self._add(token_id, "text" if "text" in roles else roles[-1], header=header)
 
-    def _add(self, token_id: int, role: str, place: Place = NOWHERE) -> None:
+    def _add(self, token_id: int, role: str, place: Place = NOWHERE, header: bool = False) -> None:
+        if header:
+            self.header.append(len(self.ids))
         self.ids.append(token_id)
         self.roles.append(role)
         self.places.append(place)
-
-
-def render(
-    template: Template,
-    tokenizer: Tokenizer,
-    text: str,
-    *,
-    system: str | None,
-    edit: str | None,
-    vision_inputs: Sequence[VisionInput],
-    family: Family,
-) -> list[Piece]:
-    """Lays a prompt out.
-
-    Args:
-        template: The preset.
-        tokenizer: The model's.
-        text: Typed text.
-        system: Typed system text; None = the template's own, "" = none but what the model's own
-            chat template brings by itself.
-        edit: Typed editing text of X2I's templates.
-        vision_inputs: Pictures, then at most one video.
-        family: Its vision tokens.
-
-    Returns:
-        Pieces; every picture is still one image token, every video one video token.
-    """
-    vision = family.vision
-    images = sum(not vision_input.is_video for vision_input in vision_inputs)
-    video = any(vision_input.is_video for vision_input in vision_inputs)
-    if system is None:
-        system_piece = Piece(template.system_for(len(vision_inputs)), "system")
-    else:
-        system_piece = Piece(valid_text(system), "system")
-    if template.body is None:
-        layout = tokenizer.chat(
-            bool(system_piece.text),
-            images,
-            video,
-            template.number_pictures,
-            plain=vision is None,
-            settings=family.chat_settings,
-        )
-        if vision is not None and vision.in_chat is not None:
-            layout = layout.replace(*vision.in_chat)
-    else:
-        slots = [vision.image_token] * images + [vision.video_token] * video if vision else []
-        pictures = template.between.join(
-            template.picture.format(vision=vision.start + token + vision.end, number=number)
-            for number, token in enumerate(slots, start=1)
-        )
-        layout = template.body.replace("{pictures}", pictures).replace("{text}", TEXT_SLOT)
-        if system_piece.text:
-            layout = f"<|im_start|>system\n{SYSTEM_SLOT}<|im_end|>\n" + layout
-        _check_turns(template, layout, tokenizer, family)
-    text = valid_text(text)
-    typed = [Piece(text, "text")]
-    if template.wording is not None:
-        before, quoted, after = template.wording(text, valid_text(edit or ""), images, video)
-        typed = [Piece(before, "template"), Piece(quoted, "text"), Piece(after, "template")]
-    fill = {SYSTEM_SLOT: [system_piece], TEXT_SLOT: typed}
-    begins = family.begin in tokenizer.specials
-    pieces = [Piece(family.begin, "template", True)] if begins else []
-    for part in re.split(f"({re.escape(SYSTEM_SLOT)}|{re.escape(TEXT_SLOT)})", layout):
-        pieces += fill.get(part) or split_special(part, "template", tokenizer.specials)
-    return _name_system(pieces, family)
-
-
-def _check_turns(template: Template, layout: str, tokenizer: Tokenizer, family: Family) -> None:
-    """Refuses a layout whose turns the model does not know."""
-    unknown = [token for token in _TURNS if token in layout and token not in tokenizer.specials]
-    if unknown:
-        raise ValueError(
-            f"The template {template.name} is written in Qwen's turn tokens, and {family.title} "
-            f"has no {unknown[0]}. Set `template` on VLM Encode to chat, the model's own layout."
-        )
-
-
-def _name_system(pieces: list[Piece], family: Family) -> list[Piece]:
-    """Gives the system text that a chat template brings by itself its role."""
-    named: list[Piece] = []
-    for index, piece in enumerate(pieces):
-        header = _header(pieces[:index], piece, family)
-        if header:
-            named.append(Piece(header, "template"))
-            piece = Piece(piece.text.removeprefix(header), "system")
-        if piece.text:
-            named.append(piece)
-    return named
-
-
-def _header(before: list[Piece], piece: Piece, family: Family) -> str:
-    """What stands in a piece before a system turn's text; "" = it is not of such a turn."""
-    turn, end = (Piece(token, "template", True) for token in (family.turn, family.header_end))
-    if piece.special or piece.role != "template":
-        return ""
-    if family.header_end:
-        begins = before[-3:] == [turn, Piece("system", "template"), end]
-        return "\n\n" if begins and piece.text.startswith("\n\n") else ""
-    return "system\n" if before[-1:] == [turn] and piece.text.startswith("system\n") else ""
-
-
-def valid_text(text: str) -> str:
-    """Typed text as valid Unicode: half a surrogate pair, as JSON allows, becomes U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def build_prompt(
@@ -278,10 +174,7 @@ def build_prompt(
             if not (vision.frames_apart and vision_inputs[number].is_video):
                 out.token(piece.text, "vision_marker", (number, 0, 0, 0, 0))
         else:
-            out.token(piece.text, "template")
-            if piece.text == family.turn:
-                header = pieces[index + 1].text if index + 1 < len(pieces) else ""
-                out.turns.append((len(out.ids) - 1, header.split("\n")[0]))
+            out.token(piece.text, "template", header=piece.header)
     out.close()
     if waiting:
         raise ValueError("The template has no place for these pictures. Choose another template.")
@@ -382,15 +275,10 @@ def _prefix(roles: list[str]) -> int:
 
 
 def _dropped(out: _Tokens, target: Target) -> int:
-    """Leading tokens the target never sees, found by the turns, whatever their texts say."""
-    user = next((index for index, role in out.turns if role == "user"), None)
-    if not target.drop or user is None:
+    """Leading tokens the target never sees, found by the turns, whatever their texts say.
+
+    A token that the turn's beginning shares with the typed text is typed, and stays.
+    """
+    if not target.drop or not out.header:
         return 0
-    if target.drop == "system":
-        return user
-    header, _ = out.tokenizer.split("user\n")
-    end = user + 1
-    # A newline that the typed text shares is typed, and stays.
-    while end <= user + len(header) and out.roles[end] == "template":
-        end += 1
-    return end
+    return out.header[0] if target.drop == "system" else out.header[-1] + 1

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from .padding import RIGHT, Padding
 
+IM_SYSTEM = "<|im_start|>system\n"
 IM_USER = "<|im_start|>user\n"
 IM_END = "<|im_end|>\n<|im_start|>assistant\n"
 NO_THINKING = "<think>\n\n</think>\n\n"
@@ -40,11 +41,13 @@ class Piece:
         text: The characters.
         role: Role of their tokens (`DESIGN` of the token map: system, template, text, ...).
         special: True where `text` is one special token, never where a person typed it.
+        header: It begins the user's turn.
     """
 
     text: str
     role: str
     special: bool = False
+    header: bool = False
 
 
 @dataclass(frozen=True)

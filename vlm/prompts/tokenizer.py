@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 from ..files.json_file import read_json
-
-TEXT_SLOT = "\ue000text\ue001"
-SYSTEM_SLOT = "\ue000system\ue001"
+from .chat_template import ChatTemplate
 
 
 class Tokenizer:
@@ -19,6 +16,8 @@ class Tokenizer:
     Attributes:
         specials: Every added token but those of blank space; only template text is searched for
             them.
+        chat_template: Its chat template; false where there is none.
+        begin: Special tokens that it puts before a text by itself.
     """
 
     def __init__(self, folder: str | Path, chat_template: str | None = None):
@@ -42,11 +41,13 @@ class Tokenizer:
                 f"The tokenizer in {folder} cannot be read ({error}). "
                 "Download its tokenizer files again."
             ) from error
-        self._chat_template = (
-            chat_template or self._tokenizer.chat_template or _chat_template_of(folder)
-        )
+        source = chat_template or self._tokenizer.chat_template or _chat_template_of(folder)
+        if isinstance(source, dict):  # several by name; the others are for tools
+            source = source.get("default")
+        self.chat_template = ChatTemplate(self._tokenizer, source)
         self._backend = self._tokenizer.backend_tokenizer
         self.specials = frozenset(filter(_is_marker, self._tokenizer.get_added_vocab()))
+        self.begin = self._put_before()
         added = self._tokenizer.added_tokens_decoder.items()
         self._silent = frozenset(number for number, token in added if token.special)
         # These added tokens become special and special ones are left unparsed: from here on the
@@ -59,6 +60,22 @@ class Tokenizer:
         # before which some tokenizers put a space.
         if getattr(self._backend.pre_tokenizer, "prepend_scheme", None) == "first":
             self._backend.pre_tokenizer.prepend_scheme = "never"
+
+    def _put_before(self) -> tuple[str, ...]:
+        """The special tokens in front of a text that it splits by itself."""
+        encoding = self._backend.encode("a", add_special_tokens=True)
+        pairs = zip(encoding.tokens, encoding.special_tokens_mask, strict=True)
+        return tuple(token for token, _ in takewhile(lambda pair: pair[1], pairs))
+
+    @property
+    def stops(self) -> frozenset[int]:
+        """Id of the token that ends a text, where the tokenizer names one."""
+        return self.find(self._tokenizer.eos_token or "")
+
+    @property
+    def pad_token(self) -> str | None:
+        """The token that it pads with, or else the one that ends a text."""
+        return self._tokenizer.pad_token or self._tokenizer.eos_token
 
     def size(self, without: Sequence[str] = ()) -> int:
         """One more than its largest token id, some tokens not counted."""
@@ -98,61 +115,6 @@ class Tokenizer:
         """Text of ids without the special tokens, as transformers skips them."""
         spoken = [number for number in ids if number not in self._silent]
         return self._backend.decode(spoken, skip_special_tokens=False)
-
-    def chat(
-        self,
-        system: bool,
-        images: int,
-        video: bool,
-        number_images: bool = False,
-        *,
-        plain: bool = False,
-        settings: Mapping[str, Any] = MappingProxyType({}),
-    ) -> str:
-        """The chat template around slots for the system text and the typed text.
-
-        Args:
-            system: Whether there is a system text; without one the template has its own way.
-            images: Pictures before the text.
-            video: A video after the pictures.
-            number_images: Write "Picture 1: " before each picture.
-            plain: Messages are text and not lists of parts, as text-only models want them.
-            settings: What the template is given beside the messages.
-
-        Raises:
-            ValueError: The model has no chat template, or one that leaves the text out.
-        """
-        from jinja2 import TemplateError
-
-        content = [{"type": "image"} for _ in range(images)]
-        content += [{"type": "video"}] if video else []
-        content.append({"type": "text", "text": TEXT_SLOT})
-        messages = [{"role": "user", "content": TEXT_SLOT if plain else content}]
-        if system:
-            text = [{"type": "text", "text": SYSTEM_SLOT}]
-            messages.insert(0, {"role": "system", "content": SYSTEM_SLOT if plain else text})
-        if not self._chat_template:
-            raise ValueError(
-                "This model's tokenizer has no chat template. Choose another template on "
-                "VLM Encode, or add chat_template.jinja to the model's folder."
-            )
-        try:
-            rendered = self._tokenizer.apply_chat_template(
-                messages,
-                chat_template=self._chat_template,
-                tokenize=False,
-                add_generation_prompt=True,
-                add_vision_id=number_images,
-                **settings,
-            )
-        except (TemplateError, TypeError) as error:  # TypeError: one for text alone
-            raise ValueError(f"The model's chat template cannot be used ({error}).") from error
-        if TEXT_SLOT not in rendered or (system and SYSTEM_SLOT not in rendered):
-            raise ValueError(
-                "The model's chat template leaves the text out. Choose another template on "
-                "VLM Encode."
-            )
-        return rendered
 
 
 def _is_marker(token: str) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ..families.layer_cache import LayerCache
+from .plain_forward import PlainForward
 
 VISION, TEXT = "vision", "text"  # the two parts that can be on the device one after the other
 
@@ -29,6 +30,7 @@ class Backbone(ABC):
         vision_config: What the family's `video_time_step` reads; None without a vision tower.
         text: The language model.
         visual: The vision tower; None where there is none.
+        plain: What runs it where its layers cannot be run one at a time; None = they can.
     """
 
     num_decoder_layers: int
@@ -39,6 +41,7 @@ class Backbone(ABC):
     vision_config: Any
     text: torch.nn.Module
     visual: torch.nn.Module | None
+    plain: PlainForward | None = None
 
     @abstractmethod
     def device_of(self, part: str) -> torch.device:
@@ -97,6 +100,9 @@ class Backbone(ABC):
 
         Returns:
             [1, S, D].
+
+        Raises:
+            CallError: It cannot be run by itself; a `PlainForward` can.
         """
 
     @abstractmethod

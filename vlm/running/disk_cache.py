@@ -8,7 +8,6 @@ stops in the middle can leave a file of the right size with other bytes in it.
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import re
@@ -23,18 +22,17 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from ..files.units import MEGABYTE
 from ..files.whole_file import write_whole
+from ..logger import LOG
 
 FORMAT, VERSION = "vlm_cache", 1
-MEGABYTE = 1024 * 1024
 STALE_SECONDS = 3600  # nothing takes as long to write: what is older was left by a killed process
 _KEY = re.compile(r"[0-9a-f]{8,128}")
 _ENTRY = re.compile(rf"vlm-{_KEY.pattern}\.safetensors")
 _PART = re.compile(rf"\.{_ENTRY.pattern}\.[0-9a-f]{{8}}\.part")
 # What a file that is not whole raises: cut short, wrong sums, metadata that are no JSON.
 _DAMAGE = (SafetensorError, ValueError, TypeError)
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -152,7 +150,7 @@ class DiskCache:
         if self._warned:
             return
         self._warned = True
-        log.warning(
+        LOG.warning(
             "VLM Conditioning cannot write to its disk cache %s (%s). Encoding goes on without; "
             "free space on the disk, make the folder writable, or choose another folder.",
             self.folder,

@@ -10,7 +10,7 @@ import torch
 
 if TYPE_CHECKING:
     from .disk_cache import DiskCache
-    from .hidden_states import HiddenStates
+    from .layer_store import LayerStore
 
 
 class DiskCacheView:
@@ -25,11 +25,11 @@ class DiskCacheView:
         self.disk = disk
         self._model = model
 
-    def fetch(self, states: HiddenStates, wanted: Sequence[int]) -> list[int]:
-        """Gives hidden states the layers that are on disk.
+    def fetch(self, store: LayerStore, wanted: Sequence[int]) -> list[int]:
+        """Takes the layers that are on disk.
 
         Args:
-            states: Take the layers found.
+            store: Takes the layers found.
             wanted: Layer indices, origin 0, none of them held.
 
         Returns:
@@ -37,32 +37,31 @@ class DiskCacheView:
         """
         missing = []
         for layer in wanted:
-            found = self.disk.get(self._key(states, layer))
+            found = self.disk.get(self._key(store, layer))
             if found is None:
                 missing.append(layer)
                 continue
-            device = states.hold_device
             normed = found.get("normed")
-            states.hold(
+            store.hold(
                 layer,
-                (found["states"].to(device),),
-                None if normed is None else normed.to(device),
+                (found["states"].to(store.device),),
+                None if normed is None else normed.to(store.device),
             )
         return missing
 
-    def store(self, states: HiddenStates, layers: Sequence[int]) -> None:
+    def store(self, store: LayerStore, layers: Sequence[int]) -> None:
         """Puts layers that just ran on disk.
 
         Args:
-            states: Hold them.
+            store: Holds them.
             layers: Layer indices, origin 0.
         """
         for layer in layers:
-            tensors = {"states": torch.cat(states.state(layer), dim=1)}
-            if layer == states.num_layers - 1 and states.normed is not None:
-                tensors["normed"] = states.normed
-            self.disk.put(self._key(states, layer), tensors)
+            tensors = {"states": torch.cat(store.state(layer), dim=1)}
+            if layer == store.num_layers - 1 and store.normed is not None:
+                tensors["normed"] = store.normed
+            self.disk.put(self._key(store, layer), tensors)
 
-    def _key(self, states: HiddenStates, layer: int) -> str:
-        facts = f"{self._model} {states.prompt.key} {states.keyframe} {layer}"
+    def _key(self, store: LayerStore, layer: int) -> str:
+        facts = f"{self._model} {store.prompt.key} {store.keyframe} {layer}"
         return hashlib.sha256(facts.encode()).hexdigest()

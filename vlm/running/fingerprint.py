@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -14,7 +16,12 @@ VERSION = 1  # of what is computed from the same weights and tokens; raise it wh
 _VALUES = 64  # per place that is looked at
 
 
-def fingerprint(backbone: Backbone, patches: str = "") -> str:
+def fingerprint(
+    backbone: Backbone,
+    patches: str = "",
+    device: torch.device | None = None,
+    unpatched: Mapping[int, torch.Tensor] | None = None,
+) -> str:
     """A digest of a model's weights and of what else decides its numbers.
 
     Of each tensor three stretches are read, not all of it: that takes milliseconds where the whole
@@ -23,6 +30,8 @@ def fingerprint(backbone: Backbone, patches: str = "") -> str:
     Args:
         backbone: The model.
         patches: What is put on the weights while they run, such as LoRA.
+        device: Where they run, which need not be where they lie now; None = it is.
+        unpatched: Weights without patches, by the `id` of the parameter that holds them patched.
 
     Returns:
         64 hexadecimal digits, the same in every process.
@@ -33,7 +42,7 @@ def fingerprint(backbone: Backbone, patches: str = "") -> str:
         type(backbone).__name__,
         torch.__version__,
         getattr(transformers, "__version__", ""),
-        backbone.device_of(TEXT).type,
+        (device or backbone.device_of(TEXT)).type,
         str(backbone.dtype),
         patches,
     )
@@ -45,12 +54,18 @@ def fingerprint(backbone: Backbone, patches: str = "") -> str:
             if isinstance(layer, ScaledLinear | ScaledEmbedding):
                 digest.update(f"{name} {layer.scale}".encode())
         for name, weight in part.named_parameters():
-            # ComfyUI's quantised tensors hold what is on disk under this name.
-            stored = getattr(weight, "_qdata", weight).detach()
-            digest.update(f"{name} {tuple(stored.shape)} {stored.dtype}".encode())
-            for values in _stretches(stored):
-                digest.update(values.to("cpu", torch.float32).numpy().tobytes())
+            digest.update(f"{name} ".encode())
+            add_tensor((unpatched or {}).get(id(weight), weight), digest)
     return digest.hexdigest()
+
+
+def add_tensor(tensor: torch.Tensor, digest: Any) -> None:
+    """Adds a tensor's shape, dtype and three stretches of its values to a digest of hashlib."""
+    # ComfyUI's quantised tensors hold what is on disk under this name.
+    stored = getattr(tensor, "_qdata", tensor).detach()
+    digest.update(f"{tuple(stored.shape)} {stored.dtype}".encode())
+    for values in _stretches(stored):
+        digest.update(values.to("cpu", torch.float32).numpy().tobytes())
 
 
 def _stretches(weight: torch.Tensor) -> list[torch.Tensor]:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
 
 import torch
 
+from ..arguments import checked
+from ..files.units import MEGABYTE
 from ..prompts.prompt import Prompt
 from ..targets import Target
+from ..token_map import roles_in_words
 from ..token_map import take as take_map
-
-if TYPE_CHECKING:
-    from ..model import VLM
-
-MEGABYTE = 1024 * 1024
+from .engine import Engine
+from .layer_store import LayerStore
+from .run import deepen
 
 
 class HiddenStates:
@@ -34,40 +35,42 @@ class HiddenStates:
         num_layers: L, one more than the model has decoder layers.
         width: D.
         dtype: The model's dtype, which the states keep.
-        hold_device: Where layers are held.
+        store: The layers held, as the model made them: neither a filter nor weights show there.
     """
 
     def __init__(
-        self, model: VLM, prompt: Prompt, target: Target, keep_mb: float, keyframe: int = 0
+        self, engine: Engine, prompt: Prompt, target: Target, keep_mb: float, keyframe: int = 0
     ):
-        """Made by `VLM.encode`; nothing has run yet.
+        """Made by `states_of`; nothing has run yet.
 
         Args:
-            model: Held weakly: hidden states do not keep weights alive.
+            engine: The model; held until `hold_model_weakly` is called.
             prompt: Ids, token map and pictures.
             target: What `auto` means downstream.
             keep_mb: Bound in MB (2**20 bytes) under which every layer passed is kept.
             keyframe: Which version of the weights runs, an index into `Host.keyframes`.
         """
-        self._model = weakref.ref(model)
-        # A layer is the prefix's part (shared with the prefix cache) and the rest's.
-        self._held: dict[int, tuple[torch.Tensor, ...]] = {}
-        # The last layer after the final norm, once it ran; a list, since `take` shares it.
-        self._normed: list[torch.Tensor] = []
-        self._keep_bytes = int(keep_mb * MEGABYTE)
-        self._asked: set[int] = set()  # layers that stay, whatever the bound
+        host = engine.host
+        self._engine: Callable[[], Engine | None] = lambda: engine
+        # Shared by what `take` and `weigh` return.
+        self.store = LayerStore(prompt, engine.num_layers, keyframe, host.hold_device, keep_mb)
         self._indices: tuple[int, ...] | None = None  # tokens a filter left; None = all
         self._weights: torch.Tensor | None = None  # [N] of what is left; None = all 1
         self._later: tuple[HiddenStates, ...] = ()
         self.prompt = prompt
         self.target = target
         self.keyframe = keyframe
-        self.options = dict(model.host.keyframes[keyframe])
-        self.hold_device = model.host.hold_device
-        self.num_layers = model.backbone.num_decoder_layers + 1
-        self.width = model.backbone.width
-        self.dtype = model.backbone.dtype
-        self._reused = [0]  # a list, since `take` shares it
+        self.options = dict(host.keyframes[keyframe])
+        self.num_layers = engine.num_layers
+        self.width = engine.backbone.width
+        self.dtype = engine.backbone.dtype
+
+    def __repr__(self) -> str:
+        held = f"held to {self.depth}" if self.depth >= 0 else "none has run"
+        return (
+            f"HiddenStates({roles_in_words(self.token_map)}; {self.num_layers} layers, {held}, "
+            f"{self.width} wide, {str(self.dtype).removeprefix('torch.')}, for {self.target.name})"
+        )
 
     @property
     def keyframes(self) -> list[HiddenStates]:
@@ -75,13 +78,23 @@ class HiddenStates:
         return [self, *self._later]
 
     def add_keyframes(self, later: Sequence[HiddenStates]) -> None:
-        """Adds the same prompt under later versions of the weights; called by `VLM.encode`."""
+        """Adds the same prompt under later versions of the weights; called by `states_of`."""
         self._later = tuple(later)
 
-    @property
-    def prefix_key(self) -> str:
-        """What the prefix cache knows its beginning by."""
-        return f"{self.keyframe}:{self.prompt.prefix_key}"
+    def hold_model_weakly(self) -> HiddenStates:
+        """Lets go of the model, for who keeps hidden states longer than weights shall stay.
+
+        A layer deeper than what is held can then be run only as long as somebody else holds the
+        model.
+
+        Returns:
+            Itself.
+        """
+        for each in self.keyframes:
+            engine = each._engine()
+            if engine is not None:
+                each._engine = weakref.ref(engine)
+        return self
 
     @property
     def token_map(self) -> dict:
@@ -146,19 +159,25 @@ class HiddenStates:
     @property
     def depth(self) -> int:
         """The deepest layer held; -1 before anything ran."""
-        return max(self._held, default=-1)
+        return self.store.depth
 
     @property
     def held(self) -> tuple[int, ...]:
         """Indices of the layers held, ascending."""
-        return tuple(sorted(self._held))
+        return self.store.held
+
+    @property
+    def reused_tokens(self) -> int:
+        """Tokens that the last run took from the prefix cache."""
+        return self.store.reused_tokens
 
     @property
     def patcher(self) -> Any:
         """The model's patcher, by which ComfyUI's caches know what holds a model; or None."""
-        model = self._model()
-        return None if model is None else model.patcher
+        engine = self._engine()
+        return None if engine is None else engine.patcher
 
+    @checked
     def layer(self, k: int, final_norm: bool = True) -> torch.Tensor:
         """One layer's states, run if nothing that deep was run before.
 
@@ -174,6 +193,7 @@ class HiddenStates:
         """
         return self.layers([k], final_norm)[:, 0]
 
+    @checked
     def layers(self, ks: Sequence[int], final_norm: bool = True) -> torch.Tensor:
         """Several layers' states, with a single run for those not held.
 
@@ -213,7 +233,7 @@ class HiddenStates:
         """
         last = self.num_layers - 1
         wanted = self.reach(*(range(self.num_layers) if ks is None else ks))
-        parts = [(self._whole(k, True),) if k == last else self._held[k] for k in wanted]
+        parts = [(self._whole(k, True),) if k == last else self.store.state(k) for k in wanted]
         rows = [_cut(each, self._indices, start, stop) for each in parts]
         stacked = torch.stack(rows, dim=1)
         if self._weights is not None:
@@ -222,14 +242,15 @@ class HiddenStates:
 
     def _whole(self, k: int, final_norm: bool) -> torch.Tensor:
         if not final_norm or k != self.num_layers - 1:
-            return torch.cat(self._held[k], dim=1)
-        if self.normed is None:
+            return torch.cat(self.store.state(k), dim=1)
+        if self.store.normed is None:
             raise ValueError(
                 "This VLM's file was cut before its final norm. Set final_norm to off on Hidden "
                 "Layer Select, or choose a layer before the last."
             )
-        return self.normed
+        return self.store.normed
 
+    @checked
     def reach(self, *ks: int) -> list[int]:
         """Runs as deep as these layers need; computes nothing for those held.
 
@@ -242,20 +263,10 @@ class HiddenStates:
         Raises:
             ValueError: No such layer; NaN or Inf in the states; the model is gone.
         """
-        wanted = self.ask(*ks)
-        missing = sorted({k for k in wanted if k not in self._held})
-        if missing:
-            self._running_model(missing[-1]).run(self, missing)
-        return wanted
-
-    def ask(self, *ks: int) -> list[int]:
-        """Has these layers stay once they ran, whatever the bound; the same indices, origin 0.
-
-        Raises:
-            ValueError: No such layer.
-        """
         wanted = [self._index(k) for k in ks]
-        self._asked.update(wanted)
+        missing = self.store.ask(wanted)
+        if missing:
+            deepen(self._running_engine(missing[-1]), self.store, missing)
         return wanted
 
     def reach_target(self) -> None:
@@ -276,56 +287,13 @@ class HiddenStates:
         deepest = self.target.depth(self.num_layers, self.has_images)
         return self.target.layers_for(self.has_images) or (deepest,)
 
-    def nearest(self, k: int) -> int | None:
-        """The deepest held layer that is not deeper than k, where a run can start."""
-        return max((held for held in self._held if held <= k), default=None)
+    def ask_target(self) -> None:
+        """Has the layers that the target reads stay once they ran, whatever the bound.
 
-    def state(self, k: int) -> tuple[torch.Tensor, ...]:
-        """The parts of a held layer, each [1, n, D], in the order of the tokens.
-
-        As the model made them: neither a filter nor weights show here.
+        Raises:
+            ValueError: The model is not that deep.
         """
-        return self._held[k]
-
-    def hold(
-        self, k: int, parts: tuple[torch.Tensor, ...], normed: torch.Tensor | None = None
-    ) -> None:
-        """Keeps a layer just passed; over the bound only those asked for and the deepest stay.
-
-        Args:
-            k: Its index.
-            parts: Its states [1, n, D] in the order of the tokens.
-            normed: Of the last layer, the same [1, N, D] after the final norm.
-        """
-        self._held[k] = parts
-        if normed is not None:
-            self._normed[:] = [normed]
-        layer_bytes = sum(part.nbytes for part in parts)
-        if len(self._held) * layer_bytes > self._keep_bytes:
-            deepest = self.depth
-            for other in [o for o in self._held if o not in self._asked and o != deepest]:
-                del self._held[other]
-
-    @property
-    def reused_tokens(self) -> int:
-        """Tokens that the last run took from the prefix cache."""
-        return self._reused[0]
-
-    @reused_tokens.setter
-    def reused_tokens(self, tokens: int) -> None:
-        self._reused[0] = tokens
-
-    @property
-    def normed(self) -> torch.Tensor | None:
-        """The last layer [1, N, D] after the final norm, once it ran."""
-        return self._normed[0] if self._normed else None
-
-    def drop_nonfinite(self) -> int:
-        """Lets go of the layers with NaN or Inf; the first of them (-1: none is held)."""
-        bad = [k for k in self.held if not all(_finite(part) for part in self._held[k])]
-        for k in bad:
-            del self._held[k]
-        return bad[0] if bad else -1
+        self.store.ask([self._index(k) for k in self.target_layers])
 
     def _index(self, k: int) -> int:
         if not -self.num_layers <= k < self.num_layers:
@@ -336,17 +304,18 @@ class HiddenStates:
             )
         return k % self.num_layers
 
-    def _running_model(self, layer: int) -> VLM:
-        model = self._model()
-        if model is None:
+    def _running_engine(self, layer: int) -> Engine:
+        engine = self._engine()
+        if engine is None:
             why = f"VLM Encode ran to layer {max(self.depth, 0)}"
             if layer <= self.depth:
-                why = f"keep_mb ({self._keep_bytes // MEGABYTE} MB) was too small to keep it"
+                kept = self.store.keep_bytes // MEGABYTE
+                why = f"keep_mb ({kept} MB) was too small to keep it"
             raise ValueError(
                 f"Layer {layer} was asked for, {why}, and the model that could run it has been "
                 f"unloaded. Set `depth` on VLM Encode to {layer}, and queue again."
             )
-        return model
+        return engine
 
     def _refuse(self) -> NoReturn:
         raise TypeError(
@@ -386,5 +355,18 @@ def _cut(
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
 
 
-def _finite(states: torch.Tensor) -> bool:
-    return bool(torch.isfinite(states).all())
+def states_of(engine: Engine, prompt: Prompt, target: Target, keep_mb: float) -> HiddenStates:
+    """Hidden states of a prompt, with those under later versions of the weights.
+
+    Args:
+        engine: The model.
+        prompt: What is encoded; nothing runs yet.
+        target: What `auto` means downstream.
+        keep_mb: Bound in MB (2**20 bytes) under which every layer passed is kept.
+    """
+    first, *later = (
+        HiddenStates(engine, prompt, target, keep_mb, keyframe)
+        for keyframe in range(len(engine.host.keyframes))
+    )
+    first.add_keyframes(later)
+    return first

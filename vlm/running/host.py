@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -20,6 +20,7 @@ class Host:
     Attributes:
         hold_device: Where hidden states are kept between requests.
         cache_device: Where the prefix cache is kept.
+        device: Where the weights run once they are brought; None = where they lie.
         patcher: What ComfyUI's caches recognise a model by; None outside ComfyUI.
         patches: What is put on the weights while they run, by a name that changes with it; None =
             something that no cache on disk can know.
@@ -29,12 +30,18 @@ class Host:
 
     hold_device = torch.device("cpu")
     cache_device = torch.device("cpu")
+    device: torch.device | None = None
     patcher: Any = None
     patches: str | None = ""
     keyframes: Sequence[dict[str, Any]] = ({},)
 
     def attach(self, backbone: Backbone) -> None:
         """Takes charge of a freshly loaded model."""
+
+    def unpatched(self) -> Mapping[int, torch.Tensor]:
+        """Weights as they were before patches were written into them, by the `id` of the parameter
+        that now holds the patched ones."""
+        return {}
 
     def running(self) -> AbstractContextManager:
         """Around a whole run."""

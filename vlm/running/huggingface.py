@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,7 +13,23 @@ from ..families.layer_cache import LayerCache
 from ..weights.fp8 import ScaledEmbedding, ScaledLinear, dequantise
 from ..weights.lm_head import LMHead
 from .backbone import TEXT, VISION, Backbone
-from .decoder_layer import call_layer
+from .decoder_layer import DISAGREEMENTS, CallError, Places, call_layer
+
+
+@dataclass(frozen=True)
+class _Rotary:
+    """A rotary embedding as the family's layers take it, and the positions [.., S] it is of."""
+
+    embedding: Any
+    positions: torch.Tensor
+
+
+@dataclass(frozen=True)
+class _Mask:
+    """A mask as the family's layers take it, and how many tokens are before those that run."""
+
+    own: Any
+    past: int
 
 
 class VisionTower(torch.nn.Module):
@@ -62,6 +79,7 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
         if family.vision is not None:
             family.vision.prepare(model)
             self.parts = {VISION: VisionTower(_tower(model, family.vision)), **self.parts}
+        family.decoder.prepare(self.text)
         self.num_decoder_layers = len(self.text.layers)
         self.width = self.text.norm.weight.shape[0]
         self.num_deepstack = len(getattr(self.visual, "deepstack_visual_indexes", ()))
@@ -109,23 +127,29 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
 
     def rotary(self, hidden: torch.Tensor, positions: torch.Tensor) -> Any:
         """Rotary embedding; see `Backbone.rotary`."""
-        return self.family.decoder.rotary(self.text, hidden, positions)
+        decoder = self.family.decoder
+        try:
+            embedding = decoder.rotary(self.text, hidden, positions)
+        except DISAGREEMENTS as error:
+            raise CallError(f"{type(error).__name__}: {error}") from error
+        return _Rotary(embedding, decoder.axes(positions))
 
     def attention_mask(self, allowed: torch.Tensor | None, hidden: torch.Tensor, past: int) -> Any:
         """As the family's decoder takes it; see `Backbone.attention_mask`."""
-        return self.family.decoder.mask(self.text, allowed, hidden, past)
+        return _Mask(self.family.decoder.mask(self.text, allowed, hidden, past), past)
 
     def run_layer(
         self,
         layer: int,
         hidden: torch.Tensor,
-        rotary: Any,
-        mask: Any,
+        rotary: _Rotary,
+        mask: _Mask,
         cache: LayerCache | None,
     ) -> torch.Tensor:
         """Runs one decoder layer; see `Backbone.run_layer`."""
-        arguments = self.family.decoder.arguments(self.text, layer, rotary, mask)
-        return call_layer(self.text.layers[layer], hidden, cache, **arguments)
+        arguments = self.family.decoder.arguments(self.text, layer, rotary.embedding, mask.own)
+        places = Places(mask.past, rotary.positions)
+        return call_layer(self.text.layers[layer], hidden, cache, places, arguments)
 
     def norm(self, hidden: torch.Tensor) -> torch.Tensor:
         """The final norm."""

@@ -58,7 +58,7 @@ class NativePreprocessor(PatchPreprocessor):
         return seen
 
 
-def native_look(
+def native_preprocessor(
     visual: torch.nn.Module | None, family: Family, make_patches: MakePatches | None = None
 ) -> PatchPreprocessor | None:
     """How a native vision tower wants its pictures: the published preprocessing.

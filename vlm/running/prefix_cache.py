@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-MEGABYTE = 1024 * 1024
+from ..files.units import MEGABYTE
 
 
 @dataclass

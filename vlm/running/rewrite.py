@@ -6,22 +6,22 @@ so their states are not those of the same words encoded alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
 from ..families.layer_cache import GrowingCache
-from ..prompts.prompt import Prompt, valid_text
+from ..prompts.layout import valid_text
+from ..prompts.prompt import Prompt
+from ..prompts.tokenizer import Tokenizer
 from ..targets import Target
 from .backbone import TEXT
-from .hidden_states import HiddenStates
-from .run import Run
+from .decoder_layer import DISAGREEMENTS, CallError
+from .engine import Engine
+from .hidden_states import HiddenStates, states_of
+from .run import Run, go
 from .sampling import Sampling
-
-if TYPE_CHECKING:
-    from ..model import VLM
 
 
 @dataclass(frozen=True)
@@ -47,28 +47,38 @@ class Rewriting(Run):
     Every token kept passes all layers, the last one too, so each has its states.
 
     Attributes:
+        states: Of the prompt.
         ids: Tokens generated, without the stop token.
         finished: Whether a stop token ended it.
     """
 
     node = "VLM Rewrite Prompt"
 
-    def __init__(self, model: VLM, states: HiddenStates, sampling: Sampling, max_tokens: int):
+    def __init__(
+        self,
+        engine: Engine,
+        states: HiddenStates,
+        stops: Container[int],
+        sampling: Sampling,
+        max_tokens: int,
+    ):
         """Prepares a run.
 
         Args:
-            model: Whose weights run.
+            engine: The model.
             states: Of the prompt; take its layers.
+            stops: Tokens that end the answer.
             sampling: How tokens are chosen.
             max_tokens: Most tokens generated.
         """
-        super().__init__(model, states, range(states.num_layers))
+        super().__init__(engine, states.store, range(states.num_layers))
+        self.states = states
         self.total += max_tokens
         self.ids: list[int] = []
         self.finished = False
         self._max_tokens = max_tokens
         self._sampling = sampling
-        self._stops = model.tokenizer.find(*model.family.stop_tokens)
+        self._stops = stops
         self._caches: list[GrowingCache] = []
         self._rows: dict[int, torch.Tensor] = {}  # by layer held, [1, max_tokens, D]
 
@@ -78,7 +88,7 @@ class Rewriting(Run):
 
     def generated_normed(self) -> torch.Tensor:
         """The last layer's [1, M, D] after the final norm."""
-        last = self._rows[self.states.num_layers - 1][:, : len(self.ids)]
+        last = self._rows[self.store.num_layers - 1][:, : len(self.ids)]
         return self._copy(self.backbone.norm(last))
 
     def _needed(self, part: str) -> int:
@@ -95,13 +105,18 @@ class Rewriting(Run):
 
     def _cache(self, past: tuple[torch.Tensor, torch.Tensor] | None) -> GrowingCache:
         room = len(self.prompt.ids) + self._max_tokens
-        self._caches.append(self.decoder.growing_cache(self.backbone.text, room, past))
-        return self._caches[-1]
+        before = self._caches[-1] if self._caches else None
+        try:
+            cache = self.decoder.growing_cache(self.backbone.text, room, past, before)
+        except DISAGREEMENTS as error:
+            raise CallError(f"{type(error).__name__}: {error}") from error
+        self._caches.append(cache)
+        return cache
 
     def _run(self) -> torch.Tensor:
         hidden = super()._run()[:, -1:]
         shape = 1, self._max_tokens, hidden.shape[-1]
-        self._rows = {layer: hidden.new_empty(shape) for layer in self.states.held}
+        self._rows = {layer: hidden.new_empty(shape) for layer in self.store.held}
         generator = self._sampling.generator()
         first = int(self.positions.max()) + 1
         while len(self.ids) < self._max_tokens:
@@ -112,7 +127,7 @@ class Rewriting(Run):
             hidden = self._advance(token, first + len(self.ids))
             self.ids.append(token)
             self._step()
-        self.model.host.step(self.total, self.total)
+        self.engine.host.step(self.total, self.total)
         self._caches.clear()
         return hidden
 
@@ -120,6 +135,19 @@ class Rewriting(Run):
         """Runs one token through all layers behind those before it; its last state [1, 1, D]."""
         hidden = self.backbone.embed(torch.tensor([[token]], device=self.device))
         places = torch.full((3, 1), position, device=self.device)
+        if self.plain is None:
+            hidden = self._pass_one(hidden, places)
+        else:
+            self.entered = self.entered.longer(hidden, places)
+            hidden = self.plain.run(self.entered, self.end, self._keep_row)[:, -1:]
+        if not bool(torch.isfinite(hidden).all()):
+            row = len(self.ids)
+            bad = (k for k, rows in self._rows.items() if not rows[:, row].isfinite().all())
+            raise self._not_finite(min(bad))
+        return hidden
+
+    def _pass_one(self, hidden: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """Takes one token [1, 1, D] at [3, 1] through the layers one at a time."""
         rotary = self.backbone.rotary(hidden, places)
         past = len(self.prompt.ids) + len(self.ids)
         mask = self.backbone.attention_mask(None, hidden, past)
@@ -127,24 +155,30 @@ class Rewriting(Run):
             self._keep_row(layer, hidden)
             hidden = self.backbone.run_layer(layer, hidden, rotary, mask, cache)
         self._keep_row(len(self._caches), hidden)
-        if not bool(torch.isfinite(hidden).all()):
-            row = len(self.ids)
-            bad = (k for k, rows in self._rows.items() if not rows[:, row].isfinite().all())
-            raise self._not_finite(min(bad))
         return hidden
 
     def _keep_row(self, layer: int, hidden: torch.Tensor) -> None:
+        """Keeps the last token's states of a layer."""
         if layer in self._rows:
-            self._rows[layer][:, len(self.ids)] = hidden[:, 0]
+            self._rows[layer][:, len(self.ids)] = hidden[:, -1]
 
 
 def write(
-    model: VLM, prompt: Prompt, target: Target, sampling: Sampling, max_tokens: int, keep_mb: float
+    engine: Engine,
+    tokenizer: Tokenizer,
+    stops: Container[int],
+    prompt: Prompt,
+    target: Target,
+    sampling: Sampling,
+    max_tokens: int,
+    keep_mb: float,
 ) -> Rewritten:
     """Has a model answer a prompt.
 
     Args:
-        model: The model.
+        engine: The model.
+        tokenizer: Its tokenizer.
+        stops: Ids of the tokens that end the answer.
         prompt: Without pad tokens at its end.
         target: What `auto` means downstream; its layers are held, whatever the bound.
         sampling: How tokens are chosen.
@@ -158,26 +192,38 @@ def write(
     if max_tokens < 1:
         raise ValueError(f"max_tokens is {max_tokens}; expected at least 1, such as 256.")
     share = len(prompt.ids) / (len(prompt.ids) + max_tokens)
-    states = HiddenStates(model, prompt, target, keep_mb * share)
-    states.ask(*states.target_layers)
-    run = Rewriting(model, states, sampling, max_tokens)
-    run.go()
-    roles = _roles(model, prompt, run.ids)
+
+    def make() -> Rewriting:
+        states = HiddenStates(engine, prompt, target, keep_mb * share)
+        states.ask_target()
+        return Rewriting(engine, states, stops, sampling, max_tokens)
+
+    run = go(make)
+    roles = _roles(engine, tokenizer, prompt, run.ids)
     spoken = [token for token, role in zip(run.ids, roles, strict=True) if role == "generated"]
-    text = model.tokenizer.words_of(spoken)
+    text = tokenizer.words_of(spoken)
     text = text.lstrip() if "thinking" in roles else text
     if not text.strip():
         raise ValueError(_nothing_written(roles, max_tokens))
-    return Rewritten(join_states(model, run, roles, keep_mb), text, len(run.ids), run.finished)
+    whole = join_states(engine, run, roles, keep_mb)
+    return Rewritten(whole, text, len(run.ids), run.finished)
 
 
-def replay(model: VLM, prompt: Prompt, target: Target, answer: str, keep_mb: float) -> Rewritten:
+def replay(
+    engine: Engine,
+    tokenizer: Tokenizer,
+    prompt: Prompt,
+    target: Target,
+    answer: str,
+    keep_mb: float,
+) -> Rewritten:
     """The same for an answer that is known already; nothing is generated.
 
     Layers run when they are asked for, as those of `VLM.encode`.
 
     Args:
-        model: The model.
+        engine: The model.
+        tokenizer: Its tokenizer.
         prompt: Without pad tokens at its end.
         target: What `auto` means downstream.
         answer: The answer's words. Special tokens in it stay ordinary text.
@@ -189,28 +235,32 @@ def replay(model: VLM, prompt: Prompt, target: Target, answer: str, keep_mb: flo
     answer = valid_text(answer)
     if not answer.strip():
         raise ValueError("The answer to replay is empty. Type one, or leave it out to generate.")
-    ids, _ = model.tokenizer.split(answer)
-    states = model.states_of(prompt.continued(ids, ["generated"] * len(ids)), target, keep_mb)
-    return Rewritten(states, answer, len(ids), True)
+    ids, _ = tokenizer.split(answer)
+    longer = prompt.continued(ids, ["generated"] * len(ids))
+    return Rewritten(states_of(engine, longer, target, keep_mb), answer, len(ids), True)
 
 
-def join_states(model: VLM, run: Rewriting, roles: Sequence[str], keep_mb: float) -> HiddenStates:
+def join_states(
+    engine: Engine, run: Rewriting, roles: Sequence[str], keep_mb: float
+) -> HiddenStates:
     """Hidden states of the prompt and what was generated, of one run."""
     before = run.states
-    states = model.states_of(before.prompt.continued(run.ids, roles), before.target, keep_mb)
-    states.ask(*states.target_layers)
+    longer = before.prompt.continued(run.ids, roles)
+    states = states_of(engine, longer, before.target, keep_mb)
+    states.ask_target()
     for layer in before.held:
         normed = None
         if layer == states.num_layers - 1:
-            normed = torch.cat([before.normed, run.generated_normed()], dim=1)
-        states.hold(layer, (*before.state(layer), run.generated(layer)), normed)
-    states.reused_tokens = before.reused_tokens
+            normed = torch.cat([before.store.normed, run.generated_normed()], dim=1)
+        parts = (*before.store.state(layer), run.generated(layer))
+        states.store.hold(layer, parts, normed)
+    states.store.reused_tokens = before.reused_tokens
     return states
 
 
-def _roles(model: VLM, prompt: Prompt, ids: Sequence[int]) -> list[str]:
+def _roles(engine: Engine, tokenizer: Tokenizer, prompt: Prompt, ids: Sequence[int]) -> list[str]:
     """`thinking` from one of the family's marks to the other, both included; else `generated`."""
-    opens, closes = (model.tokenizer.find(mark) for mark in model.family.thinking)
+    opens, closes = (tokenizer.find(mark) for mark in engine.family.thinking)
     marks = [token for token in prompt.ids if token in opens or token in closes]
     inside = bool(marks) and marks[-1] in opens  # a template may open it for the model
     roles = []

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
 from ..families.layer_cache import LayerCache
+from ..files.units import GIGABYTE
 from ..prompts.positions import mrope_positions
 from .backbone import TEXT, VISION
-from .hidden_states import HiddenStates
+from .decoder_layer import CallError
+from .engine import Engine
+from .layer_store import LayerStore
+from .plain_forward import ForwardInputs, PlainForward
 from .prefix_cache import Prefix
+from .versions import neither_runs, warn_of_plain_forward
 
-if TYPE_CHECKING:
-    from ..model import VLM
-
-GIGABYTE = 1024**3
 OUT_OF_MEMORY = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
 # Below this many tokens a prefix costs more to keep than to run again.
 SHORTEST_PREFIX = 8
@@ -30,26 +31,28 @@ class Run:
 
     `hidden` are the states of the tokens from `offset` on; the tokens before it are a prefix that
     has already passed the layers that run. Where the prefix has not been, both go on as one.
+    With a plain forward all tokens pass all layers.
     """
 
     node = "VLM Encode"
 
-    def __init__(self, model: VLM, states: HiddenStates, wanted: Sequence[int]):
+    def __init__(self, engine: Engine, store: LayerStore, wanted: Sequence[int]):
         """Prepares a run.
 
         Args:
-            model: Whose weights run.
-            states: What to deepen.
+            engine: The model.
+            store: Takes the layers passed.
             wanted: The missing layers, ascending.
         """
-        self.model = model
-        self.backbone = model.backbone
-        self.states = states
-        self.prompt = states.prompt
-        self.start = states.nearest(wanted[0])
+        self.engine = engine
+        self.backbone = engine.backbone
+        self.store = store
+        self.prompt = store.prompt
+        self.plain = self.backbone.plain
+        self.start = store.nearest(wanted[0]) if self.plain is None else None
         self.end = wanted[-1]
         self.device = torch.device("cpu")  # known once the host has brought the text part
-        self.decoder = model.family.decoder
+        self.decoder = engine.family.decoder
         blocks = self.prompt.blocks if self.decoder.mrope else ()
         self.positions = mrope_positions(len(self.prompt.ids), blocks, self.prompt.left)
         self.vision_inputs = [
@@ -72,7 +75,7 @@ class Run:
             ValueError: NaN or Inf in the states.
             torch.OutOfMemoryError: The run does not fit; says how much it needs.
         """
-        with self.model.host.running():
+        with self.engine.host.running():
             try:
                 self._run()
             except OUT_OF_MEMORY as error:
@@ -85,21 +88,40 @@ class Run:
         self.device = self._bring(TEXT)
         try:
             hidden = self._first()
-            self.states.reused_tokens = self.offset
-            for layer in range(self.start or 0, self.end):
-                hidden = self._join(layer, hidden)
-                hidden = self._layer(layer, hidden)
-                self._hold(layer + 1, hidden)
-                self._step()
+            self.store.reused_tokens = self.offset
+            hidden = self._pass(hidden) if self.plain is None else self._pass_whole(hidden)
         finally:  # an interrupted run leaves a shorter prefix, which is as good
             if self.prefix is not None and self.prefix.states:
-                self.model.prefix_cache.put(self.states.prefix_key, self.prefix)
+                self.engine.prefix_cache.put(self.store.prefix_key, self.prefix)
         self._check_finite(hidden)
         return hidden
 
+    def _pass(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Takes states through the layers one at a time; those of the last one."""
+        for layer in range(self.start or 0, self.end):
+            hidden = self._join(layer, hidden)
+            hidden = self._layer(layer, hidden)
+            self._hold(layer + 1, hidden)
+            self._step()
+        return hidden
+
+    def _pass_whole(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Takes embeddings through the layers in one forward; the states of the last one."""
+        levels = range(1, 1 + min(self.backbone.num_deepstack, self.end))
+        added = [self._vision_here(level) for level in levels] if self.at_vision else []
+        allowed = self._allowed(hidden.shape[1])
+        self.entered = ForwardInputs(hidden, self.positions.to(self.device), allowed, added)
+
+        def keep(layer: int, states: torch.Tensor) -> None:
+            if layer:
+                self._hold(layer, states)
+                self._step()
+
+        return self.plain.run(self.entered, self.end, keep)
+
     def _bring(self, part: str) -> torch.device:
         """Has the host bring a part of the weights; the device it runs on."""
-        self.model.host.bring(part, self._needed(part), self.states.keyframe)
+        self.engine.host.bring(part, self._needed(part), self.store.keyframe)
         return self.backbone.device_of(part)
 
     def _needed(self, part: str) -> int:
@@ -120,9 +142,9 @@ class Run:
         if self.prompt.vision_inputs:
             advice = f"a smaller max_pixels on {self.node}, fewer images, or {advice}"
         return (
-            f"{self.node}: out of memory. {self.model.name} needs about {needed / GIGABYTE:.1f} GB "
-            f"beside its weights for {tokens} tokens and {patches} patches of its largest image, "
-            f"more than was free. Choose {advice}."
+            f"{self.node}: out of memory. {self.engine.name} needs about "
+            f"{needed / GIGABYTE:.1f} GB beside its weights for {tokens} tokens and {patches} "
+            f"patches of its largest image, more than was free. Choose {advice}."
         )
 
     def _seen_places(self) -> list[int]:
@@ -139,11 +161,11 @@ class Run:
 
     def _find_prefix(self) -> Prefix | None:
         """The known prefix, or an empty one to fill, or none where neither helps."""
-        if self.prompt.prefix < SHORTEST_PREFIX or not self.model.prefix_cache.limit:
+        if self.prompt.prefix < SHORTEST_PREFIX or not self.engine.prefix_cache.limit:
             return None
-        if not self.decoder.reuses_prefix:
+        if not self.decoder.reuses_prefix or self.plain is not None:
             return None
-        known = self.model.prefix_cache.get(self.states.prefix_key)
+        known = self.engine.prefix_cache.get(self.store.prefix_key)
         if self.start is None:
             return known or Prefix(self.prompt.prefix)
         return known if known is not None and known.depth >= self.start else None
@@ -163,7 +185,7 @@ class Run:
         if self.prefix is not None and self.prefix.depth:
             self.offset = self.prompt.prefix
         if self.start is not None:
-            whole = torch.cat(self.states.state(self.start), dim=1)
+            whole = torch.cat(self.store.state(self.start), dim=1)
             return whole[:, self.offset :].to(self.device)
         ids = torch.tensor([self.prompt.ids[self.offset :]], device=self.device)
         hidden = self.backbone.embed(ids)
@@ -257,13 +279,13 @@ class Run:
         return LayerCache(past) if self.prefix is not None else None
 
     def _extend_prefix(self, hidden: torch.Tensor, cache: LayerCache) -> None:
-        length, device = self.prefix.length, self.model.host.cache_device
+        length, device = self.prefix.length, self.engine.host.cache_device
         pair = tuple(tensor[:, :, :length].to(device, copy=True) for tensor in cache.new)
         self.prefix.states.append(self._copy(hidden[:, :length]))
         self.prefix.pairs.append(pair)
-        if self.prefix.bytes > self.model.prefix_cache.limit:
+        if self.prefix.bytes > self.engine.prefix_cache.limit:
             # Too long to keep: the rest of the run does without.
-            self.model.prefix_cache.drop(self.states.prefix_key)
+            self.engine.prefix_cache.drop(self.store.prefix_key)
             self.prefix = None
 
     def _hold(self, layer: int, hidden: torch.Tensor) -> None:
@@ -274,35 +296,87 @@ class Run:
         else:
             parts = (self._copy(hidden),)
         normed = None
-        if layer == self.states.num_layers - 1:
+        if layer == self.store.num_layers - 1:
             # Kept beside the raw states: the weights of the norm may be gone when it is asked for.
             normed = self.backbone.norm(torch.cat(parts, dim=1).to(self.device))
-        self.states.hold(layer, parts, normed if normed is None else self._copy(normed))
+        self.store.hold(layer, parts, normed if normed is None else self._copy(normed))
 
     def _copy(self, part: torch.Tensor) -> torch.Tensor:
         """A copy that does not hold on to the tensor it was cut from."""
-        return part.to(self.model.host.hold_device, copy=True)
+        return part.to(self.store.device, copy=True)
 
     def _step(self) -> None:
         self.done += 1
-        self.model.host.step(self.done, self.total)
+        self.engine.host.step(self.done, self.total)
 
     def _check_finite(self, hidden: torch.Tensor) -> None:
         """Refuses NaN and Inf, which a residual stream never loses again once it has them."""
         if bool(torch.isfinite(hidden).all()):
             return
-        raise self._not_finite(self.states.drop_nonfinite())
+        raise self._not_finite(self.store.drop_nonfinite())
 
     def _not_finite(self, bad: int) -> ValueError:
         """What is said of NaN or Inf in layer `bad`."""
-        self.model.prefix_cache.clear()
+        self.engine.prefix_cache.clear()
         advice = "Choose bfloat16 or float32 as dtype on VLM Loader."
-        if self.states.dtype in (torch.bfloat16, torch.float32):
+        if self.backbone.dtype in (torch.bfloat16, torch.float32):
             advice = "The model's files may be damaged; download them again."
-        dtype = str(self.states.dtype).removeprefix("torch.")
-        known = bad == 0 or bad - 1 in self.states.held
+        dtype = str(self.backbone.dtype).removeprefix("torch.")
+        known = bad == 0 or bad - 1 in self.store.held
         before = "" if known else " (or of one before it, which was not kept)"
         return ValueError(
             f"{self.node}: the states of layer {bad}{before} hold NaN or Inf in {dtype}. "
             f"Finite numbers were expected. {advice}"
         )
+
+
+def deepen(engine: Engine, store: LayerStore, wanted: Sequence[int]) -> None:
+    """Brings a store the layers it lacks: those on disk from there, the rest by one run.
+
+    Args:
+        engine: The model.
+        store: Takes them.
+        wanted: Missing layer indices, ascending, origin 0.
+
+    Raises:
+        ValueError: NaN or Inf in the states.
+        torch.OutOfMemoryError: The run does not fit; says how much it needs.
+    """
+    view = engine.disk_view
+    missing = wanted if view is None else view.fetch(store, wanted)
+    if not missing:
+        return
+    go(lambda: Run(engine, store, missing))
+    if view is not None:
+        view.store(store, missing)
+
+
+def go(make: Callable[[], Run]) -> Run:
+    """Makes a run and has it go; where layers cannot be run one at a time, in plain forwards.
+
+    Args:
+        make: Makes the run; called again for another try.
+
+    Raises:
+        ValueError: NaN or Inf in the states.
+        torch.OutOfMemoryError: It does not fit; says how much it needs.
+        CallError: The plain forward fails as well.
+    """
+    run = make()
+    backbone, title = run.backbone, run.engine.family.title
+    try:
+        run.go()
+        return run
+    except CallError as error:
+        why = error
+    if backbone.plain is not None:
+        raise CallError(neither_runs(title, str(why))) from why
+    backbone.plain = PlainForward(backbone.text, run.decoder)
+    run = make()
+    try:
+        run.go()
+    except CallError as error:
+        backbone.plain = None
+        raise CallError(neither_runs(title, f"{why}; {error}")) from error
+    warn_of_plain_forward(title, str(why))
+    return run

@@ -16,15 +16,16 @@ from safetensors.torch import save
 
 from ..families import FAMILIES as KNOWN
 from ..families import Family
-from ..families.qwen_tiny_tokenizer import make_tokenizer, make_tokenizer_config
 from ..files.whole_file import write_whole
 from ..weights.checkpoint import build_empty
 from ..weights.experts import as_published
 from ..weights.folder import build_config
 from ..weights.tensor_names import our_name
+from . import TOYS, Tiny
+from .qwen_tokenizer import make_tokenizer, make_tokenizer_config
 from .weights import draw
 
-FAMILIES = tuple(name for name, family in KNOWN.items() if family.tiny is not None)
+FAMILIES = tuple(TOYS)
 MARK = "vlm_tiny"  # key in the weight file's metadata: this folder may be overwritten
 
 
@@ -32,7 +33,7 @@ def _check(family: str, width: int, layers: int) -> None:
     if family not in FAMILIES:
         known = ", ".join(FAMILIES)
         raise ValueError(f"There is no tiny model of the family {family!r}. Use one of: {known}.")
-    step = KNOWN[family].tiny.step(width)
+    step = TOYS[family].step(width)
     if width < 16 or width % step:
         raise ValueError(
             f"A tiny {family} model cannot be {width} wide; expected a multiple of {step}. "
@@ -52,22 +53,24 @@ def is_tiny(folder: str | Path) -> bool:
         return False
 
 
-def _state_dict(family: Family, config: dict[str, Any], where: Path) -> dict[str, torch.Tensor]:
+def _state_dict(
+    family: Family, toy: Tiny, config: dict[str, Any], where: Path
+) -> dict[str, torch.Tensor]:
     """Every parameter by its published name."""
     model = build_empty(build_config(config, family, where), family, where)
     shapes = {}
     for own, tensor in model.state_dict().items():
         name = our_name(own)
-        ours = next(begin for begin in family.tiny.names if name.startswith(begin))
-        shapes[family.tiny.names[ours] + name.removeprefix(ours)] = tuple(tensor.shape)
+        ours = next(begin for begin in toy.names if name.startswith(begin))
+        shapes[toy.names[ours] + name.removeprefix(ours)] = tuple(tensor.shape)
     shapes = as_published(shapes)
     if not config["tie_word_embeddings"]:
-        head = family.tiny.names.get("lm_head.", "lm_head.") + "weight"
+        head = toy.names.get("lm_head.", "lm_head.") + "weight"
         shapes[head] = tuple(model.language_model.embed_tokens.weight.shape)
-    weights = {name: draw(name, shape, family.tiny.norm(name)) for name, shape in shapes.items()}
+    weights = {name: draw(name, shape, toy.norm(name)) for name, shape in shapes.items()}
     for name in weights:
         if name.endswith("embed_tokens.weight"):
-            weights[name] /= family.tiny.embed_scale(weights[name].shape[1])
+            weights[name] /= toy.embed_scale(weights[name].shape[1])
     return weights
 
 
@@ -79,15 +82,15 @@ def _check_folder(out: Path) -> None:
         )
 
 
-def _contents(family: Family, tokenizer: dict, config: dict) -> dict[str, dict]:
+def _contents(family: Family, toy: Tiny, tokenizer: dict, config: dict) -> dict[str, dict]:
     """The JSON files of the folder by name."""
-    template, files = family.chat_template, family.tiny.files
+    template, files = family.chat_template, toy.files
     processor = files.get("preprocessor_config.json", {}).get("processor_class")
     settings = make_tokenizer_config(tokenizer, template, processor)
     return {
         "config.json": config,
         "tokenizer.json": tokenizer,
-        "tokenizer_config.json": settings | family.tiny.tokenizer_config,
+        "tokenizer_config.json": settings | toy.tokenizer_config,
         "chat_template.json": {"chat_template": template},  # where processors look
         **files,
     }
@@ -123,14 +126,14 @@ def write_tiny(
     _check(family, width, layers)
     _check_folder(out)
     out.mkdir(parents=True, exist_ok=True)
-    known = KNOWN[family]
-    tokenizer = (known.tiny.tokenizer or make_tokenizer)()
+    known, toy = KNOWN[family], TOYS[family]
+    tokenizer = (toy.tokenizer or make_tokenizer)()
     ids = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
-    config = known.tiny.config(width, layers, ids)
+    config = toy.config(width, layers, ids)
     # Weights first: they carry the mark that lets an interrupted write be repeated.
     metadata = {"format": "pt", MARK: f"{family} width {width} layers {layers}"}
-    write_whole(out / "model.safetensors", save(_state_dict(known, config, out), metadata))
-    for name, content in _contents(known, tokenizer, config).items():
+    write_whole(out / "model.safetensors", save(_state_dict(known, toy, config, out), metadata))
+    for name, content in _contents(known, toy, tokenizer, config).items():
         text = json.dumps(content, ensure_ascii=False, indent=2)
         (out / name).write_text(text + "\n", encoding="utf-8")
     return out

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import torch
 
+from ..arguments import checked
 from ..token_map import join, new_map, take
 from .spread import STD_FLOOR, center, std_of_all
 from .tokens import Tokens
@@ -22,6 +23,7 @@ SCHEDULES = tuple(_CURVES)
 METHODS = ("interpolate", "truncate", "concat", "adain_per_dim", "adain_per_token", "adain_global")
 
 
+@checked
 def blend(
     vl: Tokens,
     text: Tokens,

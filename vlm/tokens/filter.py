@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeVar
 
+from ..arguments import checked
 from ..token_map import ROLES, count_roles
 from .tokens import Tokens
 
@@ -51,6 +52,7 @@ def keep_roles(keep: str | Iterable[str]) -> tuple[str, ...]:
     return roles
 
 
+@checked
 def filter_tokens(
     t: T,
     keep: str | Iterable[str] = "text",

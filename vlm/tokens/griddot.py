@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from ..arguments import checked
+
 COMBINE = ("max", "sum", "screen")
 MAX_DOTS = 1000
 VERSION = 1
@@ -144,6 +146,7 @@ def _check_count(count: int) -> None:
 # --- weights of a grid ---------------------------------------------------------------------------
 
 
+@checked
 def radial_mask(
     rows: int,
     cols: int,

@@ -8,6 +8,7 @@ import math
 
 import torch
 
+from ..arguments import checked
 from .spread import STD_FLOOR, center, sink_tokens, std_of_all
 from .stats import Stats, need_stats
 from .tokens import Tokens
@@ -17,6 +18,7 @@ MASSIVE_FACTOR = 10.0  # a dimension whose std is over so many times the median 
 ROBUST_TOLERANCE = 0.05  # a robust scale within 1 ± this is already right
 
 
+@checked
 def normalize(
     t: Tokens,
     stats: Stats | None = None,

@@ -6,6 +6,7 @@ far as in the target's own encoder.
 
 import torch
 
+from ..arguments import checked
 from .spread import STD_FLOOR, center
 from .stats import Stats, need_stats
 from .tokens import Tokens
@@ -13,6 +14,7 @@ from .tokens import Tokens
 OUTLIER_MODES = ("zero", "clamp", "scale")
 
 
+@checked
 def mask_outliers(
     t: Tokens, stats: Stats | None, mode: str = "clamp", threshold: float = 10.0
 ) -> Tokens:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..arguments import checked
 from .tokens import Tokens
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ def choose_layers(
     return replace(choice, combine=combine, final_norm=bool(final_norm))
 
 
+@checked
 def select_layers(
     h: "HiddenStates",
     layers: str | int | Sequence[int] = "auto",

@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from ..arguments import checked
 from ..files.whole_file import write_whole
 from .spread import sink_tokens
 from .tokens import Tokens
@@ -63,6 +64,13 @@ class Stats:
         if not (math.isfinite(self.global_std) and self.global_std >= 0):
             raise ValueError(f"Reference statistics have global_std {self.global_std}.")
 
+    def __repr__(self) -> str:
+        counted = (
+            f"{self.count} tokens" if self.count is not None else "an unknown number of tokens"
+        )
+        of = f" of {self.model}" if self.model else ""
+        return f"Stats({self.width} dimensions{of}, std {self.global_std:.4g}, from {counted})"
+
     @property
     def width(self) -> int:
         """D, the width of the tokens that were measured."""
@@ -77,6 +85,7 @@ class Stats:
         return math.sqrt(float((n - 1) * within + n * between) / (n * mean.numel() - 1))
 
 
+@checked
 def measure_stats(
     tokens: Tokens | Iterable[Tokens],
     model: str | None = None,
@@ -120,6 +129,7 @@ def measure_stats(
     return Stats(pool[1], stds[0], model, layer, prompts, pool[0], std_without_sinks=stds[1])
 
 
+@checked
 def save_stats(stats: Stats, path: str | Path) -> None:
     """Write statistics as safetensors: ``mean``, ``std`` and, if measured, ``std_without_sinks``,
     float32.
@@ -139,6 +149,7 @@ def save_stats(stats: Stats, path: str | Path) -> None:
     write_whole(path, save(tensors, {"format": _FORMAT, **notes}))
 
 
+@checked
 def load_stats(path: str | Path) -> Stats:
     """Read statistics: a safetensors file with ``mean`` [D] and ``std`` [D].
 
@@ -156,7 +167,8 @@ def load_stats(path: str | Path) -> Stats:
         with safe_open(path, "pt") as file:
             have = list(file.keys())
             names = [n for n in ("mean", "std", "std_without_sinks") if n in have]
-            tensors = {name: file.get_tensor(name) for name in names}
+            # Cloned: what safe_open gives are pages of the file, which can be overwritten or cut.
+            tensors = {name: file.get_tensor(name).clone() for name in names}
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(f"{path.name} is not a safetensors file ({error}). {expected}") from error
@@ -209,7 +221,14 @@ def _add_tokens(pool: tuple, rows: torch.Tensor) -> tuple:
 
 def _vector(name: str, value: object) -> torch.Tensor:
     """``value`` as [D] float32 on the CPU, if it can be a mean or std."""
-    value = torch.as_tensor(value).detach().to("cpu", torch.float32)
+    try:
+        value = torch.as_tensor(value).detach().to("cpu", torch.float32)
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(value).__name__
+        raise TypeError(
+            f"`{name}` of reference statistics is a {kind}, expected a tensor [D] or a list of D "
+            "numbers."
+        ) from error
     if value.ndim != 1 or not value.numel():
         raise ValueError(
             f"Reference statistics need {name} as [D], one value per dimension; "

@@ -8,11 +8,13 @@ import math
 
 import torch
 
+from ..arguments import checked
 from .blend import check_pair, resample
 from .spread import STD_FLOOR, std_of_all
 from .tokens import Tokens
 
 
+@checked
 def style_delta(styled: Tokens, neutral: Tokens, unit_std: bool = True) -> Tokens:
     """The style in ``styled``: styled - neutral.
 
@@ -36,6 +38,7 @@ def style_delta(styled: Tokens, neutral: Tokens, unit_std: bool = True) -> Token
     return styled.with_states(delta)
 
 
+@checked
 def add_style(text: Tokens, delta: Tokens, alpha: float = 0.3, match_std: bool = True) -> Tokens:
     """Add a style to a text's tokens: text + alpha · delta.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from ..arguments import checked
 from .tokens import Tokens
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ OVERSHOOT = 1e-3  # what resizing a mask may add to 0..1
 THUMBNAIL = -1  # tile number of the small picture beside the tiles
 
 
+@checked
 def resample_mask(mask: torch.Tensor, rows: int, cols: int) -> torch.Tensor:
     """Brings a mask of any size to a token grid: each token gets the mean of the area it covers.
 
@@ -106,6 +108,7 @@ def image_grid(token_map: dict | None, image: int = 0) -> tuple[int, int, int]:
     return grids[image]["frames"], grids[image]["rows"], grids[image]["cols"]
 
 
+@checked
 def apply_mask(t: T, mask: torch.Tensor, image: int = 0) -> T:
     """Multiplies the tokens of one image by weights; all other tokens stay as they are.
 

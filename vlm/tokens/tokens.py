@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ..token_map import roles_in_words, what_is_wrong
 from ..token_map import take as take_map
 
 
@@ -39,11 +40,19 @@ class Tokens:
             )
         if 0 in states.shape:
             raise ValueError(f"These tokens are empty: the tensor is {list(states.shape)}.")
+        wrong = None if self.token_map is None else what_is_wrong(self.token_map)
+        if wrong is not None:
+            raise ValueError(f"This is no token map: {wrong}. Make one with new_map, or give None.")
         if self.token_map is not None and self.token_map["n"] != states.shape[1]:
             raise ValueError(
                 f"The token map covers {self.token_map['n']} tokens, the tensor has "
                 f"{states.shape[1]}. Read the map with read_map, which fits or drops it."
             )
+
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.states.shape))
+        known = roles_in_words(self.token_map) if self.token_map else f"{self.n} tokens, no map"
+        return f"Tokens({shape} {str(self.states.dtype).removeprefix('torch.')}; {known})"
 
     @property
     def batch(self) -> int:

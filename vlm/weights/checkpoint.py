@@ -128,13 +128,7 @@ def load_model(
     Raises:
         ValueError: The tensors do not fit the config; says which.
     """
-    model = build_empty(config, family, checkpoint.where)
-    tensors = model.state_dict()
-    own = {our_name(name): name for name in tensors}  # as this version of transformers has them
-    wanted = {name: tuple(tensors[own[name]].shape) for name in own}
-    stored = {name: tuple(entry.shape) for name, entry in checkpoint.entries.items()}
-    turned = experts.find_turned(stored, wanted)
-    _check(checkpoint, wanted | experts.swap(wanted, turned), family)
+    model, own, wanted, turned = _fit(checkpoint, config, family, dtype)
     for name in wanted:
         owner, _, leaf = own[name].rpartition(".")
         layer = model.get_submodule(owner)
@@ -145,13 +139,48 @@ def load_model(
     return model.eval().to(device)  # what is left to move are the buffers
 
 
-def build_empty(config: Any, family: Family, where: Path) -> torch.nn.Module:
-    """transformers' base model with its buffers, but without memory for a parameter.
+def check_fits(checkpoint: Checkpoint, config: Any, family: Family) -> None:
+    """Compares the names and sizes in a checkpoint with its config; no weight is read.
 
     Args:
+        checkpoint: Its files.
         config: transformers' own, of `folder.build_config`.
         family: Its family.
+
+    Raises:
+        ValueError: The tensors do not fit the config; says which.
+    """
+    _fit(checkpoint, config, family, torch.float32)
+
+
+def _fit(
+    checkpoint: Checkpoint, config: Any, family: Family, dtype: torch.dtype
+) -> tuple[torch.nn.Module, dict[str, str], dict[str, tuple[int, ...]], list[str]]:
+    """An empty model, its own names by ours, the shapes wanted, and what is stored turned."""
+    model = build_empty(config, family, checkpoint.where, dtype)
+    tensors = model.state_dict()
+    own = {our_name(name): name for name in tensors}  # as this version of transformers has them
+    wanted = {name: tuple(tensors[own[name]].shape) for name in own}
+    stored = {name: tuple(entry.shape) for name, entry in checkpoint.entries.items()}
+    turned = experts.find_turned(stored, wanted)
+    _check(checkpoint, wanted | experts.swap(wanted, turned), family)
+    return model, own, wanted, turned
+
+
+def build_empty(
+    config: Any, family: Family, where: Path, dtype: torch.dtype = torch.float32
+) -> torch.nn.Module:
+    """transformers' base model with its buffers, but without memory for a parameter.
+
+    Buffers are computed while it is built, some in the dtype that the config names, such as the
+    number that Gemma 3 multiplies its embeddings with: built in the dtype of the file and then run
+    in another one, they would be rounded once too often.
+
+    Args:
+        config: transformers' own, of `folder.build_config`; its dtype becomes `dtype`.
+        family: Its family.
         where: Whose config it is, for the message.
+        dtype: What the model will run in.
 
     Raises:
         ValueError: transformers cannot build it.
@@ -166,6 +195,7 @@ def build_empty(config: Any, family: Family, where: Path) -> torch.nn.Module:
             return None  # as it is; the hook is asked for every module of the process
         return torch.nn.Parameter(parameter.to("meta"), requires_grad=False)
 
+    _set_dtype(config, dtype)
     hook = register_module_parameter_registration_hook(without_memory)
     try:
         model = transformers.AutoModel.from_config(config, attn_implementation="sdpa")
@@ -174,6 +204,14 @@ def build_empty(config: Any, family: Family, where: Path) -> torch.nn.Module:
     finally:
         hook.remove()
     return as_base_model(model, family)
+
+
+def _set_dtype(config: Any, dtype: torch.dtype) -> None:
+    """Sets the dtype of a config and of the configs of its parts, as `from_pretrained` does."""
+    config.dtype = dtype
+    for name in config.sub_configs:
+        if getattr(config, name, None) is not None:
+            _set_dtype(getattr(config, name), dtype)
 
 
 def _check(checkpoint: Checkpoint, wanted: dict[str, tuple[int, ...]], family: Family) -> None:

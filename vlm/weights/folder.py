@@ -8,6 +8,7 @@ from typing import Any
 from ..families import Family
 from ..files.json_file import read_json
 
+GENERATION = "generation_config.json"
 INDEX = "model.safetensors.index.json"
 UNBUILDABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 SHARDS = "model-?????-of-?????.safetensors"
@@ -33,6 +34,33 @@ def read_config(path: Path) -> dict[str, Any]:
     return read_json(file)
 
 
+def read_stops(path: Path, config: dict[str, Any]) -> frozenset[int]:
+    """Ids of the tokens that end an answer, as generation_config.json says, or else config.json.
+
+    Args:
+        path: A model folder; a single file has no generation_config.json.
+        config: Content of config.json.
+
+    Raises:
+        ValueError: generation_config.json cannot be read, or `eos_token_id` is not an id or a list
+            of ids.
+    """
+    file = path / GENERATION
+    places = [config, config.get("text_config") or {}]
+    if path.is_dir() and file.is_file():
+        places.insert(0, read_json(file))
+    said = next(
+        (part["eos_token_id"] for part in places if part.get("eos_token_id") is not None), []
+    )
+    stops = said if isinstance(said, list) else [said]
+    if not all(type(stop) is int for stop in stops):
+        raise ValueError(
+            f"eos_token_id in {GENERATION} or config.json of {path} is {str(said)[:80]}, expected "
+            f"a token id or a list of them. Download {GENERATION} again."
+        )
+    return frozenset(stops)
+
+
 def build_config(config: dict[str, Any], family: Family, where: Path) -> Any:
     """The content of config.json as transformers' own object.
 
@@ -47,12 +75,11 @@ def build_config(config: dict[str, Any], family: Family, where: Path) -> Any:
     """
     import transformers
     from huggingface_hub.errors import StrictDataclassError
-    from packaging.version import Version
 
-    if Version(transformers.__version__) < Version(family.transformers):
+    if not hasattr(transformers, family.architecture):
         raise ValueError(
-            f"transformers {transformers.__version__} cannot run {family.title} "
-            f"({family.architecture}). Install transformers {family.transformers} or newer."
+            f"transformers {transformers.__version__} has no {family.title}: "
+            f"{family.architecture} is missing. Update transformers."
         )
     try:
         built = transformers.AutoConfig.for_model(**config)
@@ -166,3 +193,19 @@ def open_whole(file: Path) -> Any:
             f"{file} is not a whole safetensors file ({error}). The download was cut short; "
             "download it again."
         ) from error
+
+
+def find_adapter(path: Path) -> str | None:
+    """What is said of a LoRA that lies beside the weights, which are run without it; None = none.
+
+    Args:
+        path: A model folder.
+    """
+    names = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+    there = next((name for name in names if (path / name).exists()), None)
+    if there is None:
+        return None
+    return (
+        f"{path} also holds a LoRA adapter ({there}), which is not applied: the model runs without "
+        "it. Merge it into the weights (merge_and_unload of peft), or take it out of the folder."
+    )

@@ -72,8 +72,9 @@ class LMHead:
         return fp8.dequantise(files.read(name), scale, dtype)
 
     def keep(self, rows: int, width: int, dtype: torch.dtype) -> None:
-        """Reads it into memory, for files that go."""
+        """Reads it into memory and lets go of the files, for files that go."""
         self._kept = self.weight(rows, width, dtype).clone()
+        self._files = None  # an open file stays mapped; on Windows its folder cannot be removed
 
 
 def find_head(where: Path, config: dict[str, Any], files: Checkpoint | None) -> LMHead | None:

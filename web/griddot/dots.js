@@ -10,6 +10,7 @@ export const NEW_DOT = { radius: 0.3, strength: 1 }
 
 const FIELDS = Object.keys(LIMITS)
 const DIGITS = 1000 // three digits are kept: about a pixel
+const FINE = { below: 0.1, digits: 10000 } // a small radius: rounded to three, a step of 6 % is none
 const HISTORY = 200
 const SAME_GESTURE = 700 // milliseconds in which turns of the wheel are one step to undo
 
@@ -51,7 +52,9 @@ export function writeDots(dots) {
 
 function rounded(name, value) {
   const [low, high] = LIMITS[name]
-  return Math.round(Math.min(high, Math.max(low, value)) * DIGITS) / DIGITS
+  const cut = Math.min(high, Math.max(low, value))
+  const digits = name === 'radius' && cut < FINE.below ? FINE.digits : DIGITS
+  return Math.round(cut * digits) / digits
 }
 
 /** Dots being edited, with what was before. */

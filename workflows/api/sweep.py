@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import io
 import itertools
 import json
 import re
@@ -25,6 +26,8 @@ PLACES = {
     "layers": (("VLMCHiddenLayerSelect", "VLMCLAPPool"), "layers"),
 }
 ENCODERS = ("VLMCEncode", "VLMCRewrite", "VLMCImageInfluence")
+# What inputs of other nodes that hold a prompt are called, the likeliest first.
+WORDS = ("prompt", "text", "value", "string", "positive")
 POLL_SECONDS = 0.3
 EPILOG = """\
 Start ComfyUI first. WORKFLOW is one of the .json files beside this script, or your own, saved in
@@ -47,6 +50,8 @@ class SweepError(Exception):
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the sweep; the exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # letters it cannot show are no failure
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = parse_arguments(sys.argv[1:] if argv is None else argv)
     server = Server(options.server)
     try:
@@ -162,15 +167,19 @@ def set_values(prompt: Prompt, kinds: tuple[str, ...], name: str, value: Any) ->
 
 
 def set_words(prompt: Prompt, words: str) -> None:
-    """Sets the prompt of what reads it with the VLM, and of encoders that had the same words."""
+    """Sets the prompt of what reads it with the VLM, and of encoders that had the same words.
+
+    Raises:
+        SweepError: no VLM Encode, or its prompt comes over a wire from a node without one.
+    """
     encoders = [node for node in prompt.values() if node["class_type"] in ENCODERS]
     if not encoders:
         raise SweepError("The workflow has no VLM Encode, so --prompt has nowhere to go.")
     for encoder in encoders:
-        old = encoder["inputs"]["prompt"]
+        old = encoder["inputs"].get("prompt", "")
         if isinstance(old, list):
-            source = prompt[old[0]]["inputs"]
-            source[next(name for name, value in source.items() if isinstance(value, str))] = words
+            inputs, name = find_words(prompt, old)
+            inputs[name] = words
             continue
         for node in prompt.values():
             for name in ("prompt", "text"):
@@ -178,6 +187,32 @@ def set_words(prompt: Prompt, words: str) -> None:
                 same = node["inputs"].get(name) == old
                 if same and (old or node is encoder):
                     node["inputs"][name] = words
+
+
+def find_words(prompt: Prompt, wire: list[Any]) -> tuple[dict[str, Any], str]:
+    """The inputs of the node where words stand that come over a wire, and the name of theirs.
+
+    Raises:
+        SweepError: none of a node's inputs can be told to be words, or to bring them.
+    """
+    passed: set[str] = set()
+    node = str(wire[0])
+    while node not in passed:
+        passed.add(node)
+        inputs = prompt.get(node, {}).get("inputs", {})
+        for name in WORDS:
+            if isinstance(inputs.get(name), str):
+                return inputs, name
+        wires = [inputs[name] for name in WORDS if isinstance(inputs.get(name), list)]
+        if not wires:
+            break
+        node = str(wires[0][0])
+    kind = prompt.get(node, {}).get("class_type", "CLASS")
+    raise SweepError(
+        f"The VLM's prompt comes over a wire from {title(prompt, node)}, which has no text called "
+        f"{', '.join(WORDS[:-1])} or {WORDS[-1]} for --prompt to replace. Set the words where they "
+        f"stand: --set {kind}.INPUT=WORDS."
+    )
 
 
 # --- the sweep ------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ def krea2(heads: int, key_heads: int):
 @pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
 @pytest.mark.parametrize(("heads", "key_heads"), [(20, 20), (10, 5)])
 def test_equals_comfyuis_text_fusion(tmp_path, prefix, heads, key_heads):
-    from pack.vlm.connectors.connector import load_connector
+    from pack.vlm.connectors.load import load_connector
 
     model = krea2(heads, key_heads)
     path = tmp_path / "krea2.safetensors"

@@ -104,3 +104,77 @@ def test_patches_on_the_vision_tower_count(as_vlm, picture):
     assert not torch.equal(want, plain)
     assert torch.equal(ours(as_vlm(patched), TEXT, "qwen-image", images=images), want)
     assert torch.equal(ours(as_vlm(clip), TEXT, "qwen-image", images=images), plain)
+
+
+def lora(rank: int = 2, seed: int = 3):
+    """A LoRA for one matrix, as LoRA loaders read it from a file."""
+    from comfy.weight_adapter import LoRAAdapter
+
+    noise = torch.Generator().manual_seed(seed)
+    shape = (
+        tiny_clip("z-image", num_hidden_layers=4).cond_stage_model.state_dict()[PATCHED[0]].shape
+    )
+    up, down = (torch.randn(size, generator=noise) for size in ((shape[0], rank), (rank, shape[1])))
+    return {PATCHED[0]: LoRAAdapter(set(), (up, down, 1.0, None, None, None))}
+
+
+def key_of(clip, patches=None, strength: float = 0.5):
+    from pack.nodes.devices import ClipHost
+
+    clone = clip.clone()
+    if patches is not None:
+        assert clone.add_patches(patches, strength)
+    return ClipHost(clone).patches
+
+
+def test_the_disk_caches_key_is_of_the_loras_content(clips):
+    clip, patched = clips
+    assert key_of(clip) == ""
+    key = key_of(clip, lora())
+    assert key == key_of(clip, lora()) and len(key) == 64
+    diff = patched.patcher.patches[PATCHED[0]][0][1]
+    others = [
+        key_of(clip, lora(seed=4)), key_of(clip, lora(rank=3)), key_of(clip, lora(), 0.6),
+        key_of(patched), key_of(patched, lora()), key_of(clip, {PATCHED[0]: diff}),
+        key_of(clip, {PATCHED[1]: diff}), "",
+    ]  # fmt: skip
+    assert len({key, *others}) == len(others) + 1
+    assert key_of(patched) == key_of(patched_clone(clip, PATCHED))
+
+
+def test_what_cannot_be_told_by_its_content_is_not_kept(clips):
+    clip, _ = clips
+    for name in ("injections", "object_patches", "weight_wrapper_patches"):
+        clone = clip.clone()
+        getattr(clone.patcher, name)["something"] = [lambda: None]
+        assert key_of(clone) is None
+    merged = {PATCHED[0]: [(torch.zeros(2, 2), lambda weight, inplace: weight)]}
+    assert key_of(clip, merged) is None
+
+
+def test_the_disk_cache_finds_a_lora_again(clips, tmp_path, counted, monkeypatch):
+    """Whatever is written into the weights when the key is made."""
+    from pack.nodes import clip as node
+    from pack.vlm.running.disk_cache import DiskCache
+
+    clip, _ = clips
+    monkeypatch.setattr(node, "disk_cache", lambda _: DiskCache(tmp_path, 64))
+
+    def encode(one):
+        model = node.vlm_from_clip(one, "huggingface", 0, 64)
+        ran = counted(model)
+        return model.encode(TEXT, target="chat", depth=4).layer(4, final_norm=False), len(ran)
+
+    wants = []
+    for strength in (0.5, None):
+        native_encode(clip, TEXT)  # takes patches off the weights
+        one = clip.clone() if strength is None else patched_clone(clip, PATCHED, strength)
+        states, ran = encode(one)
+        wants.append(states)
+        assert ran == 4
+    for strength, want in zip((0.5, None), wants, strict=True):
+        one = clip.clone() if strength is None else patched_clone(clip, PATCHED, strength)
+        for before in (clip, patched_clone(clip, PATCHED[:2])):
+            native_encode(before, TEXT)
+            states, ran = encode(one)
+            assert ran == 0 and torch.equal(states, want)

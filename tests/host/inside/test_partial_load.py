@@ -239,7 +239,7 @@ def test_fp8_layers_left_behind_give_the_same_bits(folder, budget, brought, pict
                 stored = (layer.weight / layer.scale).to(torch.float8_e4m3fn)
                 layer.weight = torch.nn.Parameter(stored, requires_grad=False)
         if host is not None:
-            model.host = host
+            model.engine.host = host
             host.attach(model.backbone)
         return model
 
@@ -355,3 +355,43 @@ def test_other_families_left_behind_give_the_same_bits(
     castable = [m for m in model.backbone.modules() if hasattr(m, "comfy_cast_weights")]
     assert len(left_behind(model)) == len(castable) == 9 * LAYERS + 1
     management.unload_all_models()
+
+
+@pytest.fixture
+def no_vram(budget, monkeypatch):
+    """`no_vram(host)`: ComfyUI as with --novram, which leaves everything behind."""
+
+    def start(host) -> None:
+        budget(host, 2**40)
+        monkeypatch.setattr(management, "vram_state", management.VRAMState.NO_VRAM)
+
+    return start
+
+
+def test_without_vram_the_vision_tower_comes_whole(loaded, no_vram, brought, picture):
+    """Its layers have no cast: left behind, they would meet pictures on another device."""
+    from pack.vlm.running.backbone import VISION
+
+    want = states(loaded()[0], picture)
+    model, host = loaded()
+    no_vram(host)
+    host.bring(VISION, 0)
+    tower = host._patchers[VISION]
+    assert tower.loaded_size() == tower.model_size() > 0
+    assert torch.equal(states(model, picture), want)
+    assert brought and host.patcher.loaded_size() < host.patcher.model_size()
+
+
+def test_without_vram_what_has_no_cast_comes_whole(loaded, no_vram):
+    """Connectors, and a language model that cannot come in pieces."""
+    from pack.nodes.devices import Placed
+    from pack.vlm.running.backbone import TEXT as TEXT_PART
+
+    _, host = loaded()
+    no_vram(host)
+    placed = Placed(torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.Linear(16, 8)))
+    placed.bring(0)
+    assert placed.patcher.loaded_size() == placed.patcher.model_size() > 0
+    host._in_pieces = False
+    host.bring(TEXT_PART, 0)
+    assert host.patcher.loaded_size() == host.patcher.model_size()

@@ -53,7 +53,7 @@ def test_states_are_those_of_encoding_again(pair, picture):
     model = pair[0]
     made = model.rewrite(TEXT, [picture(96, 128)], **GREEDY)
     model.prefix_cache.clear()
-    again = HiddenStates(model, made.states.prompt, made.states.target, 512)
+    again = HiddenStates(model.engine, made.states.prompt, made.states.target, 512)
     for k in (1, 4, 20, -1):
         ours, theirs = made.states.layer(k), again.layer(k)
         assert (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max()

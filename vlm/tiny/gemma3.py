@@ -1,4 +1,4 @@
-"""Toy models of Gemma 3, in the layout of the published files."""
+"""Toy model of Gemma 3, in the layout of the published files."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 from collections import Counter
 from typing import Any
 
-from .family import Tiny
-from .qwen_tiny import embedding_rows
-from .qwen_tiny_tokenizer import CORPUS, learn_merges, make_tokenizer
+from .qwen import embedding_rows
+from .qwen_tokenizer import CORPUS, learn_merges, make_tokenizer
+from .toy import Tiny
 
 SPACE = "▁"
 # In the published order, with five of the 6242 unused ones. Blank space and tags are added tokens
@@ -142,17 +142,6 @@ def tiny_config(width: int, layers: int, ids: dict[str, int]) -> dict[str, Any]:
     } | {"eos_token_id": ends(ids)["eos_token_id"]}
 
 
-def tiny_text_config(width: int, layers: int, ids: dict[str, int]) -> dict[str, Any]:
-    """Content of config.json of the text-only model, whose tokenizer knows a token more than it."""
-    own = {
-        "architectures": ["Gemma3ForCausalLM"],
-        "torch_dtype": "float32",
-        "tie_word_embeddings": True,
-        "vocab_size": ids[PICTURE[2]],
-    }
-    return text_config(width, layers, ids) | own
-
-
 def norm(name: str) -> float:
     """The language model's norms add 1 to their weights.
 
@@ -201,14 +190,6 @@ TOKENIZER = {
     "tokenizer_class": "GemmaTokenizer",
     "unk_token": "<unk>",
 }
-TINY_TEXT = Tiny(
-    tiny_text_config,
-    {"language_model.": "model."},
-    tokenizer=tiny_tokenizer,
-    tokenizer_config=TOKENIZER,
-    norm=norm,
-    embed_scale=math.sqrt,
-)
 TINY = Tiny(
     tiny_config,
     {

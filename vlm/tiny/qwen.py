@@ -1,10 +1,8 @@
-"""Toy models of the Qwen families, in the layout of the published config.json files."""
+"""What the toy models of the Qwen families have in common, in the published layout."""
 
 from __future__ import annotations
 
 from typing import Any
-
-from .family import Tiny
 
 VISION = 32  # width of the vision tower, 2 heads of 16
 CLIP_LOOK = {
@@ -108,7 +106,8 @@ def qwen3_files() -> dict[str, dict[str, Any]]:
     }
 
 
-def _qwen2_files(processor: str) -> dict[str, dict[str, Any]]:
+def qwen2_files(processor: str) -> dict[str, dict[str, Any]]:
+    """Preprocessor files of Qwen2-VL and Qwen2.5-VL with the published numbers."""
     look = CLIP_LOOK | {"processor_class": processor}
     video = {"min_pixels": 128 * 28 * 28, "max_pixels": 768 * 28 * 28}
     kinds = {"image_processor_type": "Qwen2VLImageProcessor"}
@@ -120,11 +119,13 @@ def _qwen2_files(processor: str) -> dict[str, dict[str, Any]]:
 
 
 def qwen2_head(width: int) -> int:
+    """Width of an attention head of Qwen2's language models."""
     # Their heads fill the width: many heads of 16 would be slow when the width is a real one.
     return 128 if width >= 1024 else 16
 
 
-def _qwen2_text(width: int, layers: int, ids: dict[str, int]) -> dict[str, Any]:
+def qwen2_text(width: int, layers: int, ids: dict[str, int]) -> dict[str, Any]:
+    """Language model of Qwen2-VL and Qwen2.5-VL."""
     head = qwen2_head(width)
     heads = width // head
     sections = [head // 8, 3 * head // 16, 3 * head // 16]
@@ -141,50 +142,5 @@ def _qwen2_text(width: int, layers: int, ids: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def _qwen2_vl(width: int, layers: int, ids: dict[str, int]) -> dict[str, Any]:
-    own = {"embed_dim": VISION, "hidden_size": width, "mlp_ratio": 2, "patch_size": 14}
-    own |= {"hidden_act": "quick_gelu", "in_chans": 3}
-    vision = vision_config("qwen2_vl") | own
-    top = top_config("qwen2_vl", "Qwen2VLForConditionalGeneration", ids)
-    return top | _qwen2_text(width, layers, ids) | {"vision_config": vision}
-
-
-def _qwen2_5_vl(width: int, layers: int, ids: dict[str, int]) -> dict[str, Any]:
-    vision = vision_config("qwen2_5_vl") | {
-        "hidden_size": VISION,
-        "intermediate_size": 2 * VISION,
-        "out_hidden_size": width,
-        "window_size": 112,
-        "fullatt_block_indexes": [1, 3],
-        "tokens_per_second": 2,
-        "patch_size": 14,
-        "hidden_act": "silu",
-        "in_chans": 3,
-    }
-    top = top_config("qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration", ids)
-    return top | _qwen2_text(width, layers, ids) | {"vision_config": vision}
-
-
-def _qwen3_vl(width: int, layers: int, ids: dict[str, int]) -> dict[str, Any]:
-    text = text_config(width, layers, ids) | QWEN3_TEXT
-    text |= {"model_type": "qwen3_vl_text", "rope_scaling": QWEN3_ROPE}
-    return top_config("qwen3_vl", "Qwen3VLForConditionalGeneration", ids) | {
-        "tie_word_embeddings": True,
-        "text_config": text,
-        "vision_config": qwen3_vision("qwen3_vl", width, layers),
-    }
-
-
-def _qwen3(width: int, layers: int, ids: dict[str, int]) -> dict[str, Any]:
-    text = text_config(width, layers, ids) | QWEN3_TEXT
-    top = {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "torch_dtype": "float32"}
-    return top | text
-
-
-_OLD_NAMES = {"language_model.": "model.", "visual.": "visual."}
+OLD_NAMES = {"language_model.": "model.", "visual.": "visual."}
 NEW_NAMES = {"language_model.": "model.language_model.", "visual.": "model.visual."}
-
-QWEN2_VL = Tiny(_qwen2_vl, _OLD_NAMES, qwen2_head, _qwen2_files("Qwen2VLProcessor"))
-QWEN2_5_VL = Tiny(_qwen2_5_vl, _OLD_NAMES, qwen2_head, _qwen2_files("Qwen2_5_VLProcessor"))
-QWEN3_VL = Tiny(_qwen3_vl, NEW_NAMES, files=qwen3_files())
-QWEN3 = Tiny(_qwen3, {"language_model.": "model."})

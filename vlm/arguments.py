@@ -1,0 +1,165 @@
+"""Arguments of the library's face, compared with their annotations: a sentence for what differs."""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import inspect
+import numbers
+import types
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ForwardRef, ParamSpec, TypeVar, Union, get_args, get_origin
+
+import torch
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_WORDS: dict[Any, tuple[str, str]] = {  # one, several
+    float: ("a number", "numbers"),
+    int: ("a whole number", "whole numbers"),
+    str: ("text", "texts"),
+    bool: ("True or False", "True or False"),
+    Path: ("a path", "paths"),
+    types.NoneType: ("None", "None"),
+    torch.Tensor: ("a tensor", "tensors"),
+}
+_HINTS = {  # what a person meant by something else, by its class
+    "HiddenStates": "Take tokens out of hidden states first, with `select_layers`.",
+    "VLM": "Encode a prompt with the model first: `model.encode(text)`.",
+}
+_LONGEST = 60  # characters of a value in a message
+
+
+def checked(function: Callable[P, R]) -> Callable[P, R]:
+    """Has a function's arguments compared with their annotations before it runs.
+
+    Numbers of numpy are numbers, a bool is none. Elements of lists, tuples and mappings are
+    compared too. What an annotation leaves open (`Any`, other protocols) is left to the function.
+
+    Args:
+        function: With annotations.
+
+    Returns:
+        The same function, which raises TypeError in words for an argument of another type.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError:  # too many, too few, unknown: Python says which
+            return function(*args, **kwargs)
+        hints = _hints(function)
+        for name, value in given.items():
+            hint = hints.get(name, Any)
+            variadic = signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
+            for one in value if variadic else [value]:
+                if not _fits(one, hint):
+                    raise TypeError(_message(function.__name__, name, one, hint))
+        return function(*args, **kwargs)
+
+    return call
+
+
+@functools.cache
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """Annotations as objects; a class that is imported for type checkers alone as its name."""
+    names = _Names(function.__globals__)
+    return {
+        name: eval(hint, {}, names) if isinstance(hint, str) else hint
+        for name, hint in function.__annotations__.items()
+    }
+
+
+class _Names(dict):
+    """What a name in an annotation stands for."""
+
+    def __init__(self, known: dict[str, Any]):
+        super().__init__()
+        self._known = known
+
+    def __missing__(self, name: str) -> Any:
+        if name in self._known:
+            return self._known[name]
+        return getattr(builtins, name, None) or type(name, (_Named,), {})
+
+
+class _Named:
+    """A class of which only the name is known here."""
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of an annotation's type; True where the annotation says too little."""
+    if hint is Any:
+        return True
+    origin, inside = get_origin(hint), get_args(hint)
+    if isinstance(hint, TypeVar):
+        return not hint.__constraints__ or any(_fits(value, one) for one in hint.__constraints__)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, one) for one in inside)
+    if isinstance(hint, ForwardRef):
+        return _is_named(value, hint.__forward_arg__)
+    if origin is None:
+        return _is_plain(value, hint)
+    if not isinstance(origin, type):
+        return True
+    if origin is not str and isinstance(value, str | bytes) and issubclass(origin, Iterable):
+        return False
+    if not isinstance(value, origin):
+        return False
+    if isinstance(value, Mapping) and len(inside) == 2:
+        return all(_fits(k, inside[0]) and _fits(v, inside[1]) for k, v in value.items())
+    if isinstance(value, torch.Tensor) or not isinstance(value, Collection):
+        return True  # a generator is read once, by the function
+    if origin is tuple and Ellipsis not in inside:
+        return len(value) == len(inside) and all(map(_fits, value, inside))
+    return not inside or all(_fits(one, inside[0]) for one in value)
+
+
+def _is_plain(value: Any, hint: Any) -> bool:
+    if hint is None:
+        return value is None
+    if not isinstance(hint, type):
+        return True
+    if issubclass(hint, _Named):
+        return _is_named(value, hint.__name__)
+    if hint in (int, float):
+        kind = numbers.Integral if hint is int else numbers.Real
+        return isinstance(value, kind) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _is_named(value: Any, name: str) -> bool:
+    return any(kind.__name__ == name for kind in type(value).__mro__)
+
+
+def _message(function: str, name: str, value: Any, hint: Any) -> str:
+    kind = type(value).__name__
+    shown = repr(value) if isinstance(value, str | int | float | tuple | list) else ""
+    shown = f"{shown} ({kind})" if shown and len(shown) <= _LONGEST else f"a {kind}"
+    said = "None" if value is None else shown
+    expected = " or ".join(dict.fromkeys(_words(hint, 0)))
+    advice = f" {_HINTS[kind]}" if kind in _HINTS else ""
+    return f"`{name}` of `{function}` is {said}, expected {expected}.{advice}"
+
+
+def _words(hint: Any, several: int) -> list[str]:
+    """What an annotation asks for; `several` = 1 for the plural."""
+    origin, inside = get_origin(hint), get_args(hint)
+    if isinstance(hint, TypeVar):
+        return [word for one in hint.__constraints__ for word in _words(one, several)]
+    if origin in (Union, types.UnionType):
+        return [word for one in inside for word in _words(one, several)]
+    if isinstance(hint, ForwardRef):
+        return [hint.__forward_arg__]
+    hint = types.NoneType if hint is None else hint
+    if hint in _WORDS:
+        return [_WORDS[hint][several]]
+    if origin is None or not isinstance(origin, type):
+        return [getattr(hint, "__name__", str(hint))]
+    what = "a mapping" if issubclass(origin, Mapping) else "a list"
+    if issubclass(origin, Sequence | Iterable) and inside and len(inside) == 1:
+        return [f"{what} of {' or '.join(_words(inside[0], 1))}"]
+    return [what if issubclass(origin, Iterable) else "a function"]

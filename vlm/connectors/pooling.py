@@ -1,0 +1,48 @@
+"""Connectors that pool several layers of a VLM: UniFusion's LAP."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from ..running.hidden_states import HiddenStates
+from .connector import Connector, ConnectorOutput, Readable
+from .lap import lap_pool
+from .lap_blocks import LAP
+
+
+class PoolingConnector(Connector):
+    """A LAP on the layers that it was trained on."""
+
+    module: LAP
+    reads_all_layers = True
+
+    def __init__(self, module: LAP, name: str):
+        """Takes a module and the name of its file."""
+        super().__init__(module, name, [])
+
+    @property
+    def title(self) -> str:
+        """What it is, for people."""
+        return self.module.title
+
+    @property
+    def made_for(self) -> str:
+        """The model its file names; "" where that is not known."""
+        return self.module.origin.vlm
+
+    def run_bytes(self, tokens: int) -> int:
+        """Estimate of a run's memory; see `Connector.run_bytes`."""
+        return self.module.run_bytes(tokens)
+
+    @torch.no_grad()
+    def __call__(self, states: Readable) -> ConnectorOutput:
+        """Pools; see `Connector.__call__`."""
+        if not isinstance(states, HiddenStates):
+            raise ValueError(
+                f"{self.name} is a {self.title}: it pools several layers of a VLM, not one. "
+                "Connect the hidden states of VLM Encode to LAP Pool, without Hidden Layer Select."
+            )
+        tokens = lap_pool(states, self.module)
+        return ConnectorOutput(replace(tokens, states=tokens.states.float()))

@@ -1,0 +1,107 @@
+"""The layers of one prompt that have run, under one version of the weights."""
+
+from __future__ import annotations
+
+import torch
+
+from ..files.units import MEGABYTE
+from ..prompts.prompt import Prompt
+
+
+class LayerStore:
+    """Every layer passed, up to a bound; above it the layers asked for and the deepest one.
+
+    Attributes:
+        prompt: What was encoded.
+        num_layers: L of the model.
+        keyframe: Which version of the weights ran, an index into `Host.keyframes`.
+        device: Where layers are held.
+        keep_bytes: The bound.
+        reused_tokens: Tokens that the last run took from the prefix cache.
+    """
+
+    def __init__(
+        self, prompt: Prompt, num_layers: int, keyframe: int, device: torch.device, keep_mb: float
+    ):
+        """Begins empty.
+
+        Args:
+            prompt: What is encoded.
+            num_layers: L of the model.
+            keyframe: Which version of the weights runs.
+            device: Where layers are held.
+            keep_mb: Bound in MB (2**20 bytes) under which every layer passed is kept.
+        """
+        self.prompt = prompt
+        self.num_layers = num_layers
+        self.keyframe = keyframe
+        self.device = device
+        self.keep_bytes = int(keep_mb * MEGABYTE)
+        self.reused_tokens = 0
+        # A layer is the prefix's part (shared with the prefix cache) and the rest's.
+        self._held: dict[int, tuple[torch.Tensor, ...]] = {}
+        self._normed: torch.Tensor | None = None
+        self._asked: set[int] = set()  # layers that stay, whatever the bound
+
+    @property
+    def prefix_key(self) -> str:
+        """What the prefix cache knows the prompt's beginning by."""
+        return f"{self.keyframe}:{self.prompt.prefix_key}"
+
+    @property
+    def held(self) -> tuple[int, ...]:
+        """Indices of the layers held, ascending."""
+        return tuple(sorted(self._held))
+
+    @property
+    def depth(self) -> int:
+        """The deepest layer held; -1 before anything ran."""
+        return max(self._held, default=-1)
+
+    @property
+    def normed(self) -> torch.Tensor | None:
+        """The last layer [1, N, D] after the final norm, once it ran."""
+        return self._normed
+
+    def nearest(self, k: int) -> int | None:
+        """The deepest held layer that is not deeper than k, where a run can start."""
+        return max((held for held in self._held if held <= k), default=None)
+
+    def state(self, k: int) -> tuple[torch.Tensor, ...]:
+        """The parts of a held layer, each [1, n, D], in the order of the tokens."""
+        return self._held[k]
+
+    def ask(self, ks: list[int]) -> list[int]:
+        """Has these layers stay once they ran, whatever the bound; those that are not held."""
+        self._asked.update(ks)
+        return sorted({k for k in ks if k not in self._held})
+
+    def hold(
+        self, k: int, parts: tuple[torch.Tensor, ...], normed: torch.Tensor | None = None
+    ) -> None:
+        """Keeps a layer just passed; over the bound only those asked for and the deepest stay.
+
+        Args:
+            k: Its index.
+            parts: Its states [1, n, D] in the order of the tokens.
+            normed: Of the last layer, the same [1, N, D] after the final norm.
+        """
+        self._held[k] = parts
+        if normed is not None:
+            self._normed = normed
+        layer_bytes = sum(part.nbytes for part in parts)
+        if len(self._held) * layer_bytes > self.keep_bytes:
+            deepest = self.depth
+            for other in [o for o in self._held if o not in self._asked and o != deepest]:
+                del self._held[other]
+
+    def drop_nonfinite(self) -> int:
+        """Lets go of the layers with NaN or Inf; the first of them (-1: none is held)."""
+        bad = [k for k in self.held if not all(_finite(part) for part in self._held[k])]
+        for k in bad:
+            del self._held[k]
+        return bad[0] if bad else -1
+
+
+def _finite(states: torch.Tensor) -> bool:
+    return bool(torch.isfinite(states).all())

@@ -1,0 +1,158 @@
+"""All decoder layers in one forward of the language model, where they cannot be run one at a time.
+
+Slower than layer by layer: nothing is resumed and no prefix is reused. What enters each layer is
+caught on its way in, which no version of transformers can call another name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+
+from ..families.decoder import Decoder
+from .decoder_layer import DISAGREEMENTS, CallError, parameters
+
+# (places [n] of the sequence, features [n, D]) that DeepStack adds after a decoder layer.
+Added = tuple[list[int], torch.Tensor]
+
+
+class _Reached(Exception):
+    """The layer asked for is reached: the forward ends here."""
+
+
+@dataclass(frozen=True)
+class ForwardInputs:
+    """What enters the language model.
+
+    Attributes:
+        hidden: Embeddings, pictures' features included, [1, N, D].
+        positions: int64 [3, N].
+        allowed: True where position q may look at position k, [1, 1, N, N]; None = causal.
+        added: What is added to the stream after the first decoder layers.
+    """
+
+    hidden: torch.Tensor
+    positions: torch.Tensor
+    allowed: torch.Tensor | None = None
+    added: list[Added] = field(default_factory=list)
+
+    def longer(self, hidden: torch.Tensor, positions: torch.Tensor) -> ForwardInputs:
+        """With M tokens more, [1, M, D] and [3, M], which look at all before them."""
+        whole = torch.cat([self.hidden, hidden], dim=1)
+        places = torch.cat([self.positions, positions], dim=1)
+        allowed = self.allowed
+        if allowed is not None:
+            known = allowed.shape[-1]
+            allowed = _causal(whole)
+            allowed[..., :known, :known] = self.allowed
+        return ForwardInputs(whole, places, allowed, self.added)
+
+
+class PlainForward:
+    """The language model's own forward, watched."""
+
+    def __init__(self, text: torch.nn.Module, decoder: Decoder):
+        """Takes the language model and what its family does its own way."""
+        self._text = text
+        self._decoder = decoder
+
+    def run(
+        self, inputs: ForwardInputs, end: int, keep: Callable[[int, torch.Tensor], None]
+    ) -> torch.Tensor:
+        """Runs to a layer, no further.
+
+        Args:
+            inputs: What enters.
+            end: Layer index (0 = the embeddings, after the last decoder layer there is one more).
+            keep: Is given each layer's index and states [1, N, D], which it must copy.
+
+        Returns:
+            The states [1, N, D] of layer `end`.
+
+        Raises:
+            CallError: The forward takes something else than what is known here.
+        """
+        caught: list[torch.Tensor] = []
+
+        def enter(layer: int, module: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+            place = _find_stream(args, kwargs, inputs.hidden)
+            hidden = kwargs[place] if isinstance(place, str) else args[place]
+            if 0 < layer <= len(inputs.added):
+                places, features = inputs.added[layer - 1]
+                hidden = hidden.clone()
+                hidden[:, places] += features.to(hidden.dtype)
+            if layer == end:
+                caught.append(hidden)
+                raise _Reached
+            keep(layer, hidden)
+            if isinstance(place, str):
+                return args, {**kwargs, place: hidden}
+            return (*args[:place], hidden, *args[place + 1 :]), kwargs
+
+        # What comes after the last layer enters the norm.
+        stages = [*self._text.layers, self._text.norm][: end + 1]
+        hooks = [
+            stage.register_forward_pre_hook(partial(enter, layer), with_kwargs=True)
+            for layer, stage in enumerate(stages)
+        ]
+        try:
+            self._text(**self._arguments(inputs))
+            raise CallError(f"{type(self._text).__name__} ended before layer {end} was entered.")
+        except DISAGREEMENTS as error:
+            raise CallError(f"{type(error).__name__}: {error}") from error
+        except _Reached:
+            pass
+        finally:
+            for hook in hooks:
+                hook.remove()
+        keep(end, caught[0])  # without hooks: it may run the norm
+        return caught[0]
+
+    def _arguments(self, inputs: ForwardInputs) -> dict[str, Any]:
+        """Embeddings, positions and mask, in the words of the language model's forward.
+
+        Raises:
+            TypeError: It takes none of one of them, and its own would be another.
+        """
+        hidden = inputs.hidden
+        for module in self._text.children():  # rotary embeddings: buffers, which nobody moves
+            if next(module.parameters(), None) is None:
+                module.to(hidden.device)
+        count = torch.arange(hidden.shape[1], device=hidden.device).expand(3, -1)
+        plain = inputs.allowed is None and torch.equal(inputs.positions, count)
+        # Always a whole mask: without one, some versions take jumps of the position for the
+        # beginning of another sequence.
+        allowed = _causal(hidden) if inputs.allowed is None else inputs.allowed
+        given = {
+            "inputs_embeds": hidden,
+            "position_ids": self._decoder.axes(inputs.positions),
+            "attention_mask": self._decoder.mask(self._text, allowed, hidden, 0),
+            "use_cache": False,
+        }
+        taken = parameters(type(self._text))
+        missing = [name for name in given if name not in taken and name != "use_cache"]
+        if "inputs_embeds" in missing or (missing and not plain):
+            raise TypeError(f"{type(self._text).__name__} takes no {', '.join(missing)}.")
+        return {name: value for name, value in given.items() if name in taken}
+
+
+def _causal(hidden: torch.Tensor) -> torch.Tensor:
+    """A mask [1, 1, N, N] that lets each of N tokens look at itself and those before it."""
+    tokens = hidden.shape[1]
+    return torch.ones((1, 1, tokens, tokens), dtype=torch.bool, device=hidden.device).tril_()
+
+
+def _find_stream(args: tuple, kwargs: dict[str, Any], like: torch.Tensor) -> int | str:
+    """Where the residual stream is among a module's arguments: place or name.
+
+    Raises:
+        TypeError: None of them is a tensor of that shape.
+    """
+    for place, value in [*enumerate(args), *kwargs.items()]:
+        if isinstance(value, torch.Tensor) and value.shape == like.shape:
+            return place
+    raise TypeError("no argument of a decoder layer has the shape of the residual stream")
