@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vlm.families.layer_cache import LayerCache
-from vlm.running.decoder_layer import CACHE_NAMES, Places, call_layer
+from vlm.running.decoder_layer import CACHE_NAMES, DISAGREEMENTS, Places, call_layer
 
 CALL = "vlm/running/decoder_layer.py"
 CACHE = "vlm/families/layer_cache.py"
@@ -154,15 +154,18 @@ def test_an_attention_reads_what_its_cache_gives_back(one, err):
 
 @pytest.mark.relies(DECODER, "vlm/families/qwen3_5.py", "vlm/running/rewrite.py")
 def test_one_token_behind_what_a_layer_remembers(one, err):
-    """As when a model writes: the prompt, then one token after the other without a mask."""
-    hidden, cache = one.hidden(TOKENS), None
-    for index, _, run in layers_of(one):
-        want = run(hidden.clone())
-        cache = one.family.decoder.growing_cache(one.text, TOKENS, None, cache)
-        run(hidden[:, :PAST].clone(), cache=cache)
-        for place in range(PAST, TOKENS):
-            found = run(hidden[:, place : place + 1].clone(), place, cache=cache)
-            assert err(found, want[:, place : place + 1]) <= 1e-5, f"layer {index}"
+    """As when a model writes: the prompt through all layers, then token after token, no mask."""
+    hidden, layers = one.hidden(TOKENS), list(layers_of(one))
+    want = [run(hidden.clone()) for _, _, run in layers]
+    caches = [None]
+    for _, _, run in layers:
+        caches.append(one.family.decoder.growing_cache(one.text, TOKENS, None, caches[-1]))
+        run(hidden[:, :PAST].clone(), cache=caches[-1])
+    for place in range(PAST, TOKENS):
+        token = slice(place, place + 1)
+        for (index, _, run), cache in zip(layers, caches[1:], strict=True):
+            found = run(hidden[:, token].clone(), place, cache=cache)
+            assert err(found, want[index][:, token]) <= 1e-5, f"layer {index}"
 
 
 # --- masks
@@ -219,7 +222,10 @@ def test_a_mask_may_let_tokens_look_ahead(one):
 @pytest.mark.relies("vlm/running/plain_forward.py")
 @pytest.mark.parametrize("left", [0, 3])
 def test_the_whole_forward_takes_states_positions_and_a_mask(one, err, left):
-    """Its layers and its last norm are entered with the stream, which is that of each alone."""
+    """Its layers and its last norm are entered with the stream, which is that of each alone.
+
+    Or it refuses masks by the kind of layer, with an error that we know: then there is no such way.
+    """
     hidden, allowed = one.hidden(TOKENS), causal(TOKENS, TOKENS)
     allowed[..., :left] = False
     places = torch.arange(TOKENS).expand(3, -1)
@@ -239,6 +245,9 @@ def test_the_whole_forward_takes_states_positions_and_a_mask(one, err, left):
             attention_mask=one.family.decoder.mask(one.text, allowed, hidden, 0),
             use_cache=False,
         )
+    except DISAGREEMENTS:
+        assert one.family.model_type == "qwen3_5"
+        return
     finally:
         for hook in hooks:
             hook.remove()
