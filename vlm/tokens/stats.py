@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -47,8 +48,9 @@ class Stats:
     std_without_sinks: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
+        _check_notes(self.model, self.layer, self.prompts, self.count, self.global_std)
         for name in ("mean", "std", "std_without_sinks"):
-            if getattr(self, name) is not None:
+            if name != "std_without_sinks" or self.std_without_sinks is not None:
                 object.__setattr__(self, name, _vector(name, getattr(self, name)))
         for name in ("std", "std_without_sinks"):
             value = getattr(self, name)
@@ -179,9 +181,12 @@ def load_stats(path: str | Path) -> Stats:
     if metadata.get("format") == _FORMAT:
         try:
             notes = {name: json.loads(metadata[name]) for name in _NOTES if name in metadata}
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"The metadata of {path.name} are damaged ({error}).") from error
-    return Stats(**tensors, **notes)
+    try:
+        return Stats(**tensors, **notes)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path.name} cannot be used: {error} {expected}") from error
 
 
 def need_stats(stats: Stats | None, t: Tokens, doing: str) -> Stats:
@@ -217,6 +222,19 @@ def _add_tokens(pool: tuple, rows: torch.Tensor) -> tuple:
     step = mean.cpu().double() - pool[1]
     spread = pool[2] + own + step.square() * (n * m / (n + m))
     return n + m, pool[1] + step * (m / (n + m)), spread
+
+
+@partial(checked, name="Stats")
+def _check_notes(
+    model: str | None,
+    layer: int | str | None,
+    prompts: Sequence[str] | None,
+    count: int | None,
+    global_std: float | None,
+) -> None:
+    """Refuses notes that cannot be: other types, a negative count."""
+    if count is not None and count < 0:
+        raise ValueError(f"`count` of `Stats` is {count}, expected a number of tokens from 0.")
 
 
 def _vector(name: str, value: object) -> torch.Tensor:
