@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from .arguments import checked
+from .arguments import checked, need_size
+from .devices import torch_device
 from .families import FAMILIES, Family, family_of
 from .logger import LOG
 from .model import VLM
@@ -95,6 +96,7 @@ def load(
             asked for but not installed.
     """
     to = _Target(torch_dtype(dtype), torch_device(device), check_quantize(quantize))
+    need_size(prefix_cache_mb, "prefix_cache_mb")
     keep = {
         "host": host or Host(),
         "prefix_cache": PrefixCache(prefix_cache_mb),
@@ -277,31 +279,3 @@ def torch_dtype(dtype: str | torch.dtype) -> str | torch.dtype:
     if dtype in DTYPES:
         return DTYPES[dtype]
     raise ValueError(f"There is no dtype {dtype!r}. Choose auto, {', '.join(DTYPES)}.")
-
-
-def torch_device(device: str | torch.device) -> torch.device:
-    """A device that is there; "auto" = the fastest kind.
-
-    Raises:
-        ValueError: It is not, or the name means nothing.
-    """
-    if device == "auto":
-        return _fastest_device()
-    try:
-        found = torch.device(device)
-        torch.empty(1, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(
-            f"There is no device {str(device)!r} here. Choose cpu, or cuda where torch finds a GPU."
-        ) from error
-    return found
-
-
-def _fastest_device() -> torch.device:
-    xpu = getattr(torch, "xpu", None)
-    there = {
-        "cuda": torch.cuda.is_available(),
-        "xpu": xpu is not None and xpu.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    return torch.device(next((name for name, found in there.items() if found), "cpu"))
