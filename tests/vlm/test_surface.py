@@ -84,6 +84,7 @@ def calls(model, tiny_folder, tmp_path_factory):
         vlm.mask_outliers: {"t": t, "stats": stats},
         vlm.measure_stats: {"tokens": t},
         vlm.normalize: {"t": t, "stats": stats},
+        vlm.pool_tokens: {"t": t, "tokens": 2},
         vlm.radial_mask: {"rows": 3, "cols": 3, "dots": [vlm.Dot(0.5, 0.5, 0.5)]},
         vlm.read_entries: {"conditioning": vlm.write_entries(entries)},
         vlm.resample_mask: {"mask": mask, "rows": 2, "cols": 2},
