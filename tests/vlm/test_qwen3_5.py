@@ -17,6 +17,7 @@ from vlm.families import FAMILIES
 from vlm.prompts.positions import mrope_positions
 from vlm.prompts.prompt import Prompt
 from vlm.running.backbone import TEXT
+from vlm.running.hidden_states import states_of
 from vlm.running.huggingface import HuggingFaceBackbone
 from vlm.tiny.folder import write_tiny
 from vlm.token_map import new_map
@@ -89,7 +90,7 @@ def test_sequences_of_any_length(qwen, theirs, err, tokens):
     h = qwen.encode(text)
     ids, roles = h.prompt.ids[:tokens], h.token_map["role"][:tokens]
     prompt = Prompt(ids, new_map(roles), (), (), real=tokens, prefix=0, dropped=0)
-    short = qwen.states_of(prompt, h.target, 512)
+    short = states_of(qwen.engine, prompt, h.target, 512)
     with torch.no_grad():
         want = theirs.model(torch.tensor([ids])).last_hidden_state
     assert err(short.layer(-1), want) <= rounding()
