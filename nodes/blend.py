@@ -9,7 +9,8 @@ from comfy_api.latest import io
 
 from ..vlm.conditioning.entries import pair, read_entries, write_entries
 from ..vlm.conditioning.handover import hand_over
-from ..vlm.tokens.blend import METHODS, SCHEDULES, blend
+from ..vlm.tokens.blend import METHODS, SCHEDULES, blend, resolve_method
+from ..vlm.tokens.tokens import Tokens
 from .devices import conditioning_device
 from .shown import shown
 
@@ -27,7 +28,14 @@ class AlphaBlend(io.ComfyNode):
             description="Mixes a VLM's tokens into the text's conditioning. Several entries "
             "(Combine, time ranges) are paired where they overlap in time; options stay the "
             "text's.",
-            search_aliases=["VLM", "mix conditioning", "interpolate", "AdaIN", "concatenate"],
+            search_aliases=[
+                "VLM",
+                "mix conditioning",
+                "interpolate",
+                "pool",
+                "AdaIN",
+                "concatenate",
+            ],
             inputs=[
                 io.Conditioning.Input(
                     "text", tooltip="Text CONDITIONING of the target's own encoder."
@@ -48,11 +56,14 @@ class AlphaBlend(io.ComfyNode):
                 io.Combo.Input(
                     "method",
                     options=list(METHODS),
-                    default="interpolate",
-                    tooltip="interpolate = the picture's tokens resampled to the text's length "
-                    "(recommended); truncate = both cut to the shorter; concat = the picture's "
-                    "tokens, then the text's, whatever alpha is above 0; adain_* = only the "
-                    "picture's statistics.",
+                    default="auto",
+                    tooltip="auto = pool where the picture is longer than the text, else "
+                    "interpolate (recommended); pool = the picture's tokens averaged over areas, "
+                    "so that each of them counts; interpolate = resampled, two of the picture's "
+                    "tokens read for each of the text's, the others not at all (published); "
+                    "truncate = both cut to the shorter, the first tokens read; concat = the "
+                    "picture's tokens, then the text's, whatever alpha is above 0; adain_* = only "
+                    "the picture's statistics.",
                 ),
                 io.Combo.Input(
                     "schedule",
@@ -86,12 +97,19 @@ class AlphaBlend(io.ComfyNode):
         ]
         first = pairs[0]
         line = (
-            f"{method}, alpha {alpha:g}: {first[1].tokens.n} picture and {first[0].tokens.n} text "
-            f"tokens to {blended[0].tokens.n}"
+            f"{_named(method, first[1].tokens, first[0].tokens)}, alpha {alpha:g}: "
+            f"{first[1].tokens.n} picture and {first[0].tokens.n} text tokens to "
+            f"{blended[0].tokens.n}"
         )
         if len(pairs) > 1:
             line += f", {len(pairs)} entries"
         return shown(line, write_entries(blended, conditioning_device()))
+
+
+def _named(method: str, picture: Tokens, text: Tokens) -> str:
+    """`auto (pool)`: what it became, where that is another one."""
+    became = resolve_method(picture, text, method)
+    return method if became == method else f"{method} ({became})"
 
 
 class TimeHandover(io.ComfyNode):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from ..vlm.families import FAMILIES
 from ..vlm.weights.safetensors_header import read_header
 from ..vlm.weights.single_file import has_tokenizer
 from ..vlm.weights.tensor_names import find_model_type
+from .listing import Listing
 
 MODEL_ROOTS = ("vlm", "VLM", "LLM", "text_encoders")
 STATS_ROOT = "vlm_stats"
@@ -28,8 +28,6 @@ OUTPUT = "output"
 NO_CONNECTOR = "no file found: put one into ComfyUI/models/vlm_connectors"
 NO_CONDITIONING = "no file found: run Save VLM Conditioning, then press R"
 FILL_ME = "no model found: put a Qwen-VL folder into ComfyUI/models/VLM"
-_FRESH_SECONDS = 2.0  # ComfyUI asks for a node's schema many times for one prompt
-_listed: tuple[float, dict[str, Path]] = (0.0, {})
 _headers: dict[Path, tuple[tuple[int, int], bool]] = {}  # file: (time and size, holds a VLM)
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
 
@@ -134,13 +132,12 @@ def _holds_vlm(file: Path) -> bool:
     return known[1]
 
 
+_MODELS = Listing(_find_models)
+
+
 def models() -> dict[str, Path]:
     """Model folders and files by the name that the loader shows."""
-    global _listed
-    now = time.monotonic()
-    if not _listed[1] or now - _listed[0] > _FRESH_SECONDS:
-        _listed = (now, _find_models())
-    return _listed[1]
+    return _MODELS.all()
 
 
 def model_names() -> list[str]:
@@ -154,14 +151,15 @@ def model_path(name: str) -> Path:
     Raises:
         FileNotFoundError: No such model; names never reach outside the model folders.
     """
-    if name not in models():
+    path = _MODELS.get(name)
+    if path is None:
         places = ", ".join(f"models/{root}" for root in MODEL_ROOTS)
         raise FileNotFoundError(
             f"There is no VLM called {name!r}. Put the model's folder (config.json, tokenizer, "
             f"safetensors) or a single .safetensors file into one of {places}, reload the page and "
             "choose it on VLM Loader."
         )
-    return models()[name]
+    return path
 
 
 def tokenizer_folder(model: Path) -> Path | None:
@@ -194,9 +192,12 @@ def _connector_files() -> dict[str, Path]:
     }
 
 
+_CONNECTORS = Listing(_connector_files)
+
+
 def connector_names() -> list[str]:
     """What the loader lists; one entry that says which folder to fill where there is nothing."""
-    return list(_connector_files()) or [NO_CONNECTOR]
+    return list(_CONNECTORS.all()) or [NO_CONNECTOR]
 
 
 def connector_file(name: str) -> Path:
@@ -205,31 +206,35 @@ def connector_file(name: str) -> Path:
     Raises:
         FileNotFoundError: None of that name; names never reach outside the folders.
     """
-    files = _connector_files()
-    if name not in files:
+    path = _CONNECTORS.get(name)
+    if path is None:
         raise FileNotFoundError(
             f"There is no connector file called {name!r}. Put it (.safetensors, .pt or .bin) into "
             f"models/{CONNECTOR_ROOT}, reload the node definitions (key R) and choose it."
         )
-    return files[name]
+    return path
 
 
 def connector_fingerprint(name: str) -> tuple | None:
     """Time and size of a connector file; None where it is missing."""
-    return _time_and_size(_connector_files().get(name))
+    return _time_and_size(_CONNECTORS.get(name))
 
 
 def _stats_files() -> dict[str, Path]:
     return {
         file.name: file
         for root in reversed(_roots((STATS_ROOT,)))
-        for file in sorted(root.glob("*.safetensors"))
+        for file in sorted(root.iterdir())
+        if file.suffix in (".safetensors", ".npz")
     }
+
+
+_STATS = Listing(_stats_files)
 
 
 def stats_names() -> list[str]:
     """Names of the saved reference statistics."""
-    return list(_stats_files())
+    return list(_STATS.all())
 
 
 def stats_file(name: str) -> Path:
@@ -238,18 +243,18 @@ def stats_file(name: str) -> Path:
     Raises:
         FileNotFoundError: None of that name.
     """
-    files = _stats_files()
-    if name not in files:
+    path = _STATS.get(name)
+    if path is None:
         raise FileNotFoundError(
             f"There are no saved statistics called {name!r}. Choose a file of models/{STATS_ROOT} "
             "on VLM Reference Statistics, or measure them from CONDITIONING."
         )
-    return files[name]
+    return path
 
 
 def stats_fingerprint(name: str) -> tuple | None:
     """Time and size of saved reference statistics; None where they are missing."""
-    return _time_and_size(_stats_files().get(name))
+    return _time_and_size(_STATS.get(name))
 
 
 def new_stats_file(name: str) -> Path:
@@ -264,6 +269,7 @@ def new_stats_file(name: str) -> Path:
             f"{name!r} cannot be a file name. Give save_as on VLM Reference Statistics a plain "
             "name without folders, for example z-image-qwen3-4b."
         )
+    _STATS.forget()
     return Path(folder_paths.models_dir) / STATS_ROOT / f"{stem}.safetensors"
 
 
@@ -286,9 +292,12 @@ def _conditioning_files() -> dict[str, Path]:
     }
 
 
+_CONDITIONINGS = Listing(_conditioning_files)
+
+
 def conditioning_names() -> list[str]:
     """What Load VLM Conditioning lists; one entry that says what to do where there is nothing."""
-    return list(_conditioning_files()) or [NO_CONDITIONING]
+    return list(_CONDITIONINGS.all()) or [NO_CONDITIONING]
 
 
 def conditioning_file(name: str) -> Path:
@@ -297,19 +306,19 @@ def conditioning_file(name: str) -> Path:
     Raises:
         FileNotFoundError: None of that name; names never reach outside the folders.
     """
-    files = _conditioning_files()
-    if name not in files:
+    path = _CONDITIONINGS.get(name)
+    if path is None:
         raise FileNotFoundError(
             f"There is no conditioning file called {name!r}. Put it into input or "
             f"models/{CONDITIONING_ROOT}, or save it with Save VLM Conditioning; then reload the "
             "node definitions (key R) and choose it on Load VLM Conditioning."
         )
-    return files[name]
+    return path
 
 
 def conditioning_fingerprint(name: str) -> tuple | None:
     """Time and size of a conditioning file; None where it is missing."""
-    return _time_and_size(_conditioning_files().get(name))
+    return _time_and_size(_CONDITIONINGS.get(name))
 
 
 def check_conditioning_name(name: str) -> list[str]:
@@ -344,6 +353,7 @@ def new_conditioning_file(name: str, numbered: bool) -> tuple[str, Path]:
     """
     parts = check_conditioning_name(name)
     root = _saved_conditionings()
+    _CONDITIONINGS.forget()
     folder, stem, number, *_ = folder_paths.get_save_image_path("/".join(parts), str(root))
     file = Path(folder) / f"{stem}{f'_{number:05}_' if numbered else ''}.safetensors"
     return f"{OUTPUT}/{file.relative_to(root).as_posix()}", file

@@ -1,4 +1,4 @@
-"""Per-dim Normalize and VLM Reference Statistics: towards what the target knows."""
+"""Per-dim Normalize: towards what the target knows."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from ..vlm.conditioning.entries import map_tokens, read_entries, write_entries
 from ..vlm.tokens.normalize import MODES, normalize, resolve_mode
 from ..vlm.tokens.outliers import OUTLIER_MODES, mask_outliers, outlier_dims
 from ..vlm.tokens.stats import Stats as Reference
-from ..vlm.tokens.stats import load_stats, measure_stats, save_stats
+from ..vlm.tokens.stats import measure_stats
 from ..vlm.tokens.tokens import Tokens
-from . import folders
 from .devices import conditioning_device
 from .shown import shown
 from .sockets import Stats, need
 
 OFF = "off"
-MEASURE = "measure the inputs"
 
 
 class PerDimNormalize(io.ComfyNode):
@@ -86,29 +84,31 @@ class PerDimNormalize(io.ComfyNode):
         target_std: float = 0.0,
         outliers: str = OFF,
         outlier_threshold: float = 10.0,
+        published: bool = False,
     ) -> io.NodeOutput:
         """Normalises every entry, then masks outliers."""
         entries = read_entries(conditioning, "conditioning on Per-dim Normalize")
         if stats is not None:
             need(stats, Reference, "stats on Per-dim Normalize")
         elif reference is not None:
-            stats = measure_stats(_tokens(reference, "reference on Per-dim Normalize"))
+            words = read_entries(reference, "reference on Per-dim Normalize")
+            stats = measure_stats(entry.tokens for entry in words)
 
         def change(tokens: Tokens) -> Tokens:
             changed = normalize(
-                tokens, stats, mode, clip_sigma, weight, target_std or None, strength
+                tokens, stats, mode, clip_sigma, weight, target_std or None, strength, published
             )
             if outliers == OFF or strength == 0:
                 return changed
-            return mask_outliers(changed, stats, outliers, outlier_threshold)
+            return mask_outliers(changed, stats, outliers, outlier_threshold, published)
 
         done = map_tokens(entries, change)
         first = entries[0].tokens
         line = f"{resolve_mode(first, mode)}, std {_std(first):.3g} to {_std(done[0].tokens):.3g}"
         if stats is not None:
-            line += f", reference {stats.global_std:.3g}"
+            line += f", reference {_reference(stats, mode, published)}"
         if outliers != OFF:
-            found = outlier_dims(first, stats, outlier_threshold)
+            found = outlier_dims(first, stats, outlier_threshold, published)
             line += f", {len(found)} outlier dimensions before"
         return shown(line, write_entries(done, conditioning_device()))
 
@@ -166,132 +166,30 @@ def _fine_settings() -> list[io.Input]:
             advanced=True,
             tooltip="How many times the reference's std makes a dimension an outlier.",
         ),
+        io.Boolean.Input(
+            "published",
+            default=False,
+            optional=True,
+            advanced=True,
+            tooltip="per_dim, hybrid and auto: on = statistics with the sink tokens in, as the "
+            "research has them; they put nearly all of an image token's energy into three "
+            "dimensions. off = without sink tokens (recommended).",
+        ),
     ]
 
 
-def _tokens(conditioning: Any, socket: str) -> list[Tokens]:
-    return [entry.tokens for entry in read_entries(conditioning, socket)]
+def _reference(stats: Reference, mode: str, published: bool) -> str:
+    """`7.02 without 3 sink tokens`: the std of all values that counts."""
+    if published or mode == "global":
+        return f"{stats.global_std:.3g}, sink tokens included"
+    left_out = "massive dimensions" if stats.sinks is None else f"{stats.sinks} sink tokens"
+    if stats.sinks == 1:
+        left_out = "1 sink token"
+    return f"{stats.ordinary_std_of_all():.3g} without {left_out}"
 
 
 def _std(tokens: Tokens) -> float:
     return float(tokens.states.float().std())
 
 
-class ReferenceStats(io.ComfyNode):
-    """Measures, saves and loads reference statistics."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """Sockets and widgets."""
-        conditionings = io.Autogrow.TemplatePrefix(
-            io.Conditioning.Input(
-                "conditioning", tooltip="Text of the target's own encoder. More = steadier."
-            ),
-            prefix="conditioning",
-            min=0,
-            max=50,
-        )
-        return io.Schema(
-            node_id="VLMCReferenceStats",
-            display_name="VLM Reference Statistics",
-            category="VLM Conditioning/tokens",
-            description="Mean and std per dimension of a target's own text encoder, for Per-dim "
-            "Normalize: measured from CONDITIONING, saved, and loaded again.",
-            search_aliases=["VLM", "statistics", "mean std", "reference"],
-            inputs=[
-                io.Autogrow.Input("conditionings", template=conditionings, optional=True),
-                io.Combo.Input(
-                    "source",
-                    options=[MEASURE, *folders.stats_names()],
-                    default=MEASURE,
-                    tooltip="Measure what is connected, or a file of models/vlm_stats.",
-                ),
-                io.String.Input(
-                    "save_as",
-                    default="",
-                    optional=True,
-                    tooltip="Name under which the measured statistics are saved in "
-                    "models/vlm_stats. Empty = not saved.",
-                ),
-                io.String.Input(
-                    "encoder",
-                    default="",
-                    optional=True,
-                    advanced=True,
-                    tooltip="Written into the file: the model the text was encoded with. Empty = "
-                    "nothing.",
-                ),
-                io.String.Input(
-                    "layer",
-                    default="",
-                    optional=True,
-                    advanced=True,
-                    tooltip="Written into the file: the layer, such as -2. Empty = nothing.",
-                ),
-                io.String.Input(
-                    "prompts",
-                    default="",
-                    multiline=True,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Written into the file: the prompts, one a line. Empty = nothing.",
-                ),
-            ],
-            outputs=[Stats.Output(display_name="stats", tooltip="For Per-dim Normalize.")],
-            is_output_node=True,  # a workflow may do nothing but measure and save
-        )
-
-    @classmethod
-    def fingerprint_inputs(cls, source: str, **others: Any) -> tuple | None:
-        """Changes when the chosen file does, so that a newly saved one is read."""
-        return None if source == MEASURE else folders.stats_fingerprint(source)
-
-    @classmethod
-    def validate_inputs(cls, save_as: str = "", conditionings: Any = None) -> bool | str:
-        """Whether the name can be a file's, when the workflow is queued."""
-        if save_as:
-            try:
-                folders.new_stats_file(save_as)
-            except ValueError as error:
-                return str(error)
-        return True
-
-    @classmethod
-    def execute(
-        cls,
-        source: str,
-        conditionings: dict | None = None,
-        save_as: str = "",
-        encoder: str = "",
-        layer: str = "",
-        prompts: str = "",
-    ) -> io.NodeOutput:
-        """Measures or loads; saves where a name was given."""
-        wired = [each for each in (conditionings or {}).values() if each is not None]
-        if source != MEASURE:
-            stats = load_stats(folders.stats_file(source))
-            return shown(_describe(stats, f"loaded {source}"), stats)
-        if not wired:
-            raise ValueError(
-                "Nothing to measure: no conditioning is connected to VLM Reference Statistics. "
-                "Connect text CONDITIONING of the target's own encoder, or choose a saved file."
-            )
-        tokens = [each for one in wired for each in _tokens(one, "VLM Reference Statistics")]
-        stats = measure_stats(
-            tokens, encoder or None, layer or None, prompts.split("\n") if prompts else None
-        )
-        line = "measured"
-        if save_as:
-            file = folders.new_stats_file(save_as)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            save_stats(stats, file)
-            line = f"saved as {file.name}"
-        return shown(_describe(stats, line), stats)
-
-
-def _describe(stats: Any, what: str) -> str:
-    tokens = f", {stats.count} tokens" if stats.count else ""
-    return f"{what}{tokens}, {stats.width} wide, std {stats.global_std:.3g}"
-
-
-NODES = [PerDimNormalize, ReferenceStats]
+NODES = [PerDimNormalize]

@@ -10,8 +10,8 @@ import torch
 
 from ..vlm.running.fingerprint import add_tensor
 
-# What else a patcher can change a model by; none of it says what it does.
-_OTHER = ("injections", "object_patches", "weight_wrapper_patches")
+# What else a patcher can change a model by: functions, which do not say what they do.
+_FUNCTIONS = ("injections", "weight_wrapper_patches")
 
 
 class _Unknown(Exception):
@@ -26,13 +26,13 @@ def patches_key(patcher: Any) -> str | None:
     Returns:
         None where a part cannot be told by its content, such as a function of another pack.
     """
-    if any(getattr(patcher, name, None) for name in _OTHER):
+    if any(getattr(patcher, name, None) for name in _FUNCTIONS):
         return None
-    if not patcher.patches:
+    if not patcher.patches and not patcher.object_patches:
         return ""
     digest = hashlib.sha256()
     try:
-        _add(patcher.patches, digest)
+        _add([patcher.patches, patcher.object_patches], digest)
     except _Unknown:
         return None
     return digest.hexdigest()
@@ -41,7 +41,7 @@ def patches_key(patcher: Any) -> str | None:
 def _add(value: Any, digest: Any) -> None:
     """Adds a value to the digest: what it is, and everything in it."""
     digest.update(f"{type(value).__module__}.{type(value).__qualname__} ".encode())
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, bool | int | float | str | torch.dtype):
         digest.update(f"{value!r} ".encode())
     elif isinstance(value, torch.Tensor):
         add_tensor(value, digest)

@@ -55,6 +55,15 @@ class StyleDelta(io.ComfyNode):
                     advanced=True,
                     tooltip="Scales the difference to the std of the text before adding it.",
                 ),
+                io.Boolean.Input(
+                    "published",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="match_std: on = the std of the whole text, as the research has it; "
+                    "its sink token makes the difference about eight times as loud. off = the "
+                    "std without sink tokens (recommended).",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output(
@@ -73,6 +82,7 @@ class StyleDelta(io.ComfyNode):
         alpha: float,
         unit_std: bool = True,
         match_std: bool = True,
+        published: bool = False,
     ) -> io.NodeOutput:
         """Adds the difference to every entry of the text."""
         words = read_entries(text, "text on Style Delta")
@@ -85,7 +95,7 @@ class StyleDelta(io.ComfyNode):
             for one, other in sides
         ]
         added = [
-            replace(main, tokens=add_style(main.tokens, delta.tokens, alpha, match_std))
+            replace(main, tokens=add_style(main.tokens, delta.tokens, alpha, match_std, published))
             for main, delta in pair(words, deltas)
         ]
         line = f"alpha {alpha:g} of a difference over {deltas[0].tokens.n} tokens"

@@ -26,6 +26,7 @@ from .tokens.filter import filter_tokens
 from .tokens.griddot import Dot, radial_mask
 from .tokens.normalize import normalize
 from .tokens.outliers import mask_outliers
+from .tokens.pool import pool_tokens
 from .tokens.select import select_layers
 from .tokens.stats import Stats, load_stats, measure_stats, save_stats
 from .tokens.style import add_style, style_delta
@@ -56,6 +57,7 @@ __all__ = [
     "mask_outliers",
     "measure_stats",
     "normalize",
+    "pool_tokens",
     "radial_mask",
     "read_entries",
     "resample_mask",

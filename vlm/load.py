@@ -184,7 +184,7 @@ def _read_folder(path: Path, tokenizer: str | Path | None, config: dict | None) 
     preprocessor = family.vision.read_preprocessor(path, config) if family.vision else None
     check_weights(path)
     quantised = bool(config.get("quantization_config"))
-    files = None if quantised else Checkpoint(path, weight_files(path))
+    files = None if quantised else Checkpoint(path, weight_files(path), family)
     return Source(path, config, built, family, reads, preprocessor, files)
 
 
@@ -242,7 +242,9 @@ def _load(name: str, source: Source, to: _Target, keep: dict[str, Any]) -> VLM:
         )
     if family.vision:
         source.tokenizer.id_of(family.vision.image_token)  # says so where it is a text-only model's
-    if _runs_plain(family) or _runs_plain(FAMILIES.get(source.built.get_text_config().model_type)):
+    # The toy model of a family with several language models has one of them.
+    inside = source.built.get_text_config().model_type if family.language_models else None
+    if _runs_plain(family) or _runs_plain(FAMILIES.get(inside)):
         backbone.plain = PlainForward(backbone.text, family.decoder)
     engine = Engine(name, family, backbone, **keep)
     stops = source.tokenizer.stops | read_stops(path, source.config)

@@ -40,7 +40,6 @@ class HuggingFace:
 
         from vlm.families import FAMILIES as known
 
-        self.new = not transformers.__version__.startswith("4.")
         self.transformers = transformers
         self.family, self.folder = family, folder
         self.chat_settings = known[family].chat_settings
@@ -51,15 +50,16 @@ class HuggingFace:
 
     def _processor(self):
         """AutoProcessor; assembled by hand where torchvision is missing, which it insists on."""
-        auto = self.transformers
-        bounds = {}
-        if not self.new:  # the PIL processor of transformers 4 does not read `size` from the file
+        from hugging_face import pil_processor, takes
+
+        auto, bounds = self.transformers, {}
+        if takes(auto.Qwen2VLImageProcessor, "min_pixels"):
+            # Then the PIL processor does not read `size` from the file.
             file = json.loads((self.folder / "preprocessor_config.json").read_text())
             size = file.get("size", {})
             bounds["min_pixels"] = file.get("min_pixels", size.get("shortest_edge"))
             bounds["max_pixels"] = file.get("max_pixels", size.get("longest_edge"))
-        pil = {"backend": "pil"} if self.new else {"use_fast": False}
-        images = auto.AutoImageProcessor.from_pretrained(str(self.folder), **pil, **bounds)
+        images = pil_processor(self.folder, **bounds)
         tokenizer = auto.AutoTokenizer.from_pretrained(str(self.folder))
         skip = {"check_argument_for_proper_class": lambda self, name, value: None}
         plain = getattr(auto, PROCESSORS[self.family])
@@ -81,7 +81,9 @@ class HuggingFace:
 
     def types(self, ids):
         """`mm_token_type_ids` of ids [1, N], where transformers wants them."""
-        if not self.new:
+        from hugging_face import takes
+
+        if not takes(self.model.model.get_rope_index, "mm_token_type_ids"):
             return {}
         image, video = (self.tokenizer.convert_tokens_to_ids(t) for t in VISION_TOKENS)
         return {"mm_token_type_ids": (ids == image).int() + 2 * (ids == video).int()}

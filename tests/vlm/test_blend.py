@@ -9,12 +9,21 @@ import torch
 from safetensors.torch import load_file
 
 from vlm.token_map import new_map
-from vlm.tokens.blend import METHODS, SCHEDULES, blend, resample, schedule_alphas
+from vlm.tokens.blend import (
+    METHODS,
+    SCHEDULES,
+    blend,
+    resample,
+    resolve_method,
+    schedule_alphas,
+)
+from vlm.tokens.pooling import pool_to
 from vlm.tokens.tokens import Tokens
 
 GOLDEN = load_file(Path(__file__).parents[1] / "golden" / "reference.safetensors")
 ALPHAS = ("0.0", "0.3", "0.7", "1.0")
 MIXES = tuple(method for method in METHODS if method != "concat")
+PUBLISHED = tuple(method for method in MIXES if method not in ("auto", "pool"))
 CURVES = ("linear", "ease_in", "ease_out")
 
 
@@ -55,7 +64,7 @@ def transcribed(
 
 
 @pytest.mark.parametrize("alpha", ALPHAS)
-@pytest.mark.parametrize("method", MIXES)
+@pytest.mark.parametrize("method", PUBLISHED)
 def test_golden(method, alpha):
     vl, text = Tokens(GOLDEN["vl"][None]), Tokens(GOLDEN["text"][None])
     out = blend(vl, text, alpha=float(alpha), method=method)
@@ -74,7 +83,7 @@ def test_golden_per_token():
 
 
 def test_every_golden_key_of_this_group_is_checked():
-    checked = {f"blend.{method}_{alpha}" for method in MIXES for alpha in ALPHAS}
+    checked = {f"blend.{method}_{alpha}" for method in PUBLISHED for alpha in ALPHAS}
     checked |= {f"schedule.{schedule}" for schedule in CURVES} | {"blend.per_token_ease_in"}
     assert {key for key in GOLDEN if key.split(".")[0] in ("blend", "schedule")} == checked
     assert list(SCHEDULES) == ["constant", *CURVES]
@@ -90,7 +99,7 @@ def test_every_golden_key_of_this_group_is_checked():
     ],
 )
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("method", MIXES)
+@pytest.mark.parametrize("method", PUBLISHED)
 def test_fresh_cases_against_the_transcription(vl_shape, text_shape, schedule, method):
     vl, text = random_tokens(1, *vl_shape), random_tokens(2, *text_shape)
     before = vl.states.clone(), text.states.clone()
@@ -104,6 +113,27 @@ def test_fresh_cases_against_the_transcription(vl_shape, text_shape, schedule, m
     out = blend(vl, text, alpha=0.6, method=method, schedule=schedule)
     close(out.states, np.stack(want))
     assert torch.equal(vl.states, before[0]) and torch.equal(text.states, before[1])
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_pool_mixes_the_pooled_tokens_and_auto_chooses_it_for_a_longer_picture(schedule):
+    vl, text = random_tokens(1, 2, 40, 9), random_tokens(2, 1, 13, 9)
+    assert [resolve_method(vl, text, m) for m in ("auto", "pool")] == ["pool", "pool"]
+    pooled = pool_to(vl, 13).double().numpy()
+    alphas = schedule_alphas(0.6, 13, schedule).double().numpy()[:, None]
+    want = alphas * pooled + (1 - alphas) * text.states.double().numpy()
+    close(blend(vl, text, 0.6, "pool", schedule).states, want)
+    auto = blend(vl, text, 0.6, schedule=schedule).states
+    assert torch.equal(auto, blend(vl, text, 0.6, "pool", schedule).states)
+
+
+@pytest.mark.parametrize("n", [13, 5])
+def test_a_picture_that_is_not_longer_is_interpolated(n):
+    vl, text = random_tokens(1, 1, n, 9), random_tokens(2, 1, 13, 9)
+    plain = blend(vl, text, 0.6, "interpolate").states
+    for method in ("auto", "pool"):
+        assert resolve_method(vl, text, method) == "interpolate"
+        assert torch.equal(blend(vl, text, 0.6, method).states, plain)
 
 
 @pytest.mark.parametrize(("have", "n"), [(40, 13), (3, 17), (1, 4), (5, 1), (600, 599)])

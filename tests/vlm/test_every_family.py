@@ -4,14 +4,19 @@ A new family is one line in `ALL`; what only it does has tests of its own.
 """
 
 import inspect
+import json
 
+import expected
 import pytest
 import torch
 import transformers
 from rounding import rounding
+from safetensors.torch import load_file, save_file
 
 import vlm
 from vlm.families import FAMILIES as KNOWN
+from vlm.running.hidden_states import states_of
+from vlm.tiny import TOYS
 from vlm.tiny.folder import write_tiny
 
 ALL = (
@@ -23,6 +28,8 @@ ALL = (
     "internvl",
     "gemma3",
     "gemma3_text",
+    "llava_onevision",
+    "smolvlm",
     "qwen3",
     "llama",
 )
@@ -48,7 +55,7 @@ class Reference:
         self.model = architecture.from_pretrained(str(folder), dtype=torch.float32).eval()
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
         self.vision = family.vision
-        self.language = getattr(self.model.model, "language_model", self.model.model)
+        self.language = getattr(self.model.model, family.language, self.model.model)
 
     def inputs(self, states):
         """What the class takes of a prompt, by the names that its `forward` has."""
@@ -59,14 +66,7 @@ class Reference:
             known["mm_token_type_ids"] = known["token_type_ids"].int()
             if self.vision.frame_token != self.vision.image_token:
                 known["mm_token_type_ids"] += 2 * self._is(ids, self.vision.frame_token).int()
-        for kind, film in (("image", False), ("video", True)):
-            seen = [one for one in states.prompt.vision_inputs if one.is_video == film]
-            if seen:
-                patches = [one.patches() for one in seen]
-                known["pixel_values" + "_videos" * film] = torch.cat([p.pixels for p in patches])
-                known[f"{kind}_grid_thw"] = torch.tensor([p.grid for p in patches])
-        if "pixel_values_videos" not in self._takes and "pixel_values_videos" in known:
-            known["pixel_values"] = known.pop("pixel_values_videos")
+            known |= self.vision.forward_inputs(states.prompt.vision_inputs)
         return {name: value for name, value in known.items() if name in self._takes}
 
     @property
@@ -114,16 +114,32 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def compare(err):
-    """`compare(states, reference)`: every layer agrees."""
+def compare(err, record_property):
+    """`compare(states, reference, case)`: every layer is the committed one, and transformers' own.
 
-    def check(states, reference):
-        want = reference.streams(states)
-        assert len(want) == states.num_layers == LAYERS + 1
-        for layer, stream in enumerate(want):
-            assert err(states.layer(layer), stream) <= rounding(layer), f"layer {layer}"
+    Where a version of transformers is known to be wrong itself, the committed values are the
+    judge, and it has to be wrong still.
+    """
+
+    def check(states, reference, case):
+        expected.check_states(case, states)
+        try:
+            want = reference.streams(states)
+        except Exception:
+            if expected.known_fault(case) is None:
+                raise
+            want = []
+        assert not want or len(want) == states.num_layers == LAYERS + 1
+        same = bool(want) and all(
+            err(states.layer(layer), stream) <= rounding(layer) for layer, stream in enumerate(want)
+        )
+        expected.settle(case, same, expected.sample(states), record_property)
 
     return check
+
+
+def test_no_family_is_left_out():
+    assert set(ALL) == set(KNOWN) == set(TOYS)
 
 
 # --- layers
@@ -132,7 +148,7 @@ def compare(err):
 @every
 def test_layers_of_a_text(made, compare, family):
     model, reference = made(family)
-    compare(model.encode(TEXT), reference)
+    compare(model.encode(TEXT), reference, f"{family}.text")
 
 
 @seeing
@@ -140,14 +156,15 @@ def test_layers_of_a_text(made, compare, family):
 def test_layers_of_pictures_and_a_text(made, compare, picture, family, sizes):
     model, reference = made(family)
     pictures = [picture(*size, seed) for seed, size in enumerate(sizes)]
-    compare(model.encode(TEXT, pictures), reference)
+    compare(model.encode(TEXT, pictures), reference, f"{family}.pictures.{len(sizes)}")
 
 
 @filming
 def test_layers_of_a_video(made, compare, picture, family):
     model, reference = made(family)
     frames = [picture(64, 96, seed) for seed in range(6)]
-    compare(model.encode(TEXT, video=frames, fps=3.0, max_pixels=64 * 96), reference)
+    states = model.encode(TEXT, video=frames, fps=3.0, max_pixels=64 * 96)
+    compare(states, reference, f"{family}.video")
 
 
 # --- prompt and token map
@@ -212,8 +229,13 @@ def test_each_picture_has_its_place_in_the_token_map(made, picture, family):
         assert sorted(place[2:] for place in whole) == [
             (row, col) for row in range(grid["rows"]) for col in range(grid["cols"])
         ]
-        markers = [each for each in columns if each[0] == "vision_marker" and each[1] == number]
-        assert len(markers) == 2
+        vision = model.family.vision
+        between = (item if isinstance(item, str) else vision.image_token
+                   for item in vision.layout(visual, 0))  # fmt: skip
+        own = [at for at, image in enumerate(places["image"]) if image == number]
+        written = model.tokenizer.text_of([h.prompt.ids[at] for at in own])
+        assert written == vision.start + "".join(between) + vision.end
+        assert {places["role"][at] for at in own} <= {"image", "vision_marker"}
     ids = [number for number, role in zip(h.prompt.ids, places["role"], strict=True)
            if role == "image"]  # fmt: skip
     assert set(ids) == {model.tokenizer.id_of(model.family.vision.image_token)}
@@ -316,6 +338,34 @@ def test_states_of_what_it_wrote(made, err, picture, family):
     pictures = [picture(64, 96)] if KNOWN[family].has_vision else []
     found = model.rewrite(TEXT, pictures, max_tokens=8, temperature=1.0, top_k=0, top_p=1.0, seed=3)
     model.prefix_cache.clear()
-    again = model.states_of(found.states.prompt, found.states.target, 512)
+    again = states_of(model.engine, found.states.prompt, found.states.target, 512)
     for layer in range(again.num_layers):
         assert err(found.states.layer(layer), again.layer(layer)) <= 1e-4
+
+
+# --- what is computed while a model is built
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@every
+def test_buffers_of_a_bfloat16_file_are_those_of_from_pretrained(family, tmp_path, dtype):
+    """In each dtype that it may run in: none is rounded to the file's first."""
+    # At this width Gemma 3's factor for the embeddings is no number of bfloat16's.
+    folder = write_tiny(tmp_path / family, family, layers=LAYERS, width=80)
+    weights = load_file(folder / "model.safetensors")
+    halved = {name: tensor.to(torch.bfloat16) for name, tensor in weights.items()}
+    save_file(halved, folder / "model.safetensors", {"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    for part in (config, config.get("text_config", {}), config.get("vision_config", {})):
+        part.pop("torch_dtype", None)
+        part["dtype"] = "bfloat16"
+    (folder / "config.json").write_text(json.dumps(config))
+    known = KNOWN[family]
+    model = vlm.load(folder, dtype=dtype).backbone.model
+    ours = model if known.has_vision else model.language_model
+    theirs = getattr(transformers, known.architecture).from_pretrained(str(folder), dtype=dtype)
+    wanted = dict(theirs.model.named_buffers())
+    found = dict(ours.named_buffers())
+    assert found.keys() == wanted.keys() and wanted
+    for name, buffer in wanted.items():
+        assert found[name].dtype == buffer.dtype and torch.equal(found[name], buffer), name

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from hugging_face import HAS_PIL_MODULES, pil_module, torchvision_processor
 from PIL import Image, ImageOps
 
 from vlm.pictures import upright
@@ -61,13 +62,8 @@ def processor(file):
     }
     rules = read_rules(file)
     bounds = {"min_pixels": rules.min_pixels, "max_pixels": rules.max_pixels}
-    try:
-        from transformers.models.qwen2_vl import image_processing_pil_qwen2_vl as module
-    except ImportError:  # transformers 4
-        from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
-
-        return Qwen2VLImageProcessor(**settings, **bounds)
-    return module.Qwen2VLImageProcessorPil(**settings, **bounds)
+    module, name = pil_module("qwen2_vl"), "Qwen2VLImageProcessor"
+    return getattr(module, f"{name}Pil" if HAS_PIL_MODULES else name)(**settings, **bounds)
 
 
 def run_processor(hugging_face, picture, least, most, **options):
@@ -144,12 +140,8 @@ def test_close_to_the_torchvision_processor(file, size):
     That is for pictures; in saturated pixel noise, where it clips overshoot at another moment,
     single values differ by up to 12 levels.
     """
-    import transformers
-
-    old = transformers.__version__ < "5"
-    name = "Qwen2VLImageProcessorFast" if old else "Qwen2VLImageProcessor"
     settings = {k: v for k, v in file.items() if k != "image_processor_type"}
-    theirs = getattr(transformers, name)(**settings)
+    theirs = torchvision_processor("Qwen2VLImageProcessor")(**settings)
     picture, rules = noise(*size, strength=8), read_rules(file)
     ours = patches(picture, rules)
     pixels, grid = run_processor(theirs, picture, rules.min_pixels, rules.max_pixels)

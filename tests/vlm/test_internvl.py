@@ -3,6 +3,7 @@
 import pytest
 import torch
 import transformers
+from hugging_face import pil_processor
 from rounding import rounding
 from safetensors.torch import save_file
 from test_connector import alignnet
@@ -13,7 +14,6 @@ from vlm.pictures.tiles import TILE
 from vlm.prompts.templates import INTERNVL_SYSTEM
 from vlm.report.figure import picture_grid
 
-NEW = not transformers.__version__.startswith("4.")
 LAYERS = 4
 AREA = TILE**2
 
@@ -27,8 +27,7 @@ def model(tiny):
 def processor(tiny_folder):
     """InternVL's own, put together by hand: the automatic way wants torchvision."""
     folder = str(tiny_folder("internvl", LAYERS))
-    plain = {"backend": "pil"} if NEW else {"use_fast": False}
-    images = transformers.AutoImageProcessor.from_pretrained(folder, **plain)
+    images = pil_processor(folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     skip = {"check_argument_for_proper_class": lambda self, name, value: None}
     cls = type("InternVLProcessor", (transformers.InternVLProcessor,), skip)

@@ -20,10 +20,20 @@ from lap_equations import (
     run,
 )
 from test_memory_estimate import peak_of
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import vlm
 from vlm.connectors.lap import choose_lap, parse_layer_strengths
-from vlm.connectors.lap_blocks import ROWS, TXTFUSION, UNIFUSION
+from vlm.connectors.lap_blocks import (
+    LAP,
+    PIECE_BYTES,
+    ROWS,
+    TXTFUSION,
+    UNIFUSION,
+    Sizes,
+    pool_chunks,
+    rows_at_once,
+)
 
 
 @pytest.fixture
@@ -196,6 +206,53 @@ def test_memory_of_hidden_states(states, loaded):
         measured = peak_of(lambda refiner=refiner: vlm.lap_pool(h, lap, refiner=refiner))
         assert measured <= limit * layer
     assert lap.run_bytes(h.n) >= measured / 2
+
+
+class Count(TorchDispatchMode):
+    """Counts operations; each starts a kernel on a graphics card."""
+
+    number = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.number += 1
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("layers", "tokens"), [(12, 600), (37, 200)])
+def test_few_operations_where_the_device_is_no_cpu(layout, layers, tokens):
+    """Counted on torch's `meta` device, which stands for a graphics card."""
+    with torch.device("meta"):
+        lap = LAP(Sizes(layout, 64, layers, 4, 4, 256)).requires_grad_(False)
+        states = torch.randn(1, layers, tokens, 64)
+    with torch.no_grad(), Count() as count:
+        lap(lambda start, stop: states[:, :, start:stop], tokens)
+    assert count.number < 1000
+
+
+def test_the_mean_takes_few_operations_there_too():
+    states = torch.empty(1, 12, 2000, 64, device="meta")
+    weights = torch.empty(12, device="meta")
+    rows = rows_at_once(states.device, 4 * 3 * 64)
+    with Count() as count:
+        pool_chunks(
+            lambda start, stop: states[:, :, start:stop], 2000, lambda x: x, weights,
+            torch.float32, rows,
+        )  # fmt: skip
+    assert count.number < 50
+
+
+def test_rows_at_once_fit_into_the_room_for_them():
+    cpu, card = torch.device("cpu"), torch.device("cuda")
+    assert rows_at_once(cpu, 1) == rows_at_once(cpu, PIECE_BYTES) == ROWS
+    assert rows_at_once(card, PIECE_BYTES) == ROWS
+    assert rows_at_once(card, PIECE_BYTES // 1000) == pytest.approx(1000, abs=1)
+    sizes = Sizes(UNIFUSION, 2560, 12, 20, 20, 10240)
+    with torch.device("meta"):
+        lap = LAP(sizes)
+    short, long = lap.run_bytes(2), lap.run_bytes(2000)
+    held = 4 * 4 * 2000 * 2560
+    assert PIECE_BYTES / 2 < long - held <= PIECE_BYTES and short < PIECE_BYTES / 10
 
 
 # --- what is refused ------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ def golden_stats() -> Stats:
 
 @pytest.mark.parametrize("key", GOLDEN_CASES)
 def test_golden(key):
-    out = normalize(Tokens(GOLDEN["vl"][None]), golden_stats(), **GOLDEN_CASES[key])
+    out = normalize(Tokens(GOLDEN["vl"][None]), golden_stats(), sinks=True, **GOLDEN_CASES[key])
     close(out.states[0], GOLDEN[key])
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from vlm.token_map import new_map
 from vlm.tokens.outliers import OUTLIER_MODES, mask_outliers, outlier_dims
-from vlm.tokens.stats import Stats
+from vlm.tokens.stats import Stats, measure_stats
 from vlm.tokens.tokens import Tokens
 
 FILE = Path(__file__).parents[1] / "golden" / "reference.safetensors"
@@ -89,6 +89,21 @@ def test_dtype_stays_and_the_arithmetic_is_float32(dtype, mode):
     out = mask_outliers(t, s, mode, 5.0)
     wide = mask_outliers(Tokens(t.states.float()), s, mode, 5.0)
     assert out.states.dtype == dtype and torch.equal(out.states, wide.states.to(dtype))
+
+
+def test_a_sink_makes_no_outlier_and_hides_none():
+    generator = torch.Generator().manual_seed(0)
+    text, image = (torch.randn(1, 60, 64, generator=generator) for _ in range(2))
+    text[:, 0, 4] += 5000
+    reference = measure_stats(Tokens(text))
+    image[..., 4] *= 40
+    assert outlier_dims(Tokens(image), reference) == [4]
+    assert outlier_dims(Tokens(image), reference, sinks=True) == []
+    image[..., 4] /= 40
+    image[:, 0, 9] += 5000
+    assert outlier_dims(Tokens(image), reference) == []
+    assert outlier_dims(Tokens(image), reference, sinks=True) == [9]
+    assert mask_outliers(Tokens(image), reference).states is image
 
 
 def test_errors_in_words():

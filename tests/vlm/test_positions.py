@@ -103,10 +103,11 @@ def clip(picture, name):
 @pytest.mark.parametrize("name", CLIPS)
 @pytest.mark.parametrize("images", [0, 2])
 def test_videos(v, hf, picture, name, images):
-    """All but what follows a video longer in time than in space on transformers 5.
+    """As the family's own, which comes in two forms.
 
-    There the text goes on from the larger side of the frame, inside the video's own positions;
-    transformers 4.57 and the Qwen2-VL report go on above the largest position of the video.
+    The older one cuts the seconds of a step to whole ones, and like the Qwen2-VL report goes on
+    above the largest position of the video; in the newer one the text behind a video longer in
+    time than in space goes on from the larger side of the frame, inside the video's positions.
     """
     stills = [picture(90, 150), picture(64, 200)][:images]
     h = v.encode(TEXT, stills, template="chat", max_pixels=90 * 150, **clip(picture, name))
@@ -116,19 +117,22 @@ def test_videos(v, hf, picture, name, images):
     if v.family.model_type == "qwen2_5_vl":
         seconds = video.seconds_per_grid
         assert video.time_step == pytest.approx(seconds * 2)  # tokens_per_second of the tiny model
-        if not hf.new:  # transformers 4.57 cuts the seconds to whole ones
-            blocks = [b if b.frames == 1 else VisionBlock(b.start, b.frames, b.rows, b.cols,
-                                                          int(seconds) * 2.0)
-                      for b in h.prompt.blocks]  # fmt: skip
-            ours = mrope_positions(h.n, blocks)
     theirs = rope_index(hf, h, seconds)
-    end = h.n
-    if hf.new and not v.family.vision.frames_apart:
-        block = h.prompt.blocks[-1]
-        end = block.start + block.length
-        assert torch.equal(ours[:, end:], torch.arange(h.n - end).expand(3, -1)
-                           + ours[:, :end].max() + 1)  # fmt: skip
-    assert torch.equal(ours[:, :end], theirs[:, :end])
+    block = h.prompt.blocks[-1]
+    end = block.start + block.length
+    rest = torch.arange(h.n - end).expand(3, -1)
+    assert torch.equal(ours[:, end:], rest + ours[:, :end].max() + 1)
+    inside = ours[0, block.start] + max(block.rows, block.cols)
+    newer = torch.cat([ours[:, :end], rest + inside], 1)
+    older = ours if seconds is None else mrope_positions(h.n, whole_seconds(h, seconds))
+    assert any(torch.equal(theirs, form) for form in (newer, older))
+
+
+def whole_seconds(h, seconds):
+    """The blocks of a prompt with the seconds of a video's step cut to whole ones."""
+    return [b if b.frames == 1 else VisionBlock(b.start, b.frames, b.rows, b.cols,
+                                                int(seconds) * 2.0)
+            for b in h.prompt.blocks]  # fmt: skip
 
 
 @pytest.mark.parametrize("fps", [0.5, 1.0, 3.0, 5.0, 7.0, 10.0, 12.5, 23.976, 29.97, 30.0, 60.0])
@@ -143,9 +147,9 @@ def test_time_steps_in_seconds(v, hf, picture, fps):
     ours = positions(h)[0, at].reshape(video.frames, -1)
     steps = [int(video.seconds_per_grid * 2 * i + 1e-9) for i in range(video.frames)]
     assert (ours[:, 0] - block.start).tolist() == steps
-    if hf.new:
-        theirs = rope_index(hf, h, video.seconds_per_grid)[0, at].reshape(video.frames, -1)
-        assert torch.equal(ours, theirs)
+    theirs = rope_index(hf, h, video.seconds_per_grid)[0, at].reshape(video.frames, -1)
+    older = mrope_positions(h.n, whole_seconds(h, video.seconds_per_grid))[0, at]
+    assert torch.equal(ours, theirs) or torch.equal(older.reshape(video.frames, -1), theirs)
 
 
 @pytest.mark.parametrize("name", CLIPS)

@@ -1,5 +1,6 @@
 """Rewriting: the answer is that of `generate`, the states are those of encoding it again."""
 
+import expected
 import pytest
 import torch
 from rounding import rounding
@@ -41,7 +42,7 @@ def stopping_at(v, monkeypatch, *ids):
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
-def test_greedy_is_generate(v, hf, picture, count):
+def test_greedy_is_generate(v, hf, picture, record_property, count):
     images = [picture(70 + 40 * i, 100, i) for i in range(count)]
     made = v.rewrite(TEXT, images, system="Rewrite it.", **GREEDY)
     inputs = hf.inputs(TEXT, images, system="Rewrite it.")
@@ -54,8 +55,10 @@ def test_greedy_is_generate(v, hf, picture, count):
         **inputs, do_sample=False, max_new_tokens=12, eos_token_id=stops, pad_token_id=stops[0]
     )
     new = [n for n in whole[0, inputs["input_ids"].shape[1] :].tolist() if n not in stops]
-    assert answer_ids(made) == new
-    assert made.text == hf.tokenizer.decode(new, skip_special_tokens=True)
+    case, found = f"{v.family.model_type}.pictures.{count}.answer", answer_ids(made)
+    expected.check_ids(case, found)
+    expected.settle(case, found == new, torch.tensor(found), record_property)
+    assert made.text == hf.tokenizer.decode(found, skip_special_tokens=True)
 
 
 @pytest.mark.parametrize("sampled", [False, True])

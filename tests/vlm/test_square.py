@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from hugging_face import pil_processor
 from model_files import edit
 
 import vlm
-
-NEW = not transformers.__version__.startswith("4.")
 
 
 @pytest.fixture
@@ -26,8 +25,7 @@ def look(tiny):
 
 @pytest.fixture
 def processor(folder):
-    kind = {"backend": "pil"} if NEW else {"use_fast": False}
-    return transformers.AutoImageProcessor.from_pretrained(str(folder), **kind)
+    return pil_processor(folder)
 
 
 @pytest.mark.parametrize("size", [(896, 896), (90, 150), (1000, 700), (2, 2000), (2000, 3)])

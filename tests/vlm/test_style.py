@@ -41,7 +41,7 @@ def test_golden_unit():
 
 
 def test_golden_applied():
-    out = add_style(Tokens(GOLDEN["text"][None]), golden_delta(), alpha=0.3, match_std=True)
+    out = add_style(Tokens(GOLDEN["text"][None]), golden_delta(), alpha=0.3, sinks=True)
     close(out.states[0], GOLDEN["style_delta.applied_0.3"])
 
 
@@ -90,6 +90,18 @@ def test_fresh_additions_against_the_transcription(text_shape, delta_shape, alph
         want.append(a + alpha * d * (a.std(ddof=1) / d.std(ddof=1) if match_std else 1))
     close(add_style(text, delta, alpha, match_std).states, np.stack(want))
     assert torch.equal(text.states, before[0]) and torch.equal(delta.states, before[1])
+
+
+def test_a_sink_in_the_text_does_not_make_the_style_louder():
+    text, delta = random_tokens(3, 1, 30, 9), random_tokens(4, 1, 30, 9)
+    plain = add_style(text, delta).states - text.states
+    loud = text.states.clone()
+    loud[:, 0] *= 80
+    added = add_style(Tokens(loud), delta).states - loud
+    ratio = (added[:, 1:].norm() / plain[:, 1:].norm()).item()
+    assert ratio == pytest.approx(1, rel=0.1)
+    published = add_style(Tokens(loud), delta, sinks=True).states - loud
+    assert published[:, 1:].norm() > 5 * plain[:, 1:].norm()
 
 
 def test_alpha_zero_is_the_text_itself():

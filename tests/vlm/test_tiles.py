@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-import transformers
+from hugging_face import pil_module, pil_processor
 from PIL import Image
 
 from vlm.families.internvl import FAMILY
@@ -19,7 +19,6 @@ from vlm.pictures.tiles import (
 )
 from vlm.tiny.internvl import TINY
 
-NEW = not transformers.__version__.startswith("4.")
 AREA = TILE**2
 # Theirs takes a picture one pixel high for one with its channels first.
 SIZES = [(90, 150), (448, 448), (2, 2000), (2000, 1), (500, 400), (1080, 1920), (3000, 300)]
@@ -35,8 +34,7 @@ def look(tmp_path):
 @pytest.fixture
 def theirs(tmp_path, look):
     """Their processor of the same files: `theirs(pictures, max_patches=...)`."""
-    plain = {"backend": "pil"} if NEW else {"use_fast": False}
-    processor = transformers.AutoImageProcessor.from_pretrained(str(tmp_path), **plain)
+    processor = pil_processor(tmp_path)
     pictures = {"crop_to_patches": True, "return_tensors": "pt"}
     return lambda images, **settings: processor(images, **pictures, **settings)
 
@@ -50,9 +48,7 @@ def stacked(vision_inputs):
 
 @pytest.mark.parametrize(("least", "most"), [(1, 10), (1, 12), (1, 1), (3, 7), (1, 40)])
 def test_the_grid_is_the_published_rules(least, most):
-    from transformers.models import got_ocr2
-
-    module = got_ocr2.image_processing_pil_got_ocr2 if NEW else got_ocr2.image_processing_got_ocr2
+    module = pil_module("got_ocr2")
     sides = [1, 7, 100, 224, 447, 448, 449, 640, 896, 1000, 1344, 2000]
     for height in sides:
         for width in sides:

@@ -15,6 +15,7 @@ from ..conditioning.recipe import Inputs, Made, Recipe, make, notes_of, read_inp
 from ..model import VLM
 from ..pictures.media_files import read_text
 from ..token_map import roles_in_words
+from ..tokens.blend import resolve_method
 from ..tokens.normalize import resolve_mode
 from ..tokens.spread import std_of_all
 from .encode_many import run_many
@@ -106,6 +107,8 @@ def facts_of(model: VLM, recipe: Recipe, made: Made) -> list[tuple[str, str]]:
         said = f"std {before:.4g} to {after:.4g}, the reference has {made.stats.global_std:.4g}"
         facts.append(("normalised", f"{mode}: {said}"))
     if recipe.alpha is not None:
-        said = f"{recipe.blend}, alpha {recipe.alpha:g}: {made.tokens.n} tokens"
+        mixed = made.kept if made.normalized is None else made.normalized
+        method = resolve_method(mixed, made.reference, recipe.blend)
+        said = f"{method}, alpha {recipe.alpha:g}: {made.tokens.n} tokens"
         facts.append(("blended", said))
     return facts

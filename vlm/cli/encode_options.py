@@ -275,9 +275,10 @@ def _blend(group: Any) -> None:
     group.add_argument(
         "--blend",
         choices=METHODS,
-        default="interpolate",
+        default="auto",
         metavar="METHOD",
-        help=f"{', '.join(METHODS)} (default interpolate)",
+        help=f"{', '.join(METHODS)}; auto = pool where the picture's side is longer than the text, "
+        "else interpolate (default auto)",
     )
     group.add_argument(
         "--schedule",

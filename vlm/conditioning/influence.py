@@ -45,7 +45,8 @@ def image_influence(
         **options: What else `VLM.encode` takes.
 
     Returns:
-        The entries with these strengths, and those as the prompt gives them.
+        The entries with these strengths, in float32 where one of them is not 1, and those as the
+        prompt gives them.
 
     Raises:
         ValueError: No image, or another number of strengths than images.
@@ -63,14 +64,21 @@ def image_influence(
             "image (a batch counts as several), or a single one for all."
         )
     plain = _entries(whole)
-    weighed = [entry.tokens.states.clone() for entry in plain]
-    for number in range(count):
-        share = strengths[number if len(strengths) > 1 else 0] - 1.0
+    shares = [strengths[number if len(strengths) > 1 else 0] - 1.0 for number in range(count)]
+    weighed = [entry.tokens.states for entry in plain]
+    if any(shares):  # in float32, and so the result: rounded, a small influence would be lost
+        weighed = [states.float() for states in weighed]
+    for number, share in enumerate(shares):
         if share == 0.0:
             continue
         muted = _entries(model.encode(text, images, mute=[number], **options))
-        for states, seen, unseen in zip(weighed, plain, muted, strict=True):
-            states += share * (seen.tokens.states - unseen.tokens.states)
+        differences = [
+            seen.tokens.states.float() - unseen.tokens.states.float()
+            for seen, unseen in zip(plain, muted, strict=True)
+        ]
+        weighed = [
+            states + share * added for states, added in zip(weighed, differences, strict=True)
+        ]
     made = [
         Entry(Tokens(states, entry.tokens.token_map), entry.options)
         for states, entry in zip(weighed, plain, strict=True)

@@ -78,7 +78,7 @@ class Recipe:
     clip_sigma: float = 3.0
     weight: float = 0.5
     alpha: float | None = None
-    blend: str = "interpolate"
+    blend: str = "auto"
     schedule: str = "constant"
 
     def __post_init__(self) -> None:

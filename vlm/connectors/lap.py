@@ -14,7 +14,7 @@ from ..arguments import checked
 from ..running.hidden_states import HiddenStates
 from ..tokens.select import LayerChoice, parse_layers
 from ..tokens.tokens import Tokens
-from .lap_blocks import LAP, pool_chunks
+from .lap_blocks import LAP, pool_chunks, rows_at_once
 
 AUTO = "auto"
 PAD = "pad"
@@ -57,7 +57,8 @@ def lap_pool(
     with torch.no_grad():
         if lap is None:
             weights /= weights.sum()
-            states = pool_chunks(stretch, h.n, lambda stack: stack, weights, h.dtype)
+            rows = rows_at_once(device, 4 * 3 * h.width)  # as held, in float32, and pooled
+            states = pool_chunks(stretch, h.n, lambda stack: stack, weights, h.dtype, rows)
         else:
             real = torch.tensor([[role != PAD for role in h.token_map["role"]]], device=device)
             if refiner and not real.any():

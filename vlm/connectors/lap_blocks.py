@@ -17,11 +17,15 @@ from einops import rearrange
 from torch import nn
 from torch.nn import functional as F
 
+from ..files.units import MEGABYTE
+
 UNIFUSION, TXTFUSION = "unifusion", "txtfusion"
 BLOCKS = 2  # over layers, and again over tokens
-# Rows (a token in one layer, or a token) that go through a block at a time. A row takes up to
-# eight widths of memory inside it; this many are enough for a matrix product to run at full speed.
+# Rows (a token in one layer, or a token) that go through a block at a time. On a CPU this many are
+# enough for a matrix product to run at full speed. Elsewhere each operation also costs its start,
+# whatever its size, so as many rows go as fit into PIECE_BYTES.
 ROWS = 64
+PIECE_BYTES = 256 * MEGABYTE
 EPS = {UNIFUSION: 1e-6, TXTFUSION: 1e-5}
 
 # Gives the chosen layers [B, L, n, D] of the tokens from the first number up to the second.
@@ -209,15 +213,16 @@ class LAP(nn.Module):
             [B, N, D].
         """
         weights = self.projector.weight[0]
+        rows = rows_at_once(weights.device, self._row_bytes(tokens))
         if strengths is not None:
             weights = weights * strengths
         pooled = pool_chunks(
-            layers, tokens, self._over_layers, weights, torch.float32 if refiner else dtype
+            layers, tokens, self._over_layers, weights, torch.float32 if refiner else dtype, rows
         )
         if refiner:
             mask = None if real is None or bool(real.all()) else real[:, None, None]
             for block in self.refiner_blocks:
-                _over_tokens(block, pooled, mask)
+                _over_tokens(block, pooled, mask, rows)
         return pooled.to(dtype)
 
     def _over_layers(self, x: torch.Tensor) -> torch.Tensor:
@@ -227,10 +232,24 @@ class LAP(nn.Module):
         return x
 
     def run_bytes(self, tokens: int) -> int:
-        """Estimate of a run's memory beside the weights, in bytes: rows, keys and values."""
+        """Estimate of a run's memory beside the weights, in bytes: rows, keys and values.
+
+        Of a run on a graphics card, where rows are many.
+        """
+        sizes, row = self.sizes, self._row_bytes(tokens)
+        rows = min(max(ROWS, PIECE_BYTES // row), tokens * sizes.layers)
+        return 4 * 4 * tokens * sizes.width + max(rows, sizes.layers) * row
+
+    def _row_bytes(self, tokens: int) -> int:
+        """What a row takes inside a block, its attention to all tokens included, in bytes."""
         sizes = self.sizes
-        row = 6 * sizes.width + 2 * sizes.hidden
-        return 4 * (4 * tokens * sizes.width + max(ROWS, sizes.layers) * row)
+        read = sizes.heads * max(tokens, sizes.layers)
+        return 4 * (6 * sizes.width + 2 * sizes.hidden + read)
+
+
+def rows_at_once(device: torch.device, row_bytes: int) -> int:
+    """How many rows go through at a time on a device."""
+    return ROWS if device.type == "cpu" else max(ROWS, PIECE_BYTES // row_bytes)
 
 
 def pool_chunks(
@@ -239,6 +258,7 @@ def pool_chunks(
     change: Callable[[torch.Tensor], torch.Tensor],
     weights: torch.Tensor,
     dtype: torch.dtype,
+    rows: int,
 ) -> torch.Tensor:
     """The weighted sum of the layers, some tokens at a time: all layers are never in one tensor.
 
@@ -248,11 +268,12 @@ def pool_chunks(
         change: What happens to tokens' layers [B * n, L, D] before, in float32.
         weights: [L].
         dtype: Of the result.
+        rows: Layers of tokens at a time, of `rows_at_once`.
 
     Returns:
         [B, N, D].
     """
-    step = max(1, ROWS // len(weights))
+    step = max(1, rows // len(weights))
     pooled = None
     for start in range(0, tokens, step):
         stop = min(start + step, tokens)
@@ -266,21 +287,19 @@ def pool_chunks(
     return pooled
 
 
-def _over_tokens(block: nn.Module, x: torch.Tensor, mask: torch.Tensor | None) -> None:
-    """Runs a block over the tokens of x [B, N, D], in place.
+def _over_tokens(block: nn.Module, x: torch.Tensor, mask: torch.Tensor | None, rows: int) -> None:
+    """Runs a block over the tokens of x [B, N, D], in place, so many rows at a time.
 
-    Keys and values are those of all tokens. The rest goes row by row: only they, and x itself, are
+    Keys and values are those of all tokens. The rest goes in pieces: only they, and x itself, are
     held for the whole sequence.
     """
-    pieces = range(0, x.shape[1], ROWS)
+    pieces = [slice(start, start + rows) for start in range(0, x.shape[1], rows)]
     width = block.attn.wk.out_features
     k, v = (x.new_empty(*x.shape[:2], width) for _ in range(2))
-    for start in pieces:
-        rows = slice(start, start + ROWS)
-        k[:, rows], v[:, rows] = block.keys_values(x[:, rows])
-    for start in pieces:
-        rows = slice(start, start + ROWS)
-        x[:, rows] = block(x[:, rows], k, v, mask)
+    for piece in pieces:
+        k[:, piece], v[:, piece] = block.keys_values(x[:, piece])
+    for piece in pieces:
+        x[:, piece] = block(x[:, piece], k, v, mask)
 
 
 def _projections(sizes: Sizes, names: tuple[str, ...]) -> dict[str, nn.Linear]:

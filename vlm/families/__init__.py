@@ -5,12 +5,14 @@ from . import (
     gemma3_text,
     internvl,
     llama,
+    llava_onevision,
     qwen2_5_vl,
     qwen2_vl,
     qwen3,
     qwen3_5,
     qwen3_vl,
     qwen3_vl_moe,
+    smolvlm,
 )
 from .family import Family, VisionAdapter
 
@@ -27,6 +29,8 @@ FAMILIES: dict[str, Family] = {
         internvl,
         gemma3,
         gemma3_text,
+        llava_onevision,
+        smolvlm,
         qwen3,
         llama,
     )

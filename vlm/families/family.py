@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,9 @@ import torch
 from .decoder import Decoder
 
 if TYPE_CHECKING:
-    from ..pictures.preprocessor import Preprocessor
+    from ..pictures.preprocessor import Preprocessor, VisionInput
 
+Place = tuple[int, int, int]  # tile, row, column
 VisionFeatures = tuple[torch.Tensor, list[torch.Tensor]]
 
 
@@ -41,6 +42,29 @@ class SingleFileDefaults:
     preprocessor: dict[str, Any]
 
 
+def grid_alone(vision_input: VisionInput, frame: int) -> Iterable[Place | str]:
+    """The layout of a picture whose tokens stand one behind the other; see `VisionAdapter`."""
+    return vision_input.places(frame)
+
+
+def patch_inputs(vision_inputs: Sequence[VisionInput]) -> dict[str, torch.Tensor]:
+    """What `forward` takes of patches and their grids; see `VisionAdapter.forward_inputs`."""
+    inputs = {}
+    for kind, suffix in (("image", ""), ("video", "_videos")):
+        seen = [one.patches() for one in vision_inputs if one.is_video == (kind == "video")]
+        if seen:
+            inputs["pixel_values" + suffix] = torch.cat([one.pixels for one in seen])
+            inputs[f"{kind}_grid_thw"] = torch.tensor([one.grid for one in seen])
+    return inputs
+
+
+def picture_inputs(vision_inputs: Sequence[VisionInput]) -> dict[str, torch.Tensor]:
+    """What `forward` takes of towers that take whole pictures or tiles, frames among them."""
+    if not vision_inputs:
+        return {}
+    return {"pixel_values": torch.cat([one.patches().pixels for one in vision_inputs])}
+
+
 @dataclass(frozen=True)
 class VisionAdapter:
     """How the models of a family see.
@@ -48,17 +72,22 @@ class VisionAdapter:
     Attributes:
         modules: The modules of transformers' base model that see, in the order they run.
         features: (base model, pixels [P, ...], grid) to features [n, D], and one [n, D] for each
-            DeepStack
-            level; see `Backbone.encode_vision`.
+            DeepStack level; see `Backbone.encode_vision`. n counts every image token of the layout.
         read_preprocessor: Reads a folder's preprocessor files: (folder, content of config.json).
         prepare: Changes a freshly built base model in place.
+        layout: What stands for a frame (origin 0) of a picture, in order: the place of a token on
+            the picture's grid, or the text of a marker between rows or tiles, in which special
+            tokens are special. A marker that is the image token takes a feature as well, as a
+            trained line end does. Default: the grid's tokens alone.
+        forward_inputs: What the `forward` of transformers' own class takes for a prompt's pictures,
+            by name; the tests feed it. Default: patches and their grids.
         video: Whether it takes videos.
         frame_text: Where each group of video frames is a block of its own, the text before it, by
             its number (origin 0) and its time in seconds; None = a video is one block.
         video_time_step: Seconds per grid step and the vision config to the step of the temporal
             position between two frames of one block.
-        start: Token before a picture's tokens.
-        end: Token after them.
+        start: Token before a picture's tokens; "" = none, or the layout has it.
+        end: Token after them; "" likewise.
         image_token: Token that a picture's features replace.
         video_token: Token that stands for a video in a template.
         frame_token: Token that a video's features replace.
@@ -67,9 +96,11 @@ class VisionAdapter:
     """
 
     modules: tuple[str, ...]
-    features: Callable[[Any, torch.Tensor, tuple[int, int, int]], VisionFeatures]
+    features: Callable[[Any, torch.Tensor, tuple[int, ...]], VisionFeatures]
     read_preprocessor: Callable[[Path, dict[str, Any]], Preprocessor]
     prepare: Callable[[Any], None] = lambda model: None
+    layout: Callable[[VisionInput, int], Iterable[Place | str]] = grid_alone
+    forward_inputs: Callable[[Sequence[VisionInput]], dict[str, torch.Tensor]] = patch_inputs
     video: bool = True
     frame_text: Callable[[int, float], str] | None = None
     video_time_step: Callable[[float, Any], float] = lambda seconds, vision: 1.0
@@ -97,6 +128,10 @@ class Family:
         chat_template: Jinja chat template for files that come without one.
         decoder: How its decoder layers are called.
         vision: How it sees; None = it reads text only.
+        language: Module of transformers' base model that is the language model.
+        prefixes: How names of its tensors begin, in published files or in a version of
+            transformers, and how instead with us; see `weights.tensor_names`, which knows those of
+            its vision modules, and each with `model.` before it, by itself.
         stop_tokens: Tokens that end an answer.
         pad_tokens: Tokens that pad; the first one that the tokenizer has is taken.
         thinking: Tokens around what it writes before the answer; not every model has them.
@@ -115,6 +150,8 @@ class Family:
     chat_template: str
     decoder: Decoder = Decoder()
     vision: VisionAdapter | None = None
+    language: str = "language_model"
+    prefixes: tuple[tuple[str, str], ...] = ()
     stop_tokens: tuple[str, ...] = ("<|im_end|>", "<|endoftext|>")
     pad_tokens: tuple[str, ...] = ("<|endoftext|>",)
     thinking: tuple[str, str] = ("<think>", "</think>")

@@ -9,7 +9,7 @@ import torch
 
 from ..pictures.square import read_square_preprocessor
 from .decoder import Decoder
-from .family import Family, VisionAdapter, VisionFeatures
+from .family import Family, VisionAdapter, VisionFeatures, picture_inputs
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 
@@ -90,7 +90,7 @@ class WindowedDecoder(Decoder):
         return {"attention_mask": mask[kind], **rotary[kind]}
 
 
-def vision_features(model: Any, pixels: torch.Tensor, grid: tuple[int, int, int]) -> VisionFeatures:
+def vision_features(model: Any, pixels: torch.Tensor, grid: tuple[int, ...]) -> VisionFeatures:
     """Runs tower and projector on one picture; transformers 4.57 gives the features alone."""
     output = model.get_image_features(pixels)
     return getattr(output, "pooler_output", output)[0], []
@@ -106,6 +106,7 @@ FAMILY = Family(
         ("vision_tower", "multi_modal_projector"),
         vision_features,
         read_square_preprocessor,
+        forward_inputs=picture_inputs,
         video=False,
         start="<start_of_image>",
         end="<end_of_image>",
@@ -115,6 +116,8 @@ FAMILY = Family(
         # Its processor, not its template, brings the lines around a picture.
         in_chat=("<start_of_image>", "\n\n<start_of_image><image_soft_token><end_of_image>\n\n"),
     ),
+    # As SigLIP's files have them, and transformers 4.57.
+    prefixes=(("vision_tower.vision_model.", "vision_tower."),),
     stop_tokens=("<end_of_turn>", "<eos>"),
     pad_tokens=("<pad>",),
 )

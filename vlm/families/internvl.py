@@ -12,7 +12,7 @@ import torch
 
 from ..pictures import tiles
 from ..pictures.patch_embed import TilePatchEmbed
-from .family import Family, VisionAdapter, VisionFeatures
+from .family import Family, VisionAdapter, VisionFeatures, picture_inputs
 
 START, END, IMAGE, VIDEO = "<img>", "</img>", "<IMG_CONTEXT>", "<video>"
 
@@ -39,7 +39,7 @@ CHAT_TEMPLATE = """\
 """
 
 
-def vision_features(model: Any, pixels: torch.Tensor, grid: tuple[int, int, int]) -> VisionFeatures:
+def vision_features(model: Any, pixels: torch.Tensor, grid: tuple[int, ...]) -> VisionFeatures:
     """Runs the tower on tiles [T, 3, S, S], on transformers 4.57 and 5.x."""
     features = []
     for some in pixels.split(tiles.AT_ONCE):
@@ -70,6 +70,7 @@ FAMILY = Family(
         vision_features,
         tiles.read_tile_preprocessor,
         use_patch_embed,
+        forward_inputs=picture_inputs,
         frame_text=frame_text,
         start=START,
         end=END,

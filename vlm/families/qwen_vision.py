@@ -10,7 +10,7 @@ from ..pictures.patch_embed import PatchEmbed
 from .family import VisionFeatures
 
 
-def vision_features(model: Any, pixels: torch.Tensor, grid: tuple[int, int, int]) -> VisionFeatures:
+def vision_features(model: Any, pixels: torch.Tensor, grid: tuple[int, ...]) -> VisionFeatures:
     """Runs the tower on one picture or video, on transformers 4.57 to 5.x."""
     output = model.get_image_features(pixels, torch.tensor([grid], device=pixels.device))
     if hasattr(output, "deepstack_features"):

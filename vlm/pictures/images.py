@@ -55,12 +55,13 @@ class Patches:
 
     Attributes:
         pixels: `[P, C * temporal * patch * patch]` float32; merge x merge neighbours are adjacent.
-        grid: patches in time, height and width, before the merge.
+        grid: patches in time, height and width, before the merge; what else the tower needs to know
+            of a picture of this kind follows.
         merge: patches per side that become one token.
     """
 
     pixels: torch.Tensor
-    grid: tuple[int, int, int]
+    grid: tuple[int, ...]
     merge: int = 2
 
     @property

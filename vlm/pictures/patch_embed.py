@@ -36,8 +36,12 @@ class TilePatchEmbed(torch.nn.Module):
         self.weight, self.bias = original.weight, original.bias
 
     def forward(self, tiles: torch.Tensor) -> torch.Tensor:
-        """Embeds the patches of tiles: [T, C, S, S] to [T, width of the tower, rows, columns]."""
+        """Embeds the patches of tiles: [T, C, S, S] to [T, width of the tower, rows, columns].
+
+        What is left of a side that is no multiple of the patch is not seen, as in a convolution.
+        """
         p, q = self.weight.shape[2:]
+        tiles = tiles[..., : tiles.shape[2] // p * p, : tiles.shape[3] // q * q]
         patches = rearrange(tiles, "t c (h p) (w q) -> t h w (c p q)", p=p, q=q)
         embedded = torch.nn.functional.linear(patches, self.weight.flatten(1), self.bias)
         return rearrange(embedded, "t h w d -> t d h w")

@@ -14,6 +14,7 @@ from ..token_map import join, new_map
 from .padding import RIGHT, Padding
 from .positions import VisionBlock
 from .templates import Piece
+from .token_columns import TokenColumns
 from .tokenizer import Tokenizer
 
 
@@ -30,6 +31,7 @@ class Prompt:
         prefix: Tokens before the first typed one: what a changed text leaves as it was.
         dropped: Leading tokens that the target never sees.
         left: Pad tokens in front; such a prompt has no prefix to reuse.
+        feature_ids: Tokens whose embeddings are a picture's features where they are part of one.
     """
 
     ids: tuple[int, ...]
@@ -40,6 +42,7 @@ class Prompt:
     prefix: int
     dropped: int
     left: int = 0
+    feature_ids: frozenset[int] = frozenset()
 
     @cached_property
     def prefix_key(self) -> str:
@@ -77,59 +80,6 @@ class Prompt:
         return digest.hexdigest()
 
 
-Place = tuple[int, int, int, int, int]  # image, frame, tile, row, column
-NOWHERE: Place = (-1, 0, 0, 0, 0)
-
-
-class _Tokens:
-    """Collects tokens; runs of ordinary text are split together, as one string."""
-
-    def __init__(self, tokenizer: Tokenizer, family: Family):
-        self.tokenizer = tokenizer
-        self.family = family
-        self.ids: list[int] = []
-        self.roles: list[str] = []
-        self.places: list[Place] = []
-        self.header: list[int] = []  # tokens that stand before the user's words, those alone
-        self._open: list[Piece] = []
-
-    def text(self, piece: Piece) -> None:
-        self._open.append(piece)
-
-    def token(self, token: str, role: str, place: Place = NOWHERE, header: bool = False) -> None:
-        self.close()
-        self._add(self.tokenizer.id_of(token), role, place, header)
-
-    def pad(self, count: int) -> None:
-        """Adds pad tokens: of the family's first kind that the tokenizer has, or of its own."""
-        known = (token for token in self.family.pad_tokens if token in self.tokenizer.specials)
-        token = next(known, self.tokenizer.pad_token or self.family.pad_tokens[0])
-        for _ in range(count):
-            self.token(token, "pad")
-
-    def close(self) -> None:
-        """Splits the text collected since the last special token.
-
-        A token that joins template and typed characters counts as typed: what follows it depends
-        on the text.
-        """
-        pieces, self._open = self._open, []
-        role_of = [piece.role for piece in pieces for _ in piece.text]
-        header_of = [piece.header for piece in pieces for _ in piece.text]
-        ids, spans = self.tokenizer.split("".join(piece.text for piece in pieces))
-        for token_id, (start, end) in zip(ids, spans, strict=True):
-            roles = role_of[start : max(end, start + 1)]
-            header = all(header_of[start : max(end, start + 1)])
-            self._add(token_id, "text" if "text" in roles else roles[-1], header=header)
-
-    def _add(self, token_id: int, role: str, place: Place = NOWHERE, header: bool = False) -> None:
-        if header:
-            self.header.append(len(self.ids))
-        self.ids.append(token_id)
-        self.roles.append(role)
-        self.places.append(place)
-
-
 def build_prompt(
     pieces: Sequence[Piece],
     tokenizer: Tokenizer,
@@ -152,7 +102,7 @@ def build_prompt(
         ValueError: The template has fewer or more places for pictures than there are pictures, or
             a picture lies behind the end that `padding` cuts at.
     """
-    out = _Tokens(tokenizer, family)
+    out = TokenColumns(tokenizer, family)
     vision = family.vision
     blocks: list[VisionBlock] = []
     waiting = list(enumerate(vision_inputs))
@@ -168,11 +118,11 @@ def build_prompt(
         elif vision is not None and piece.text == vision.start:
             follows = pieces[index + 1].text if index + 1 < len(pieces) else ""
             if not (vision.frames_apart and follows == vision.video_token):
-                out.token(piece.text, "vision_marker", (number + 1, 0, 0, 0, 0))
+                out.marker(piece.text, number + 1)
         elif vision is not None and piece.text == vision.end:
             # Each group of frames brought its own markers.
             if not (vision.frames_apart and vision_inputs[number].is_video):
-                out.token(piece.text, "vision_marker", (number, 0, 0, 0, 0))
+                out.marker(piece.text, number)
         else:
             out.token(piece.text, "template", header=piece.header)
     out.close()
@@ -184,7 +134,7 @@ def build_prompt(
 
 
 def _open_vision_input(
-    out: _Tokens, vision: VisionAdapter, number: int, vision_input: VisionInput
+    out: TokenColumns, vision: VisionAdapter, number: int, vision_input: VisionInput
 ) -> list[VisionBlock]:
     """Adds the tokens of one picture or video; the blocks they form."""
     out.close()
@@ -203,15 +153,18 @@ def _open_vision_input(
             out.text(Piece(vision.frame_text(frame, vision_input.seconds[frame]), "template"))
             out.token(vision.start, "vision_marker", (number, 0, 0, 0, 0))
             blocks.append(VisionBlock(len(out.ids), 1, vision_input.rows, vision_input.cols))
-        for place in vision_input.places(frame):
-            out.token(token, "image", (number, frame, *place))
+        for item in vision.layout(vision_input, frame):
+            if isinstance(item, str):
+                out.marker(item, number)
+            else:
+                out.token(token, "image", (number, frame, *item))
         if apart:
             out.token(vision.end, "vision_marker", (number, 0, 0, 0, 0))
     return blocks
 
 
 def _pad(
-    out: _Tokens,
+    out: TokenColumns,
     blocks: list[VisionBlock],
     vision_inputs: Sequence[VisionInput],
     target: Target,
@@ -234,7 +187,7 @@ def _pad(
     left = length - len(prompt.ids)
     if not left:
         return prompt
-    pads = _Tokens(out.tokenizer, out.family)
+    pads = TokenColumns(out.tokenizer, out.family)
     pads.pad(left)
     return replace(
         prompt,
@@ -249,7 +202,10 @@ def _pad(
 
 
 def _finish(
-    out: _Tokens, blocks: list[VisionBlock], vision_inputs: Sequence[VisionInput], target: Target
+    out: TokenColumns,
+    blocks: list[VisionBlock],
+    vision_inputs: Sequence[VisionInput],
+    target: Target,
 ) -> Prompt:
     real = len(out.ids)
     if not real:
@@ -261,8 +217,17 @@ def _finish(
         {"image": number, **vision_input.grid} for number, vision_input in enumerate(vision_inputs)
     ]
     token_map = new_map(out.roles, *zip(*out.places, strict=True), grids)
+    vision = out.family.vision
+    features = (vision.image_token, vision.frame_token) if vision is not None else ()
     return Prompt(
-        tuple(out.ids), token_map, tuple(blocks), tuple(vision_inputs), real, prefix, dropped
+        tuple(out.ids),
+        token_map,
+        tuple(blocks),
+        tuple(vision_inputs),
+        real,
+        prefix,
+        dropped,
+        feature_ids=out.tokenizer.find(*features),
     )
 
 
@@ -274,7 +239,7 @@ def _prefix(roles: list[str]) -> int:
     return min(vision[-1] + 1, len(roles) - 1) if vision else 0
 
 
-def _dropped(out: _Tokens, target: Target) -> int:
+def _dropped(out: TokenColumns, target: Target) -> int:
     """Leading tokens the target never sees, found by the turns, whatever their texts say.
 
     A token that the turn's beginning shares with the typed text is typed, and stays.

@@ -53,13 +53,13 @@ class Backbone(ABC):
 
     @abstractmethod
     def encode_vision(
-        self, pixels: torch.Tensor, grid: tuple[int, int, int]
+        self, pixels: torch.Tensor, grid: tuple[int, ...]
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Runs the vision tower on one picture or video.
 
         Args:
             pixels: Patches [P, C * T * p * p], normalised.
-            grid: Patch grid (time, rows, columns) before the merge.
+            grid: Patch grid (time, rows, columns) before the merge; see `Patches.grid`.
 
         Returns:
             Features [n, D] after the merge, and one [n, D] per DeepStack level.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 
@@ -15,9 +15,17 @@ from ..prompts.prompt import Prompt
 from ..targets import Target
 from ..token_map import roles_in_words
 from ..token_map import take as take_map
+from .deepen import deepen
 from .engine import Engine
 from .layer_store import LayerStore
-from .run import deepen
+
+
+class Pooled(NamedTuple):
+    """How pooled hidden states are made of others; see `HiddenStates.pool`."""
+
+    of: HiddenStates
+    means: Callable[[torch.Tensor], torch.Tensor]
+    token_map: dict
 
 
 class HiddenStates:
@@ -56,6 +64,7 @@ class HiddenStates:
         self.store = LayerStore(prompt, engine.num_layers, keyframe, host.hold_device, keep_mb)
         self._indices: tuple[int, ...] | None = None  # tokens a filter left; None = all
         self._weights: torch.Tensor | None = None  # [N] of what is left; None = all 1
+        self._pooled: Pooled | None = None  # how its tokens are made of others; None = they are not
         self._later: tuple[HiddenStates, ...] = ()
         self.prompt = prompt
         self.target = target
@@ -99,7 +108,7 @@ class HiddenStates:
     @property
     def token_map(self) -> dict:
         """Role and place of each of the N tokens, plain data."""
-        whole = self.prompt.token_map
+        whole = self.prompt.token_map if self._pooled is None else self._pooled.token_map
         return whole if self._indices is None else take_map(whole, self._indices)
 
     @property
@@ -115,9 +124,10 @@ class HiddenStates:
     @property
     def dropped(self) -> int:
         """Leading tokens that the target never sees; gates leave them out."""
+        dropped = self.prompt.dropped if self._pooled is None else self._pooled.of.dropped
         if self._indices is None:
-            return self.prompt.dropped
-        return sum(index < self.prompt.dropped for index in self._indices)
+            return dropped
+        return sum(index < dropped for index in self._indices)
 
     def take(self, indices: Sequence[int]) -> HiddenStates:
         """The same hidden states with some of their tokens, in that order.
@@ -155,6 +165,22 @@ class HiddenStates:
             weighed._weights = weighed._weights * self._weights
         weighed._later = tuple(each.weigh(weights) for each in self._later)
         return weighed
+
+    def pool(self, means: Callable[[torch.Tensor], torch.Tensor], token_map: dict) -> HiddenStates:
+        """The same hidden states with tokens that are means of these.
+
+        Nothing is copied or run: a layer is pooled when it is asked for, the last one after its
+        final norm.
+
+        Args:
+            means: Makes [L, n, D] of [L, N, D]; tokens that the target never sees stay in front.
+            token_map: Of the n tokens.
+        """
+        pooled = copy.copy(self)
+        pooled._pooled = Pooled(self, means, token_map)
+        pooled._indices, pooled._weights = tuple(range(token_map["n"])), None
+        pooled._later = tuple(each.pool(means, token_map) for each in self._later)
+        return pooled
 
     @property
     def depth(self) -> int:
@@ -210,7 +236,10 @@ class HiddenStates:
         if not ks:
             raise ValueError("No layer was asked for. Name at least one, such as -2.")
         wanted = self.reach(*ks)
-        stacked = torch.stack([self._whole(k, final_norm) for k in wanted], dim=1)
+        if self._pooled is None:
+            stacked = torch.stack([self._whole(k, final_norm) for k in wanted], dim=1)
+        else:
+            stacked = self._pooled.means(self._pooled.of.layers(ks, final_norm)[0])[None]
         if self._indices is not None:
             index = torch.tensor(self._indices, device=stacked.device)
             stacked = stacked.index_select(2, index)
@@ -232,6 +261,8 @@ class HiddenStates:
             ValueError: No such layer; NaN or Inf in the states; the model is gone.
         """
         last = self.num_layers - 1
+        if self._pooled is not None:
+            return self.layers(range(self.num_layers) if ks is None else ks)[:, :, start:stop]
         wanted = self.reach(*(range(self.num_layers) if ks is None else ks))
         parts = [(self._whole(k, True),) if k == last else self.store.state(k) for k in wanted]
         rows = [_cut(each, self._indices, start, stop) for each in parts]

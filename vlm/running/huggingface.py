@@ -61,7 +61,7 @@ class LanguageModel(torch.nn.Module):
 
 
 class HuggingFaceBackbone(Backbone, torch.nn.Module):
-    """A base model of transformers with a `language_model`, in eval mode.
+    """A base model of transformers, in eval mode.
 
     Attributes:
         parts: The two halves by their name, for who moves them.
@@ -87,7 +87,7 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
     @property
     def text(self) -> torch.nn.Module:
         """The language model."""
-        return self.model.language_model
+        return self.model.get_submodule(self.family.language)
 
     @property
     def visual(self) -> torch.nn.Module | None:
@@ -119,7 +119,7 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
         return table(ids.to(table.weight.device)).to(self.device_of(TEXT))
 
     def encode_vision(
-        self, pixels: torch.Tensor, grid: tuple[int, int, int]
+        self, pixels: torch.Tensor, grid: tuple[int, ...]
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Runs the vision tower; see `Backbone.encode_vision`."""
         pixels = pixels.to(self.device_of(VISION), self.dtype)

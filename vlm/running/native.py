@@ -93,7 +93,7 @@ class NativeBackbone(Backbone):
         return self.text.embed_tokens(ids, out_dtype=self.dtype)
 
     def encode_vision(
-        self, pixels: torch.Tensor, grid: tuple[int, int, int]
+        self, pixels: torch.Tensor, grid: tuple[int, ...]
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Runs its own vision tower; see `Backbone.encode_vision`."""
         pixels = pixels.to(self._device, self.dtype)

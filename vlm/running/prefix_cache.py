@@ -1,13 +1,15 @@
 """What is known of prompts' beginnings: states and key/value pairs of everything before the text.
 
 Attention is causal, so tokens before the typed text do not depend on it: with the same pictures
-and another text they need not run again.
+and another text they need not run again. What the vision tower made of a picture depends on
+nothing but the picture, and is kept beside them in the same bound.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 
@@ -41,8 +43,35 @@ class Prefix:
         return sum(tensor.nbytes for tensor in [*self.states, *pairs])
 
 
+@dataclass(frozen=True, eq=False)
+class VisionFeatures:
+    """What the vision tower made of one picture or video.
+
+    Attributes:
+        merged: Features [n, D] after the merge.
+        deepstack: One [n, D] per DeepStack level.
+    """
+
+    merged: torch.Tensor
+    deepstack: tuple[torch.Tensor, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """Bytes it holds."""
+        return sum(tensor.nbytes for tensor in (self.merged, *self.deepstack))
+
+    def to(self, device: torch.device, copy: bool = False) -> VisionFeatures:
+        """The same on a device; a copy does not hold on to what the tower's tensors are part of."""
+        move = (tensor.to(device, copy=copy) for tensor in (self.merged, *self.deepstack))
+        merged, *deepstack = move
+        return VisionFeatures(merged, tuple(deepstack))
+
+
+_Entry = TypeVar("_Entry", Prefix, VisionFeatures)
+
+
 class PrefixCache:
-    """Prefixes by content, least recently used first out.
+    """Prefixes and pictures' features by content, least recently used first out.
 
     Attributes:
         limit: Bytes it may hold.
@@ -51,33 +80,50 @@ class PrefixCache:
     def __init__(self, limit_mb: float = 1024):
         """Sets the bound in MB (2**20 bytes); 0 keeps nothing."""
         self.limit = int(limit_mb * MEGABYTE)
-        self._entries: OrderedDict[str, Prefix] = OrderedDict()
+        # By kind and key.
+        self._entries: OrderedDict[tuple[type, str], Prefix | VisionFeatures] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._entries)
+        """Prefixes held."""
+        return sum(kind is Prefix for kind, _ in self._entries)
 
     @property
     def bytes(self) -> int:
-        """Bytes held now."""
-        return sum(prefix.bytes for prefix in self._entries.values())
+        """Bytes held now, of prefixes and of features."""
+        return sum(entry.bytes for entry in self._entries.values())
 
     def get(self, key: str) -> Prefix | None:
         """The prefix of that digest, which becomes the most recently used."""
-        if key in self._entries:
-            self._entries.move_to_end(key)
-        return self._entries.get(key)
+        return self._get(Prefix, key)
 
     def put(self, key: str, prefix: Prefix) -> None:
         """Keeps a prefix, and lets go of the oldest until the bound holds again."""
-        self._entries[key] = prefix
-        self._entries.move_to_end(key)
-        held = self.bytes
-        while self._entries and held > self.limit:
-            held -= self._entries.popitem(last=False)[1].bytes
+        self._put(key, prefix)
+
+    def get_features(self, key: str) -> VisionFeatures | None:
+        """The features of the picture of that digest, which become the most recently used."""
+        return self._get(VisionFeatures, key)
+
+    def put_features(self, key: str, features: VisionFeatures) -> None:
+        """Keeps a picture's features, and lets go of the oldest until the bound holds again."""
+        self._put(key, features)
 
     def drop(self, key: str) -> None:
         """Lets go of one prefix, if it is there."""
-        self._entries.pop(key, None)
+        self._entries.pop((Prefix, key), None)
+
+    def _get(self, kind: type[_Entry], key: str) -> _Entry | None:
+        if (kind, key) in self._entries:
+            self._entries.move_to_end((kind, key))
+        return self._entries.get((kind, key))
+
+    def _put(self, key: str, entry: Prefix | VisionFeatures) -> None:
+        place = type(entry), key
+        self._entries[place] = entry
+        self._entries.move_to_end(place)
+        held = self.bytes
+        while self._entries and held > self.limit:
+            held -= self._entries.popitem(last=False)[1].bytes
 
     def clear(self) -> None:
         """Lets go of everything."""

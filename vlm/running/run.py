@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,12 +12,10 @@ from ..files.units import GIGABYTE
 from ..logger import LOG
 from ..prompts.positions import mrope_positions
 from .backbone import TEXT, VISION
-from .decoder_layer import CallError
 from .engine import Engine
 from .layer_store import LayerStore
-from .plain_forward import ForwardInputs, PlainForward
-from .prefix_cache import Prefix
-from .versions import neither_runs, warn_of_plain_forward
+from .plain_forward import ForwardInputs
+from .prefix_cache import Prefix, VisionFeatures
 
 OUT_OF_MEMORY = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
 # Below this many tokens a prefix costs more to keep than to run again.
@@ -160,15 +158,18 @@ class Run:
         )
 
     def _seen_places(self) -> list[int]:
-        """Where tokens stand whose embeddings are a picture's features, muted pictures left out."""
-        roles, numbers = (self.prompt.token_map[column] for column in ("role", "image"))
+        """Where tokens stand whose embeddings are a picture's features, muted pictures left out.
+
+        By their ids: beside the tokens of its grid these are markers that take a feature.
+        """
         muted = {
             n for n, vision_input in enumerate(self.prompt.vision_inputs) if vision_input.muted
         }
+        pairs = zip(self.prompt.ids, self.prompt.token_map["image"], strict=True)
         return [
             place
-            for place, (role, number) in enumerate(zip(roles, numbers, strict=True))
-            if role == "image" and number not in muted
+            for place, (token, number) in enumerate(pairs)
+            if token in self.prompt.feature_ids and number >= 0 and number not in muted
         ]
 
     def _find_prefix(self) -> Prefix | None:
@@ -220,22 +221,33 @@ class Run:
         return [self.at_vision[i] - self.offset for i in here], chosen[here[0] :].to(self.device)
 
     def _vision_features(self) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Runs the vision tower on each picture, once a run."""
+        """What the vision tower makes of all pictures; it runs for those not known."""
         if self._features is None:
-            self._bring(VISION)
-            seen = []
-            for vision_input in self.vision_inputs:
-                patches = vision_input.patches()
-                seen.append(self.backbone.encode_vision(patches.pixels, patches.grid))
-                device = self.backbone.device_of(VISION)
-                LOG.debug(
-                    "%s: vision tower, grid %s, on %s", self.engine.name, patches.grid, device
-                )
+            keys = [f"{self.store.keyframe}:{each.digest().hex()}" for each in self.vision_inputs]
+            seen = [self.engine.prefix_cache.get_features(key) for key in keys]
+            if None in seen:
+                self._bring(VISION)
+            device = self.backbone.device_of(VISION)
+            for number, key in enumerate(keys):
+                seen[number] = seen[number] or self._encode_vision(number, key)
                 self._step()
-            features = torch.cat([features for features, _ in seen])
-            levels = zip(*(deepstack for _, deepstack in seen), strict=True)
-            self._features = features, [torch.cat(level) for level in levels]
+            seen = [each.to(device) for each in seen]
+            levels = zip(*(each.deepstack for each in seen), strict=True)
+            merged = torch.cat([each.merged for each in seen])
+            self._features = merged, [torch.cat(level) for level in levels]
         return self._features
+
+    def _encode_vision(self, number: int, key: str) -> VisionFeatures:
+        """Runs the vision tower on a picture, and keeps what it made of it."""
+        patches = self.vision_inputs[number].patches()
+        merged, deepstack = self.backbone.encode_vision(patches.pixels, patches.grid)
+        device = self.backbone.device_of(VISION)
+        LOG.debug("%s: vision tower, grid %s, on %s", self.engine.name, patches.grid, device)
+        features = VisionFeatures(merged, tuple(deepstack))
+        cache = self.engine.prefix_cache
+        if features.bytes <= cache.limit:
+            cache.put_features(key, features.to(self.engine.host.cache_device, copy=True))
+        return features
 
     def _join(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
         """Puts the prefix back in front where it has not passed this layer; sets up attention."""
@@ -344,57 +356,3 @@ class Run:
             f"{self.node}: the states of layer {bad}{before} hold NaN or Inf in {dtype}. "
             f"Finite numbers were expected. {advice}"
         )
-
-
-def deepen(engine: Engine, store: LayerStore, wanted: Sequence[int]) -> None:
-    """Brings a store the layers it lacks: those on disk from there, the rest by one run.
-
-    Args:
-        engine: The model.
-        store: Takes them.
-        wanted: Missing layer indices, ascending, origin 0.
-
-    Raises:
-        ValueError: NaN or Inf in the states.
-        torch.OutOfMemoryError: The run does not fit; says how much it needs.
-    """
-    view = engine.disk_view
-    missing = wanted if view is None else view.fetch(store, wanted)
-    if view is not None:
-        LOG.debug("disk cache: %d of %d layers found", len(wanted) - len(missing), len(wanted))
-    if not missing:
-        return
-    go(lambda: Run(engine, store, missing))
-    if view is not None:
-        view.store(store, missing)
-
-
-def go(make: Callable[[], Run]) -> Run:
-    """Makes a run and has it go; where layers cannot be run one at a time, in plain forwards.
-
-    Args:
-        make: Makes the run; called again for another try.
-
-    Raises:
-        ValueError: NaN or Inf in the states.
-        torch.OutOfMemoryError: It does not fit; says how much it needs.
-        CallError: The plain forward fails as well.
-    """
-    run = make()
-    backbone, title = run.backbone, run.engine.family.title
-    try:
-        run.go()
-        return run
-    except CallError as error:
-        why = error
-    if backbone.plain is not None:
-        raise CallError(neither_runs(title, str(why))) from why
-    backbone.plain = PlainForward(backbone.text, run.decoder)
-    run = make()
-    try:
-        run.go()
-    except CallError as error:
-        backbone.plain = None
-        raise CallError(neither_runs(title, f"{why}; {error}")) from error
-    warn_of_plain_forward(title, str(why))
-    return run

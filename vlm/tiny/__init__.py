@@ -5,12 +5,14 @@ from . import (
     gemma3_text,
     internvl,
     llama,
+    llava_onevision,
     qwen2_5_vl,
     qwen2_vl,
     qwen3,
     qwen3_5,
     qwen3_vl,
     qwen3_vl_moe,
+    smolvlm,
 )
 from .toy import Tiny
 
@@ -25,6 +27,8 @@ TOYS: dict[str, Tiny] = {
     "internvl": internvl.TINY,
     "gemma3": gemma3.TINY,
     "gemma3_text": gemma3_text.TINY,
+    "llava_onevision": llava_onevision.TINY,
+    "smolvlm": smolvlm.TINY,
     "qwen3": qwen3.TINY,
     "llama": llama.TINY,
 }

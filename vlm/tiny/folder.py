@@ -65,13 +65,14 @@ def _state_dict(
     model = build_empty(build_config(config, family, where), family, where)
     shapes = {}
     for own, tensor in model.state_dict().items():
-        name = our_name(own)
+        name = our_name(own, family)
         ours = next(begin for begin in toy.names if name.startswith(begin))
         shapes[toy.names[ours] + name.removeprefix(ours)] = tuple(tensor.shape)
     shapes = as_published(shapes)
     if not config["tie_word_embeddings"]:
         head = toy.names.get("lm_head.", "lm_head.") + "weight"
-        shapes[head] = tuple(model.language_model.embed_tokens.weight.shape)
+        language = model.get_submodule(family.language)
+        shapes[head] = tuple(language.embed_tokens.weight.shape)
     weights = {name: draw(name, shape, toy.norm(name)) for name, shape in shapes.items()}
     for name in weights:
         if name.endswith("embed_tokens.weight"):

@@ -1,7 +1,7 @@
 """Blend: mix a picture's tokens into the text's.
 
 Sources: the Qwen3-VL × Z-Image research (interpolate, truncate, AdaIN, schedules), Qwen2VL-Flux
-(concat: image tokens, then text tokens).
+(concat: image tokens, then text tokens). pool and auto are ours.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ import torch
 
 from ..arguments import checked
 from ..token_map import join, new_map, take
+from .pooling import pool_to
 from .spread import STD_FLOOR, center, std_of_all
 from .tokens import Tokens
 
@@ -20,7 +21,16 @@ _CURVES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "ease_out": lambda t: 1 - (1 - t).square(),
 }
 SCHEDULES = tuple(_CURVES)
-METHODS = ("interpolate", "truncate", "concat", "adain_per_dim", "adain_per_token", "adain_global")
+METHODS = (
+    "auto",
+    "pool",
+    "interpolate",
+    "truncate",
+    "concat",
+    "adain_per_dim",
+    "adain_per_token",
+    "adain_global",
+)
 
 
 @checked
@@ -28,17 +38,27 @@ def blend(
     vl: Tokens,
     text: Tokens,
     alpha: float = 0.3,
-    method: str = "interpolate",
+    method: str = "auto",
     schedule: str = "constant",
     cut: bool = False,
 ) -> Tokens:
     """Blend a picture's tokens with the text's.
 
-    - ``interpolate``: vl resampled linearly to the text's length, then alpha·vl + (1 - alpha)·text.
-    - ``truncate``: both cut to the shorter length, then the same mix.
+    - ``auto``: pool where vl is longer than the text, else interpolate.
+    - ``pool``: vl pooled to the text's length by ``pooling.pool_to``, so that every one of its
+      tokens counts, then alpha·vl + (1 - alpha)·text. Where vl is shorter it is interpolated, which
+      reads all of it too.
+    - ``interpolate``: vl resampled linearly to the text's length, then the same mix. Two of vl's
+      tokens are read for each of the text's: of 576 for a text of 17 it reads 34, on a grid of
+      24 x 24 for a text of 24 two columns in the middle. The published way.
+    - ``truncate``: both cut to the shorter length, then the same mix; of a longer picture only the
+      first tokens, its top rows, are read. Published too.
     - ``adain_per_dim``, ``adain_per_token``, ``adain_global``: both cut to the shorter length; the
       text's mean and std (over tokens, over dimensions, over all values) are moved to vl's, and
-      that is mixed with the text by alpha.
+      that is mixed with the text by alpha. As published, so sink tokens count in these spreads:
+      with one in the text, ``adain_global`` makes all other tokens of the text about as much
+      smaller as the sink is larger, and ``adain_per_dim`` shrinks the sink to an ordinary token.
+      Nothing is recommended of them; ``normalize`` measures without sinks.
     - ``concat``: vl's tokens, then the text's, both as they are: alpha and schedule scale nothing
       here, but alpha 0 leaves the picture out. The maps are joined and the text's image numbers
       shifted past vl's.
@@ -56,15 +76,17 @@ def blend(
         cut: truncate: the shorter length also at alpha 0 and 1.
 
     Returns:
-        ``[B, K, D]`` in the text's dtype, computed in float32; K = M for interpolate, N + M for
-        concat, else min(N, M). With the text's map, except concat (joined) and what is vl itself.
+        ``[B, K, D]`` in the text's dtype, computed in float32; K = M for auto, pool and
+        interpolate, N + M for concat, else min(N, M). With the text's map, except concat (joined)
+        and what is vl itself.
 
     Raises:
         ValueError: an unknown method or schedule, alpha outside 0..1, batches or widths that
             differ.
     """
     _check(vl, text, alpha, method, schedule)
-    cuts = method not in ("interpolate", "concat")
+    method = resolve_method(vl, text, method)
+    cuts = method not in ("pool", "interpolate", "concat")
     if alpha == 0:
         cut_at_once = cut and method == "truncate"
         return first_tokens(text, min(vl.n, text.n)) if cut_at_once else text
@@ -76,7 +98,9 @@ def blend(
         n = min(vl.n, text.n)
         vl, text = first_tokens(vl, n), first_tokens(text, n)
     a, b = text.states.float(), vl.states.to(text.states.device).float()
-    if method == "interpolate":
+    if method == "pool":
+        b = pool_to(vl, text.n).to(a.device)
+    elif method == "interpolate":
         b = resample(b, text.n)
     elif method != "truncate":
         b = _adain(a, b, method)
@@ -84,6 +108,13 @@ def blend(
         return text.with_states(torch.lerp(a, b, alpha))
     alphas = schedule_alphas(alpha, text.n, schedule).to(a.device)
     return text.with_states(torch.lerp(a, b, alphas[:, None]))
+
+
+def resolve_method(vl: Tokens, text: Tokens, method: str) -> str:
+    """What ``method`` does with these: auto and pool become pool or interpolate, others stay."""
+    if method not in ("auto", "pool"):
+        return method
+    return "pool" if vl.n > text.n else "interpolate"
 
 
 def schedule_alphas(alpha: float, n: int, schedule: str) -> torch.Tensor:

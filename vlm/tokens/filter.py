@@ -62,7 +62,8 @@ def filter_tokens(
     """Keep the tokens of some roles; what remains keeps its map.
 
     "Text tokens only" is what the Qwen3-VL × Z-Image research recommends: they have the statistics
-    of the target's own encoder, image tokens do not.
+    of the target's own encoder, image tokens do not. Its author later wrote that it "does nothing",
+    and took all tokens.
 
     Args:
         t: Tokens ``[B, N, D]`` with a token map (``keep="all"`` works without), or hidden states:

@@ -1,7 +1,11 @@
 """Normalisation: bring tokens to the statistics of the encoder that a target was trained on.
 
-Source: the Qwen3-VL × Z-Image research (text tokens: global; image tokens: per dimension, because
-single dimensions are off by factors of up to 600). ``robust`` is ours.
+Source: the Qwen3-VL × Z-Image research (text tokens: global; image tokens: per dimension). It
+explains per dimension by image tokens that spread up to 617 times as far as the target's text; by
+its own numbers it is the other way round. In dimension 396 the reference's std is 949, made by sink
+tokens, and 617 times that in one dimension alone would give a std of all values of 11 569, where
+the document measures 7.0. So statistics without sink tokens are the default here, and ``robust``
+is ours.
 """
 
 import math
@@ -9,12 +13,18 @@ import math
 import torch
 
 from ..arguments import checked
-from .spread import STD_FLOOR, center, sink_tokens, std_of_all
+from .spread import (
+    STD_FLOOR,
+    center,
+    center_ordinary,
+    massive_dims,
+    sink_tokens,
+    std_of_all,
+)
 from .stats import Stats, need_stats
 from .tokens import Tokens
 
 MODES = ("auto", "global", "per_dim", "hybrid", "robust")
-MASSIVE_FACTOR = 10.0  # a dimension whose std is over so many times the median std is massive
 ROBUST_TOLERANCE = 0.05  # a robust scale within 1 ± this is already right
 
 
@@ -27,26 +37,35 @@ def normalize(
     weight: float = 0.5,
     target_std: float | None = None,
     strength: float = 1.0,
+    sinks: bool = False,
 ) -> Tokens:
     """Normalise tokens towards reference statistics; own statistics are per batch row.
 
-    - ``global``: one factor, so that the std of all values is ``target_std``, or the reference's
-      ``global_std``. Not centred.
+    - ``global``: one factor, so that the std of all values is the reference's, or ``target_std``.
+      Not centred.
     - ``per_dim``: z-score per dimension over the tokens (std with N - 1, floor 1e-6), clipped at
-      ``clip_sigma``, then times the reference's std plus its mean.
+      ``clip_sigma``, then times the reference's std plus its mean. Sink tokens among these stay as
+      they are.
     - ``hybrid``: ``weight`` · per_dim + (1 - ``weight``) · global.
     - ``robust``: one factor that ignores massive dimensions and sink tokens, see ``robust_scale``.
       They themselves are never enlarged: a dimension that is massive in these tokens, and a sink
       token, takes the factor only where it shrinks.
     - ``auto``: see ``resolve_mode``.
 
+    Sink tokens (``spread.sink_tokens``) count in no mean and no std, neither the tokens' own nor
+    the reference's (``Stats.ordinary``): their massive dimensions would become everybody's.
+    With ``sinks`` all tokens count, as published. Asked for by its name, ``global`` is always the
+    published one; under auto and hybrid its factor is that of ordinary tokens.
+
     Args:
         t: ``[B, N, D]``.
         stats: reference of width D; global does without when ``target_std`` is given.
         clip_sigma: in std; None or 0 = no clip. Of per_dim and hybrid.
         weight: share of per_dim in hybrid, 0..1.
-        target_std: in the states' own unit; takes the place of the reference's global std.
+        target_std: in the states' own unit; takes the place of the reference's std of all values.
+            It is one of all tokens, as published (Qwen3-4B's 61), so the tokens' own then is too.
         strength: 0..1, how far to go from the tokens as they are (0, bit for bit) to the result.
+        sinks: True = the published way of per_dim, hybrid and auto. ``robust`` never counts sinks.
 
     Returns:
         ``[B, N, D]``, computed in float32, in the input's dtype and with its map.
@@ -55,6 +74,7 @@ def normalize(
         ValueError: no reference where one is needed, widths that differ, one token where a spread
             over tokens is needed, or a setting out of its range.
     """
+    sinks = sinks or mode == "global"
     mode = resolve_mode(t, mode)
     _check_settings(clip_sigma, weight, target_std, strength)
     if strength == 0:
@@ -63,11 +83,12 @@ def normalize(
     if mode == "robust":
         out = _robust(t, x, stats)
     elif mode == "global":
-        out = x * _global_scale(t, x, stats, target_std)
+        out = x * _global_scale(t, x, stats, target_std, sinks)
     else:
-        out = _per_dim(t, x, stats, clip_sigma, mode)
+        out = _per_dim(t, x, stats, clip_sigma, mode, sinks)
         if mode == "hybrid":
-            out = out.mul_(weight).add_(x * ((1 - weight) * _global_scale(t, x, stats, target_std)))
+            scale = _global_scale(t, x, stats, target_std, sinks)
+            out = out.mul_(weight).add_(x * ((1 - weight) * scale))
     if out is x:
         return t
     return t.with_states(out if strength == 1 else torch.lerp(x, out, strength))
@@ -141,9 +162,9 @@ def _robust_rows(
     for row, off in zip(x, sink, strict=True):
         row = row[~off] if off.any() else row
         std = center(row[None], "Mode robust", "choose mode global")[2][0, 0]
-        massive = _massive(std)
+        massive = massive_dims(std)
         constant = (std <= STD_FLOOR) | (reference <= STD_FLOOR)
-        ordinary = ~(massive | constant | _massive(reference))
+        ordinary = ~(massive | constant | massive_dims(reference))
         scale = std.new_ones(())
         if ordinary.any():
             scale = (reference[ordinary] / std[ordinary]).median()
@@ -158,31 +179,37 @@ def _median_of_std(n: int | None) -> float:
     return 1.0 if n is None or n < 2 else (1 - 2 / (9 * (n - 1))) ** 1.5
 
 
-def _massive(std: torch.Tensor) -> torch.Tensor:
-    """Which of the dimensions [D] have a massive std; constant ones do not count for the median."""
-    varied = std[std > STD_FLOOR]
-    return std > MASSIVE_FACTOR * (varied if varied.numel() else std).median()
-
-
 def _per_dim(
-    t: Tokens, x: torch.Tensor, stats: Stats | None, clip_sigma: float | None, mode: str
+    t: Tokens,
+    x: torch.Tensor,
+    stats: Stats | None,
+    clip_sigma: float | None,
+    mode: str,
+    sinks: bool,
 ) -> torch.Tensor:
     """Clipped z-score on the reference's mean and std; new memory."""
     stats = need_stats(stats, t, f"Mode {mode}")
-    z, _, own = center(x, f"Mode {mode}", "choose mode global")
+    words, sink = (f"Mode {mode}", "choose mode global"), None
+    if sinks:
+        (z, _, own), (mean, std) = center(x, *words), (stats.mean, stats.std)
+    else:
+        (z, _, own, sink), (mean, std) = center_ordinary(x, *words), stats.ordinary()
     z.div_(own.clamp_min_(STD_FLOOR))
     if clip_sigma:
         z.clamp_(-clip_sigma, clip_sigma)
-    return z.mul_(stats.std.to(x.device)).add_(stats.mean.to(x.device))
+    z.mul_(std.to(x.device)).add_(mean.to(x.device))
+    return z if sink is None or not sink.any() else torch.where(sink[:, :, None], x, z)
 
 
 def _global_scale(
-    t: Tokens, x: torch.Tensor, stats: Stats | None, target_std: float | None
+    t: Tokens, x: torch.Tensor, stats: Stats | None, target_std: float | None, sinks: bool
 ) -> torch.Tensor:
     """Factor [B, 1, 1] to the std of all values that the reference has."""
-    if target_std is None:
-        target_std = need_stats(stats, t, "Mode global").global_std
-    return target_std / std_of_all(x).clamp_min(STD_FLOOR)
+    if target_std is not None:
+        return target_std / std_of_all(x).clamp_min(STD_FLOOR)
+    stats = need_stats(stats, t, "Mode global")
+    wanted = stats.global_std if sinks else stats.ordinary_std_of_all()
+    return wanted / std_of_all(x, sinks).clamp_min(STD_FLOOR)
 
 
 def _check_settings(

@@ -1,13 +1,14 @@
 """Outlier masks: dimensions that spread far more than in the reference.
 
-Source: the Qwen3-VL × Z-Image research; in image tokens dimension 396 spreads up to 617 times as
-far as in the target's own encoder.
+Source: the Qwen3-VL × Z-Image research. Its example, dimension 396 of image tokens 617 times as
+wide as in the target's text, is the other way round by its own numbers (see ``normalize``): there
+the text has the massive dimension, and a mask against it finds little in image tokens.
 """
 
 import torch
 
 from ..arguments import checked
-from .spread import STD_FLOOR, center
+from .spread import STD_FLOOR, center, center_ordinary
 from .stats import Stats, need_stats
 from .tokens import Tokens
 
@@ -16,7 +17,11 @@ OUTLIER_MODES = ("zero", "clamp", "scale")
 
 @checked
 def mask_outliers(
-    t: Tokens, stats: Stats | None, mode: str = "clamp", threshold: float = 10.0
+    t: Tokens,
+    stats: Stats | None,
+    mode: str = "clamp",
+    threshold: float = 10.0,
+    sinks: bool = False,
 ) -> Tokens:
     """Tame the dimensions whose std exceeds ``threshold`` times the reference's, per batch row.
 
@@ -29,6 +34,9 @@ def mask_outliers(
         stats: reference of width D.
         mode: zero | clamp | scale.
         threshold: own std / reference std (std with N - 1 over tokens), over 0.
+        sinks: whether sink tokens count in both, as published. Without them a dimension is no
+            outlier for one sink's sake, and none hides behind the reference's sinks; a reference
+            measured elsewhere counts as it is. The factor then goes to all tokens.
 
     Returns:
         ``[B, N, D]`` in the input's dtype with its map; ``t`` itself if no dimension is an outlier.
@@ -40,7 +48,7 @@ def mask_outliers(
         raise ValueError(
             f"Outlier masks do not know mode {mode!r}. Modes: {', '.join(OUTLIER_MODES)}."
         )
-    ratio = _ratio(t, stats, threshold)
+    ratio = _ratio(t, stats, threshold, sinks)
     outlier = ratio > threshold
     if not outlier.any():
         return t
@@ -49,16 +57,21 @@ def mask_outliers(
     return t.with_states(t.states.float() * torch.where(outlier, threshold / ratio, 1.0))
 
 
-def outlier_dims(t: Tokens, stats: Stats | None, threshold: float = 10.0) -> list[int]:
+def outlier_dims(
+    t: Tokens, stats: Stats | None, threshold: float = 10.0, sinks: bool = False
+) -> list[int]:
     """The dimensions, from 0, that ``mask_outliers`` would change in any batch row."""
-    outlier = _ratio(t, stats, threshold) > threshold
+    outlier = _ratio(t, stats, threshold, sinks) > threshold
     return outlier.any(dim=0).flatten().nonzero().flatten().tolist()
 
 
-def _ratio(t: Tokens, stats: Stats | None, threshold: float) -> torch.Tensor:
+def _ratio(t: Tokens, stats: Stats | None, threshold: float, sinks: bool) -> torch.Tensor:
     """Own std / reference std, [B, 1, D]."""
     if not threshold > 0:
         raise ValueError(f"The threshold of outlier masks is a factor over 0, this is {threshold}.")
-    reference = need_stats(stats, t, "An outlier mask").std.to(t.states.device)
-    own = center(t.states.float(), "An outlier mask", "take the mask out")[2]
+    stats = need_stats(stats, t, "An outlier mask")
+    measured = not sinks and stats.std_without_sinks is not None
+    reference = (stats.std_without_sinks if measured else stats.std).to(t.states.device)
+    spread = center if sinks else center_ordinary
+    own = spread(t.states.float(), "An outlier mask", "take the mask out")[2]
     return own / reference.clamp_min(STD_FLOOR)

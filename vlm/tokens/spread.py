@@ -1,6 +1,12 @@
-"""Spread: means and standard deviations of tokens, over tokens or over all values.
+"""Spread: means and standard deviations of tokens; sink tokens and massive dimensions.
 
 Every std is with N - 1, as in the Qwen3-VL × Z-Image research's code.
+
+A language model puts values thousands of times the usual into a few dimensions of a few tokens,
+mostly the first: "massive activations" (Sun et al. 2024, arXiv 2402.17762: over 100, and about a
+thousand times the median of all values). Tokens that carry them collect attention and hold no
+content: "attention sinks" (Xiao et al. 2023, arXiv 2309.17453). Here they are found by what they do
+to statistics: a token whose norm is many times the median, a dimension whose std is.
 """
 
 import math
@@ -9,6 +15,7 @@ import torch
 
 STD_FLOOR = 1e-6  # of every std that something is divided by, as in the research's code
 SINK_FACTOR = 5.0  # a token whose norm is over so many times the median norm is a sink token
+MASSIVE_FACTOR = 10.0  # a dimension whose std is over so many times the median std is massive
 
 
 def center(
@@ -40,11 +47,30 @@ def center(
     return centered, mean, std
 
 
+def center_ordinary(
+    x: torch.Tensor, doing: str, instead: str
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """As ``center``, with mean and std of the tokens that are no sinks; all are centred.
+
+    Returns:
+        ``(x - mean, mean, std, sinks [B, N])``; without sinks the same bits as ``center``.
+
+    Raises:
+        ValueError: fewer than two tokens.
+    """
+    sink = sink_tokens(x)
+    if not sink.any():
+        return *center(x, doing, instead), sink
+    kept = [center(row[None, ~off], doing, instead)[1:] for row, off in zip(x, sink, strict=True)]
+    mean, std = (torch.cat(parts) for parts in zip(*kept, strict=True))
+    return x - mean, mean, std, sink
+
+
 def sink_tokens(x: torch.Tensor) -> torch.Tensor:
     """Which tokens are sinks: norm over ``SINK_FACTOR`` times the median norm of their row.
 
-    Sink tokens (mostly the first) collect attention and carry massive activations in a few
-    dimensions; their std says nothing about the other tokens.
+    In Qwen3-4B's penultimate layer a sink's norm is some fifty times the median, that of ordinary
+    tokens within twice of it; so the factor is not critical.
 
     Args:
         x: ``[B, N, D]`` float32.
@@ -58,12 +84,33 @@ def sink_tokens(x: torch.Tensor) -> torch.Tensor:
     return sink & ((~sink).sum(dim=1, keepdim=True) >= 2)
 
 
-def std_of_all(x: torch.Tensor) -> torch.Tensor:
+def massive_dims(std: torch.Tensor) -> torch.Tensor:
+    """Which dimensions are massive: std over ``MASSIVE_FACTOR`` times the median std.
+
+    Args:
+        std: ``[D]``; constant dimensions do not count for the median.
+
+    Returns:
+        ``[D]`` bool.
+    """
+    varied = std[std > STD_FLOOR]
+    return std > MASSIVE_FACTOR * (varied if varied.numel() else std).median()
+
+
+def std_of_all(x: torch.Tensor, sinks: bool = True) -> torch.Tensor:
     """Std (N - 1) of all values of each row: ``[B, N, D]`` float32 to ``[B, 1, 1]``.
+
+    Args:
+        x: the tokens.
+        sinks: whether sink tokens count.
 
     Raises:
         ValueError: a row of a single value.
     """
     if x.shape[1] * x.shape[2] < 2:
         raise ValueError("The std of all values needs at least 2 values per row; there is 1.")
-    return torch.stack([row.std() for row in x])[:, None, None]
+    sink = None if sinks else sink_tokens(x)
+    if sink is None or not sink.any():
+        return torch.stack([row.std() for row in x])[:, None, None]
+    rows = [row[~off].std() for row, off in zip(x, sink, strict=True)]
+    return torch.stack(rows)[:, None, None]

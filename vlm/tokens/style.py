@@ -1,7 +1,8 @@
 """Style delta: what a style adds to tokens, and adding it to others.
 
 Source: the Qwen3-VL × Z-Image research: encode a styled and a neutral picture of the same thing;
-the difference of their tokens is the style.
+the difference of their tokens is the style. Its author later wrote that it was tested and failed:
+a style strong enough to be seen also spoils the content.
 """
 
 import math
@@ -39,7 +40,13 @@ def style_delta(styled: Tokens, neutral: Tokens, unit_std: bool = True) -> Token
 
 
 @checked
-def add_style(text: Tokens, delta: Tokens, alpha: float = 0.3, match_std: bool = True) -> Tokens:
+def add_style(
+    text: Tokens,
+    delta: Tokens,
+    alpha: float = 0.3,
+    match_std: bool = True,
+    sinks: bool = False,
+) -> Tokens:
     """Add a style to a text's tokens: text + alpha · delta.
 
     Args:
@@ -49,6 +56,9 @@ def add_style(text: Tokens, delta: Tokens, alpha: float = 0.3, match_std: bool =
         alpha: strength; 0 returns ``text`` itself, below 0 takes the style away.
         match_std: scale the delta first by the text's std / its own (of all values of the row,
             after resampling), so that alpha means the same for every text and layer.
+        sinks: whether sink tokens count in the text's std, as published. One alone makes it some
+            eight times that of the other tokens, and the delta as much too loud. In the delta they
+            always count: in a difference they mostly cancel, and what is left makes it quieter.
 
     Returns:
         ``[B, N, D]``, computed in float32, in the text's dtype and with its map.
@@ -65,5 +75,5 @@ def add_style(text: Tokens, delta: Tokens, alpha: float = 0.3, match_std: bool =
     d = resample(delta.states.to(a.device).float(), text.n)
     if not match_std:
         return text.with_states(torch.add(a, d, alpha=alpha))
-    scale = std_of_all(a) / std_of_all(d).clamp_min_(STD_FLOOR)
+    scale = std_of_all(a, sinks) / std_of_all(d).clamp_min_(STD_FLOOR)
     return text.with_states(torch.addcmul(a, d, scale, value=alpha))

@@ -46,13 +46,21 @@ def resample_mask(mask: torch.Tensor, rows: int, cols: int) -> torch.Tensor:
         raise ValueError(
             f"This mask goes from {low:.3g} to {high:.3g}, a mask is 0 to 1. Scale it to that."
         )
-    down = _shares(mask.shape[-2], rows)
-    right = _shares(mask.shape[-1], cols)
+    down = area_shares(mask.shape[-2], rows)
+    right = area_shares(mask.shape[-1], cols)
     return (down @ values.clamp(0, 1) @ right.T).clamp(0, 1).float()
 
 
-def _shares(size: int, cells: int) -> torch.Tensor:
-    """Which share of each cell the pixels cover, [cells, size]; rows sum to 1."""
+def area_shares(size: int, cells: int) -> torch.Tensor:
+    """Which share of each of some equal cells the pixels cover.
+
+    Args:
+        size: Pixels (or tokens) in a line.
+        cells: Cells over the same line, fewer or more.
+
+    Returns:
+        ``[cells, size]`` float64; rows sum to 1.
+    """
     edges = torch.arange(cells + 1, dtype=torch.float64) * (size / cells)
     pixels = torch.arange(size, dtype=torch.float64)
     start = torch.maximum(edges[:-1, None], pixels[None])

@@ -1,6 +1,6 @@
 """Tokens: what a gate hands on and every token-wise function takes and returns."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -92,3 +92,12 @@ class Tokens:
         """
         factors = weights.to(self.states.device, torch.float32)[:, None]
         return self.with_states(self.states * factors)
+
+    def pool(self, means: Callable[[torch.Tensor], torch.Tensor], token_map: dict) -> "Tokens":
+        """Fewer tokens made of these.
+
+        Args:
+            means: makes [B, n, D] of [B, N, D].
+            token_map: of the result.
+        """
+        return Tokens(means(self.states), token_map)

@@ -42,18 +42,20 @@ class Checkpoint:
         quantisation: How they are stored.
     """
 
-    def __init__(self, where: Path, files: Sequence[Path]):
+    def __init__(self, where: Path, files: Sequence[Path], family: Family | None = None):
         """Opens the files; nothing but their headers is read.
 
         Args:
             where: What messages call it: the folder, or the file.
             files: All of them.
+            family: Whose tensors they are; None = not known yet.
 
         Raises:
             ValueError: A damaged file, a tensor that is there twice, a quantisation that is not
                 run here.
         """
         self.where = where
+        self._family = family
         self._files: dict[str, Any] = {}
         self.names: dict[str, Entry] = {}
         metadata: dict[str, str] = {}
@@ -77,7 +79,7 @@ class Checkpoint:
     def _add(self, name: str, entry: Entry) -> None:
         if name.endswith(".comfy_quant"):
             self.quantisation.read_layer_mark(name, self.read(name))
-        ours = our_name(name)
+        ours = our_name(name, self._family)
         if ours is None or fp8.is_mark(name):
             return
         if ours in self.theirs:
@@ -159,7 +161,8 @@ def _fit(
     """An empty model, its own names by ours, the shapes wanted, and what is stored turned."""
     model = build_empty(config, family, checkpoint.where, dtype)
     tensors = model.state_dict()
-    own = {our_name(name): name for name in tensors}  # as this version of transformers has them
+    # By our names, the names of this version of transformers.
+    own = {our_name(name, family): name for name in tensors}
     wanted = {name: tuple(tensors[own[name]].shape) for name in own}
     stored = {name: tuple(entry.shape) for name, entry in checkpoint.entries.items()}
     turned = experts.find_turned(stored, wanted)

@@ -82,13 +82,12 @@ def find_head(where: Path, config: dict[str, Any], files: Checkpoint | None) -> 
 
     Args:
         where: What messages call the model.
-        config: Content of config.json; where it says nothing, the files tell.
+        config: Content of config.json; where it says nothing, or two things, the files tell.
         files: The model's files; None = they are not read tensor by tensor.
     """
     said = [part.get("tie_word_embeddings") for part in (config, config.get("text_config") or {})]
-    tied = next((one for one in said if one is not None), None)
-    if tied is None:
-        tied = files is None or _name_in(files) is None
+    said = {one for one in said if one is not None}
+    tied = said.pop() if len(said) == 1 else files is None or _name_in(files) is None
     return None if tied else LMHead(where, files)
 
 

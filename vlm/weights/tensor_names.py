@@ -2,31 +2,25 @@
 
 Several layouts are about: transformers' present one (`model.language_model.*`, `model.visual.*`),
 its older one (`model.layers.*` beside `visual.*`; ComfyUI's text encoder files have it too),
-`language_model.model.*`, and bare `layers.*` of language models. Ours is that of transformers' base
-model: `language_model.*` beside `visual.*`, or `vision_tower.*` and `multi_modal_projector.*`. What
-SigLIP's files and transformers 4.57 call `vision_tower.vision_model.*` is `vision_tower.*` since 5.
+`language_model.model.*`, and bare `layers.*` of language models. Ours is `language_model.*` for the
+language model, and for what sees the names of transformers' base model: `visual.*`, or the modules
+that the family's `VisionAdapter` lists. Layouts that only one family has are its `Family.prefixes`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
-from ..families import Family, family_of
+from ..families import FAMILIES, Family, family_of
 
 LANGUAGE, VISUAL = "language_model.", "visual."
-_SEES = (VISUAL, "vision_tower.", "multi_modal_projector.")
-_RENAMED = (
-    ("language_model.model.", LANGUAGE),
-    ("vision_tower.vision_model.", "vision_tower."),
-    ("model.vision_tower.vision_model.", "vision_tower."),
-    *((f"model.{part}", part) for part in (LANGUAGE, *_SEES)),
-    *((f"model.{part}", LANGUAGE + part) for part in ("layers.", "embed_tokens.", "norm.")),
-    *((part, LANGUAGE + part) for part in ("layers.", "embed_tokens.", "norm.")),
-)
+_PARTS = ("layers.", "embed_tokens.", "norm.")  # of a language model
 _NEVER_RUN = ("lm_head.", "model.lm_head.", "language_model.lm_head.")
 # What other files that lie in the same folders are called by, in the order to ask.
 _OTHERS = (
     ("multi_modal_projector.", "a VLM whose whole folder is needed"),
+    ("connector.modality_projection.", "a VLM whose whole folder is needed"),
     (".lora_", "a LoRA"),
     ("encoder.block.", "a T5 text encoder"),
     ("text_model.encoder.layers.", "a CLIP text encoder"),
@@ -44,18 +38,44 @@ _OTHERS = (
 )
 
 
-def our_name(name: str) -> str | None:
-    """A tensor's name in transformers' base model; None for what is not part of one.
+def our_name(name: str, family: Family | None = None) -> str | None:
+    """A tensor's name with us; None for what is not part of a base model.
 
     The names that a version of transformers gives its own tensors are one of the layouts.
     The LM head is never run, and rotary frequencies are computed.
+
+    Args:
+        name: In a file, or in a model of transformers.
+        family: Whose tensor it is; None = not known yet, any family's.
     """
     if name.startswith(_NEVER_RUN) or name.endswith(".inv_freq"):
         return None
-    for theirs, ours in _RENAMED:
+    for theirs, ours in _renamed(None if family is None else family.model_type):
         if name.startswith(theirs):
             return ours + name.removeprefix(theirs)
-    return name if name.startswith((LANGUAGE, *_SEES)) else None
+    return None
+
+
+@cache
+def _renamed(model_type: str | None) -> tuple[tuple[str, str], ...]:
+    """Beginnings of names, theirs and ours, in the order to try them."""
+    families = FAMILIES.values() if model_type is None else (FAMILIES[model_type],)
+    pairs = (
+        *(pair for family in families for pair in family.prefixes),
+        ("language_model.model.", LANGUAGE),
+        *((part, part) for part in (LANGUAGE, *_seeing())),
+        *((part, LANGUAGE + part) for part in _PARTS),
+    )
+    return tuple(
+        (more + theirs, ours) for theirs, ours in dict(pairs).items() for more in ("", "model.")
+    )
+
+
+@cache
+def _seeing() -> tuple[str, ...]:
+    """How the names of vision towers' tensors begin, in any family."""
+    towers = (family.vision.modules for family in FAMILIES.values() if family.vision is not None)
+    return tuple(dict.fromkeys(f"{module}." for modules in towers for module in modules))
 
 
 def find_model_type(names: Iterable[str]) -> str | None:
@@ -94,7 +114,7 @@ def find_family(names: Iterable[str], where: str) -> Family:
         return family_of(found, where)
     ours = {our_name(name) for name in names}
     if f"{LANGUAGE}layers.0.input_layernorm.weight" in ours and not any(
-        name and name.startswith(_SEES) for name in ours
+        name and name.startswith(_seeing()) for name in ours
     ):
         raise ValueError(
             f"{where} is a language model without a vision tower (it has {_some(names)}, but no "

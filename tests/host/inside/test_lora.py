@@ -106,14 +106,12 @@ def test_patches_on_the_vision_tower_count(as_vlm, picture):
     assert torch.equal(ours(as_vlm(clip), TEXT, "qwen-image", images=images), plain)
 
 
-def lora(rank: int = 2, seed: int = 3):
+def lora(clip, rank: int = 2, seed: int = 3):
     """A LoRA for one matrix, as LoRA loaders read it from a file."""
     from comfy.weight_adapter import LoRAAdapter
 
     noise = torch.Generator().manual_seed(seed)
-    shape = (
-        tiny_clip("z-image", num_hidden_layers=4).cond_stage_model.state_dict()[PATCHED[0]].shape
-    )
+    shape = clip.cond_stage_model.state_dict()[PATCHED[0]].shape
     up, down = (torch.randn(size, generator=noise) for size in ((shape[0], rank), (rank, shape[1])))
     return {PATCHED[0]: LoRAAdapter(set(), (up, down, 1.0, None, None, None))}
 
@@ -129,25 +127,28 @@ def key_of(clip, patches=None, strength: float = 0.5):
 
 def test_the_disk_caches_key_is_of_the_loras_content(clips):
     clip, patched = clips
-    assert key_of(clip) == ""
-    key = key_of(clip, lora())
-    assert key == key_of(clip, lora()) and len(key) == 64
+    key = key_of(clip, lora(clip))
+    assert key == key_of(clip, lora(clip)) and len(key) == 64
+    assert key_of(patched) == key_of(patched_clone(clip, PATCHED))
     diff = patched.patcher.patches[PATCHED[0]][0][1]
     others = [
-        key_of(clip, lora(seed=4)), key_of(clip, lora(rank=3)), key_of(clip, lora(), 0.6),
-        key_of(patched), key_of(patched, lora()), key_of(clip, {PATCHED[0]: diff}),
-        key_of(clip, {PATCHED[1]: diff}), "",
+        key_of(clip, lora(clip, seed=4)), key_of(clip, lora(clip, rank=3)),
+        key_of(clip, lora(clip), 0.6), key_of(patched), key_of(patched, lora(clip)),
+        key_of(clip, {PATCHED[0]: diff}), key_of(clip, {PATCHED[1]: diff}), key_of(clip),
     ]  # fmt: skip
-    assert len({key, *others}) == len(others) + 1
-    assert key_of(patched) == key_of(patched_clone(clip, PATCHED))
+    assert None not in others and len({key, *others}) == len(others) + 1
 
 
-def test_what_cannot_be_told_by_its_content_is_not_kept(clips):
+@pytest.mark.parametrize("kind", ["injections", "weight_wrapper_patches", "object_patches"])
+def test_what_cannot_be_told_by_its_content_is_not_kept(clips, kind):
     clip, _ = clips
-    for name in ("injections", "object_patches", "weight_wrapper_patches"):
-        clone = clip.clone()
-        getattr(clone.patcher, name)["something"] = [lambda: None]
-        assert key_of(clone) is None
+    clone = clip.clone()
+    getattr(clone.patcher, kind)["something"] = [lambda: None]
+    assert key_of(clone) is None and key_of(clip) is not None
+
+
+def test_a_merge_by_a_function_is_not_kept(clips):
+    clip, _ = clips
     merged = {PATCHED[0]: [(torch.zeros(2, 2), lambda weight, inplace: weight)]}
     assert key_of(clip, merged) is None
 

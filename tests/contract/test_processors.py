@@ -1,0 +1,59 @@
+"""Image and video processors: what ours are compared with, in the words of every version."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "vlm"))  # the tests' own helpers
+
+seeing = pytest.mark.only(lambda family: family.has_vision)
+HELPERS = "tests/vlm/hugging_face.py"
+
+
+@seeing
+@pytest.mark.relies(HELPERS, "vlm/pictures/preprocessor.py")
+def test_a_folder_names_a_processor_that_works_without_torchvision(one):
+    """It gives pixels, and their grid where a picture may have any size."""
+    from hugging_face import pil_processor
+
+    noise = np.random.default_rng(3).integers(0, 256, (90, 150, 3), dtype=np.uint8)
+    found = pil_processor(one.folder)(images=[Image.fromarray(noise)], return_tensors="pt")
+    pixels = found["pixel_values"]
+    assert pixels.dtype == torch.float32 and bool(torch.isfinite(pixels).all())
+    if one.family.vision.modules == ("visual",):
+        assert len(pixels) == int(found["image_grid_thw"][0].prod())
+    else:
+        assert pixels.ndim == 4 and pixels.shape[1] == 3
+
+
+@pytest.mark.relies(HELPERS, "vlm/pictures/images.py")
+def test_sizes_come_from_a_function_of_theirs():
+    from hugging_face import pil_module
+
+    assert pil_module("qwen2_vl").smart_resize(90, 150, 28, 3136, 12845056) == (84, 140)
+
+
+@pytest.mark.relies(HELPERS, "vlm/pictures/tiles.py")
+def test_grids_of_tiles_come_from_a_function_of_theirs():
+    from hugging_face import pil_module
+
+    canvas = pil_module("got_ocr2").get_optimal_tiled_canvas
+    assert canvas((448, 900), (448, 448), 1, 12) == (2, 1)
+
+
+@pytest.mark.relies("vlm/prompts/positions.py")
+@pytest.mark.only(lambda family: family.decoder.mrope)
+def test_positions_come_from_a_function_of_theirs(one):
+    """It takes the tokens' types where it has an argument for them."""
+    from hugging_face import takes
+
+    ids = one.tokenizer("a red house", return_tensors="pt", add_special_tokens=False)["input_ids"]
+    types = {}
+    if takes(one.model.get_rope_index, "mm_token_type_ids"):
+        types["mm_token_type_ids"] = torch.zeros_like(ids, dtype=torch.int32)
+    positions, _ = one.model.get_rope_index(ids, **types)
+    assert positions[:, 0].tolist() == [list(range(ids.shape[1]))] * 3

@@ -1,0 +1,139 @@
+"""Every target has a test that compares what we give it with an oracle, or says why it has none.
+
+A new target is a row in `PARITY`: what it is compared with, and the test that does it. A target
+without a row fails here, and so does a row whose test is gone or no longer runs for the target.
+"""
+
+import ast
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from vlm.targets import TARGETS
+
+TESTS = Path(__file__).resolve().parents[1]
+INSIDE = "host/inside/tiny_clips.py"  # the CLIPs that the tests inside ComfyUI's Python run over
+WORDS = "host/inside/test_equality.py::test_words_give_the_same_bits"
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How a target is checked.
+
+    Attributes:
+        oracle: What its conditioning is compared with.
+        test: The test below `tests/`, FILE::FUNCTION.
+        cases: The file below `tests/` that names the target as one of the test's cases; "" = the
+            test's own.
+    """
+
+    oracle: str
+    test: str
+    cases: str = ""
+
+
+@dataclass(frozen=True)
+class NoOracle:
+    """A target that cannot be compared with anything yet.
+
+    Attributes:
+        reason: Why, in words.
+    """
+
+    reason: str
+
+
+PARITY: dict[str, Parity | NoOracle] = {
+    "z-image": Parity("ComfyUI's comfy.text_encoders.z_image, bit for bit", WORDS, INSIDE),
+    "flux2-klein-4b": Parity("ComfyUI's comfy.text_encoders.flux, bit for bit", WORDS, INSIDE),
+    "flux2-klein-9b": Parity("ComfyUI's comfy.text_encoders.flux, bit for bit", WORDS, INSIDE),
+    "krea2": Parity(
+        "ComfyUI's comfy.text_encoders.krea2, bit for bit, pictures too",
+        "host/inside/test_equality.py::test_krea2_sees_the_same",
+    ),
+    "qwen-image": Parity(
+        "ComfyUI's comfy.text_encoders.qwen_image, bit for bit, pictures too",
+        "host/inside/test_equality.py::test_qwen_image_sees_the_same",
+    ),
+    "qwen-image-2.1": NoOracle(
+        "no released ComfyUI that runs here has its encoder (comfy/text_encoders/qwen_image21.py); "
+        "tests/host/test_from_clip.py compares with it in one that has"
+    ),
+    "flux1": Parity(
+        "transformers' own class on X2I's prompts and padding, every layer",
+        "vlm/test_left_padding.py::test_layers_equal_transformers",
+    ),
+    "qwen2vl-flux": Parity(
+        "the connector's published equation on states that transformers' own class gives as well",
+        "host/test_connectors.py::test_image_variation",
+    ),
+    "qwen2vl-flux-text": Parity(
+        "what leaves txt_in of ComfyUI's running FLUX.1, by the published equations",
+        "host/test_connectors.py::test_text_stream_of_the_running_model",
+        "host/test_connectors.py",
+    ),
+    "chat": NoOracle(
+        "it is no diffusion model's: tests/vlm/test_every_family.py compares every layer of every "
+        "family with transformers' own class"
+    ),
+}
+COMPARED = {name: row for name, row in PARITY.items() if isinstance(row, Parity)}
+
+
+def tree(file: str) -> ast.Module:
+    return ast.parse((TESTS / file).read_text(encoding="utf-8"))
+
+
+def missing(row: Parity, target: str) -> str:
+    """What is wrong with a row; "" = nothing."""
+    file, _, name = row.test.partition("::")
+    if not (TESTS / file).is_file():
+        return f"there is no file tests/{file}"
+    functions = [node for node in tree(file).body if isinstance(node, ast.FunctionDef)]
+    found = next((one for one in functions if one.name == name), None)
+    if found is None or not name.startswith("test_"):
+        return f"tests/{file} has no test {name}"
+    if any("skip" in ast.unparse(mark) or "xfail" in ast.unparse(mark)
+           for mark in found.decorator_list):  # fmt: skip
+        return f"{row.test} is skipped"
+    where = tree(row.cases) if row.cases else found
+    words = {node.value for node in ast.walk(where) if isinstance(node, ast.Constant)}
+    return "" if target in words else f"{row.cases or row.test} does not name {target}"
+
+
+def test_every_target_has_a_row():
+    without = sorted(TARGETS.keys() - PARITY.keys())
+    assert not without, f"No oracle and no reason for {without}: add a row to PARITY in {__file__}."
+    assert not PARITY.keys() - TARGETS.keys()
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_the_test_of_a_row_is_there(name):
+    assert not missing(COMPARED[name], name)
+
+
+def test_a_row_says_what_or_why():
+    for name, row in PARITY.items():
+        said = row.oracle if isinstance(row, Parity) else row.reason
+        assert len(said.split()) > 3, name
+
+
+@pytest.mark.parametrize(
+    ("test", "cases", "words"),
+    [
+        ("host/inside/test_gone.py::test_words", "", "there is no file"),
+        ("host/inside/test_equality.py::test_gone", "", "has no test test_gone"),
+        (WORDS, "", "does not name krea2"),
+        (WORDS, "vlm/model_files.py", "does not name krea2"),
+    ],
+)
+def test_a_row_that_leads_nowhere_is_noticed(test, cases, words):
+    assert words in missing(Parity("an oracle of some kind", test, cases), "krea2")
+
+
+def test_a_skipped_test_is_noticed(tmp_path, monkeypatch):
+    file = tmp_path / "test_one.py"
+    file.write_text('@pytest.mark.skip("later")\ndef test_one():\n    check("krea2")\n')
+    monkeypatch.setitem(globals(), "TESTS", tmp_path)
+    assert missing(Parity("an oracle", "test_one.py::test_one"), "krea2").endswith("is skipped")

@@ -1,0 +1,79 @@
+"""The tokens of a prompt as they are laid down: ids, roles and places."""
+
+from __future__ import annotations
+
+from ..families import Family
+from .templates import Piece, split_special
+from .tokenizer import Tokenizer
+
+Place = tuple[int, int, int, int, int]  # image, frame, tile, row, column
+NOWHERE: Place = (-1, 0, 0, 0, 0)
+
+
+class TokenColumns:
+    """Collects the tokens of a prompt; runs of ordinary text are split together, as one string.
+
+    Attributes:
+        ids: Token ids.
+        roles: Role of each token.
+        places: Place of each token.
+        header: Indices of the tokens that stand before the user's words, and of nothing else.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, family: Family):
+        """Begins with no token."""
+        self.tokenizer = tokenizer
+        self.family = family
+        self.ids: list[int] = []
+        self.roles: list[str] = []
+        self.places: list[Place] = []
+        self.header: list[int] = []
+        self._open: list[tuple[Piece, Place]] = []
+
+    def text(self, piece: Piece, place: Place = NOWHERE) -> None:
+        """Adds ordinary text."""
+        self._open.append((piece, place))
+
+    def token(self, token: str, role: str, place: Place = NOWHERE, header: bool = False) -> None:
+        """Adds one special token."""
+        self.close()
+        self._add(self.tokenizer.id_of(token), role, place, header)
+
+    def marker(self, text: str, image: int) -> None:
+        """Adds what stands around a picture's tokens, or between them."""
+        place = (image, 0, 0, 0, 0)
+        for piece in split_special(text, "vision_marker", self.tokenizer.specials):
+            if piece.special:
+                self.token(piece.text, piece.role, place)
+            else:
+                self.text(piece, place)
+
+    def pad(self, count: int) -> None:
+        """Adds pad tokens: of the family's first kind that the tokenizer has, or of its own."""
+        known = (token for token in self.family.pad_tokens if token in self.tokenizer.specials)
+        token = next(known, self.tokenizer.pad_token or self.family.pad_tokens[0])
+        for _ in range(count):
+            self.token(token, "pad")
+
+    def close(self) -> None:
+        """Splits the text collected since the last special token.
+
+        A token that joins template and typed characters counts as typed: what follows it depends
+        on the text.
+        """
+        pieces, self._open = self._open, []
+        known = [(piece, place) for piece, place in pieces for _ in piece.text]
+        ids, spans = self.tokenizer.split("".join(piece.text for piece, _ in pieces))
+        for token_id, (start, end) in zip(ids, spans, strict=True):
+            some = known[start : max(end, start + 1)]
+            typed = (one for one in some if one[0].role == "text")
+            piece, place = next(typed, some[-1])
+            header = all(one.header for one, _ in some)
+            self._add(token_id, piece.role, place, header)
+
+    def _add(self, token_id: int, role: str, place: Place = NOWHERE, header: bool = False) -> None:
+        if header:
+            self.header.append(len(self.ids))
+        self.ids.append(token_id)
+        self.roles.append(role)
+        self.places.append(place)
