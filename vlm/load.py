@@ -225,8 +225,8 @@ def _load(name: str, source: Source, to: _Target, keep: dict[str, Any]) -> VLM:
     path, family = source.path, source.family
     if to.quantize is not None and path.is_file():
         raise ValueError(
-            f"{path} is a single file; quantize is for folders in Hugging Face layout. Set it to "
-            "none, or load the file with Load CLIP and connect VLM From CLIP."
+            f"{path} is a single file; `quantize` is for folders in Hugging Face layout. "
+            "Leave it out, or load the model's folder."
         )
     if source.files is None or to.quantize is not None:
         model = load_quantized(path, source.built, family, to.quantize, to.dtype, to.device)

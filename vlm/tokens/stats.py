@@ -257,8 +257,7 @@ def need_stats(stats: Stats | None, t: Tokens, doing: str) -> Stats:
     """
     if stats is None:
         raise ValueError(
-            f"{doing} compares with a reference, and there is none. Connect reference (a text "
-            f"CONDITIONING) or stats (VLM Reference Statistics) to Per-dim Normalize."
+            f"{doing} compares with a reference, and there is none. Give one as `stats`."
         )
     if not isinstance(stats, Stats):
         raise TypeError(
