@@ -226,14 +226,14 @@ class Run:
         """What the vision tower makes of all pictures; it runs for those not known."""
         if self._features is None:
             keys = [f"{self.store.keyframe}:{each.digest().hex()}" for each in self.vision_inputs]
-            seen = [self.engine.prefix_cache.get_features(key) for key in keys]
-            if None in seen:
+            known = {key: self.engine.prefix_cache.get_features(key) for key in keys}
+            if None in known.values():
                 self._bring(VISION)
-            device = self.backbone.device_of(VISION)
             for number, key in enumerate(keys):
-                seen[number] = seen[number] or self._encode_vision(number, key)
+                known[key] = known[key] or self._encode_vision(number, key)
                 self._step()
-            seen = [each.to(device) for each in seen]
+            device = self.backbone.device_of(VISION)
+            seen = [known[key].to(device) for key in keys]
             levels = zip(*(each.deepstack for each in seen), strict=True)
             merged = torch.cat([each.merged for each in seen])
             self._features = merged, [torch.cat(level) for level in levels]
