@@ -19,8 +19,9 @@ from . import (
     target,
     tokens,
 )
+from .words import speaking
 
-NODES = [
+_ALL = [
     *load.NODES,
     *clip.NODES,
     *files.NODES,
@@ -39,3 +40,4 @@ NODES = [
     *bridge.NODES,
     *target.NODES,
 ]
+NODES = [speaking(node) for node in _ALL]

@@ -28,9 +28,9 @@ class VLMLoader(io.ComfyNode):
             display_name="VLM Loader",
             category="VLM Conditioning/load",
             description="Loads a vision-language model (Qwen2-VL, Qwen2.5-VL, Qwen3-VL, Qwen3.5, "
-            "InternVL, Gemma 3) or a text-only one (Qwen3, Llama 3) from a folder in Hugging Face "
-            "layout, or a Qwen-VL from a single .safetensors file, fp8 included. ComfyUI moves its "
-            "weights like any other model's.",
+            "InternVL, Gemma 3, LLaVA-OneVision, SmolVLM) or a text-only one (Qwen3, Llama 3) from "
+            "a folder in Hugging Face layout, or a Qwen-VL from a single .safetensors file, fp8 "
+            "included. ComfyUI moves its weights like any other model's.",
             search_aliases=[
                 "VLM",
                 "load VLM",
@@ -39,6 +39,8 @@ class VLMLoader(io.ComfyNode):
                 "InternVL",
                 "Gemma 3",
                 "Llama 3",
+                "LLaVA",
+                "SmolVLM",
                 "vision language model",
             ],
             inputs=[

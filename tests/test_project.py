@@ -141,6 +141,17 @@ def test_imports_between_our_folders_are_relative():
     assert absolute == []
 
 
+def test_families_know_no_toys():
+    """Toy models are made for the families, which stand below them."""
+    above = [
+        (named(file), module)
+        for file in (ROOT / "vlm" / "families").glob("*.py")
+        for level, module in imports(file)
+        if level and "tiny" in module.split(".")
+    ]
+    assert above == []
+
+
 def test_library_stays_inside_its_folder():
     up = [
         (named(file), level)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import builtins
 import functools
 import inspect
+import math
 import numbers
+import sys
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -28,10 +30,12 @@ _HINTS = {  # what a person meant by something else, by its class
     "HiddenStates": "Take tokens out of hidden states first, with `select_layers`.",
     "VLM": "Encode a prompt with the model first: `model.encode(text)`.",
 }
+# Beyond these nothing counts, and neither torch nor a float holds them.
+_LARGEST = {int: 2**64, float: sys.float_info.max}
 _LONGEST = 60  # characters of a value in a message
 
 
-def checked(function: Callable[P, R]) -> Callable[P, R]:
+def checked(function: Callable[P, R], name: str = "") -> Callable[P, R]:
     """Has a function's arguments compared with their annotations before it runs.
 
     Numbers of numpy are numbers, a bool is none. Elements of lists, tuples and mappings are
@@ -39,6 +43,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
     Args:
         function: With annotations.
+        name: What messages call it; "" = its own name.
 
     Returns:
         The same function, which raises TypeError in words for an argument of another type.
@@ -52,15 +57,29 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         except TypeError:  # too many, too few, unknown: Python says which
             return function(*args, **kwargs)
         hints = _hints(function)
-        for name, value in given.items():
-            hint = hints.get(name, Any)
-            variadic = signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
+        for argument, value in given.items():
+            hint = hints.get(argument, Any)
+            variadic = signature.parameters[argument].kind is inspect.Parameter.VAR_POSITIONAL
             for one in value if variadic else [value]:
                 if not _fits(one, hint):
-                    raise TypeError(_message(function.__name__, name, one, hint))
+                    raise TypeError(_message(name or function.__name__, argument, one, hint))
         return function(*args, **kwargs)
 
     return call
+
+
+def need_size(value: float, name: str) -> None:
+    """Refuses what is no amount of memory.
+
+    Args:
+        value: In any unit.
+        name: Of the argument, for the message.
+
+    Raises:
+        ValueError: Negative, NaN or Inf.
+    """
+    if not 0 <= value < math.inf:
+        raise ValueError(f"`{name}` is {value}, expected a number from 0.")
 
 
 @functools.cache
@@ -111,7 +130,9 @@ def _fits(value: Any, hint: Any) -> bool:
         return False
     if isinstance(value, Mapping) and len(inside) == 2:
         return all(_fits(k, inside[0]) and _fits(v, inside[1]) for k, v in value.items())
-    if isinstance(value, torch.Tensor) or not isinstance(value, Collection):
+    if isinstance(value, torch.Tensor):
+        return not inside or inside[0] in (Any, torch.Tensor)
+    if not isinstance(value, Collection):
         return True  # a generator is read once, by the function
     if origin is tuple and Ellipsis not in inside:
         return len(value) == len(inside) and all(map(_fits, value, inside))
@@ -127,7 +148,9 @@ def _is_plain(value: Any, hint: Any) -> bool:
         return _is_named(value, hint.__name__)
     if hint in (int, float):
         kind = numbers.Integral if hint is int else numbers.Real
-        return isinstance(value, kind) and not isinstance(value, bool)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            return False
+        return not isinstance(value, numbers.Integral) or abs(value) <= _LARGEST[hint]
     return isinstance(value, hint)
 
 
@@ -137,9 +160,12 @@ def _is_named(value: Any, name: str) -> bool:
 
 def _message(function: str, name: str, value: Any, hint: Any) -> str:
     kind = type(value).__name__
-    shown = repr(value) if isinstance(value, str | int | float | tuple | list) else ""
-    shown = f"{shown} ({kind})" if shown and len(shown) <= _LONGEST else f"a {kind}"
-    said = "None" if value is None else shown
+    if isinstance(value, int) and abs(value) > _LARGEST[int]:
+        said = "too large a number"
+    else:
+        shown = repr(value) if isinstance(value, str | int | float | tuple | list) else ""
+        shown = f"{shown} ({kind})" if shown and len(shown) <= _LONGEST else f"a {kind}"
+        said = "None" if value is None else shown
     expected = " or ".join(dict.fromkeys(_words(hint, 0)))
     advice = f" {_HINTS[kind]}" if kind in _HINTS else ""
     return f"`{name}` of `{function}` is {said}, expected {expected}.{advice}"

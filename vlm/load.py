@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from .arguments import checked
+from .arguments import checked, need_size
+from .devices import torch_device
 from .families import FAMILIES, Family, family_of
 from .logger import LOG
 from .model import VLM
@@ -95,6 +96,7 @@ def load(
             asked for but not installed.
     """
     to = _Target(torch_dtype(dtype), torch_device(device), check_quantize(quantize))
+    need_size(prefix_cache_mb, "prefix_cache_mb")
     keep = {
         "host": host or Host(),
         "prefix_cache": PrefixCache(prefix_cache_mb),
@@ -223,8 +225,8 @@ def _load(name: str, source: Source, to: _Target, keep: dict[str, Any]) -> VLM:
     path, family = source.path, source.family
     if to.quantize is not None and path.is_file():
         raise ValueError(
-            f"{path} is a single file; quantize is for folders in Hugging Face layout. Set it to "
-            "none, or load the file with Load CLIP and connect VLM From CLIP."
+            f"{path} is a single file; `quantize` is for folders in Hugging Face layout. "
+            "Leave it out, or load the model's folder."
         )
     if source.files is None or to.quantize is not None:
         model = load_quantized(path, source.built, family, to.quantize, to.dtype, to.device)
@@ -240,7 +242,9 @@ def _load(name: str, source: Source, to: _Target, keep: dict[str, Any]) -> VLM:
         )
     if family.vision:
         source.tokenizer.id_of(family.vision.image_token)  # says so where it is a text-only model's
-    if _runs_plain(family) or _runs_plain(FAMILIES.get(source.built.get_text_config().model_type)):
+    # The toy model of a family with several language models has one of them.
+    inside = source.built.get_text_config().model_type if family.language_models else None
+    if _runs_plain(family) or _runs_plain(FAMILIES.get(inside)):
         backbone.plain = PlainForward(backbone.text, family.decoder)
     engine = Engine(name, family, backbone, **keep)
     stops = source.tokenizer.stops | read_stops(path, source.config)
@@ -275,31 +279,3 @@ def torch_dtype(dtype: str | torch.dtype) -> str | torch.dtype:
     if dtype in DTYPES:
         return DTYPES[dtype]
     raise ValueError(f"There is no dtype {dtype!r}. Choose auto, {', '.join(DTYPES)}.")
-
-
-def torch_device(device: str | torch.device) -> torch.device:
-    """A device that is there; "auto" = the fastest kind.
-
-    Raises:
-        ValueError: It is not, or the name means nothing.
-    """
-    if device == "auto":
-        return _fastest_device()
-    try:
-        found = torch.device(device)
-        torch.empty(1, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(
-            f"There is no device {str(device)!r} here. Choose cpu, or cuda where torch finds a GPU."
-        ) from error
-    return found
-
-
-def _fastest_device() -> torch.device:
-    xpu = getattr(torch, "xpu", None)
-    there = {
-        "cuda": torch.cuda.is_available(),
-        "xpu": xpu is not None and xpu.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    return torch.device(next((name for name, found in there.items() if found), "cpu"))

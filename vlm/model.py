@@ -8,7 +8,7 @@ from itertools import groupby
 from logging import DEBUG
 from typing import Any
 
-from .arguments import checked
+from .arguments import checked, need_size
 from .families import Family
 from .logger import LOG
 from .pictures.preprocessor import Preprocessor, VisionInput
@@ -161,6 +161,7 @@ class VLM:
             images, video, fps, target, template, system, edit,
             min_pixels, max_pixels, padding, mute,
         )  # fmt: skip
+        need_size(keep_mb, "keep_mb")
         goal = self._goal(inputs)
         texts = [text] if isinstance(text, str) else list(text)
         own = _one_each(inputs, texts) if not isinstance(text, str) else None
@@ -224,6 +225,7 @@ class VLM:
                 range, a model without LM head.
             TypeError: A prompt that is not text.
         """
+        need_size(keep_mb, "keep_mb")
         sampling = Sampling(temperature, top_p, top_k, seed)
         inputs = PromptInputs(
             images,

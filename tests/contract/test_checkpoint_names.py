@@ -1,6 +1,7 @@
 """Models without weights, and the names and shapes that their parameters have."""
 
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -30,10 +31,13 @@ def stored(one):
 
 
 @pytest.mark.relies("vlm/families/family.py", FOLDER)
-def test_a_family_is_refused_only_where_its_class_is_missing_or_wrong(refused):
-    missing = {n for n, one in FAMILIES.items() if not hasattr(transformers, one.architecture)}
-    assert missing <= set(refused)
-    assert set(refused) <= {"qwen3_5"}, refused
+def test_it_has_every_family_but_those_that_came_later(record_property):
+    missing = [one for one in FAMILIES.values() if not hasattr(transformers, one.architecture)]
+    assert {one.model_type for one in missing} <= {"qwen3_5"}
+    for one in missing:
+        record_property("remark", f"has no {one.title}")
+        with pytest.raises(ValueError, match=f"has no {one.title}"):
+            build_config({"model_type": one.model_type}, one, Path("toy"))
 
 
 @pytest.mark.relies(FOLDER, "vlm/weights/quantized.py")
@@ -76,6 +80,7 @@ def test_a_wrong_value_is_an_error_that_we_know(wrong, tmp_path):
 def test_the_config_counts_experts(one):
     names = ("num_experts", "num_experts_per_tok", "hidden_size", "moe_intermediate_size")
     assert [getattr(one.text.config, name) for name in names] == [4, 2, 64, 48]
+    assert all(hasattr(layer.mlp.experts, "gate_up_proj") for layer in one.text.layers)
 
 
 @pytest.mark.relies("vlm/families/qwen3_5.py")
@@ -104,6 +109,20 @@ def test_a_base_model_is_built_without_memory_for_its_parameters(one):
     assert all(bool(torch.isfinite(buffer).all()) for buffer in mine.values())
     wanted = getattr(model, "language_model", model).config
     assert wanted._attn_implementation == "sdpa"
+
+
+@pytest.mark.relies(BUILD)
+def test_a_config_lists_its_parts_whose_dtype_decides_that_of_buffers(one):
+    config = build_config(read_config(one.folder), one.family, one.folder)
+    parts = {n for n in ("text_config", "vision_config") if n in read_config(one.folder)}
+    assert parts <= set(config.sub_configs)
+    for dtype in (torch.float32, torch.bfloat16):
+        model = build_empty(config, one.family, one.folder, dtype)
+        assert config.dtype == dtype == model.config.dtype
+        scale = getattr(model.language_model.embed_tokens, "embed_scale", None)
+        assert scale is None or torch.as_tensor(scale).dtype in (dtype, torch.float32)
+        # Some versions keep all of a model in the dtype that its config names.
+        assert {w.dtype for w in model.parameters()} <= {dtype, torch.float32}
 
 
 @pytest.mark.relies(BUILD)

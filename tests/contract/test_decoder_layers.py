@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from vlm.families.layer_cache import LayerCache
-from vlm.running.decoder_layer import CACHE_NAMES, call_layer
+from vlm.running.decoder_layer import CACHE_NAMES, DISAGREEMENTS, Places, call_layer
 
 CALL = "vlm/running/decoder_layer.py"
 CACHE = "vlm/families/layer_cache.py"
 DECODER = "vlm/families/decoder.py"
 RUN = "vlm/running/run.py"
 TOKENS, PAST = 8, 5
+LAYERS_AND_NORM = 7
 ROTARY = ("position_embeddings",), ("position_embeddings_global", "position_embeddings_local")
 
 
@@ -43,7 +44,7 @@ def layers_of(one):
             rotary = decoder.rotary(one.text, hidden, places)
             mask = decoder.mask(one.text, allowed, hidden, past)
             arguments = decoder.arguments(one.text, index, rotary, mask)
-            return call_layer(layer, hidden, cache, **arguments)
+            return call_layer(layer, hidden, cache, Places(past, decoder.axes(places)), arguments)
 
         yield index, layer, run
 
@@ -80,6 +81,17 @@ def test_mask_and_rotary_embedding_have_their_names(one):
         taken = inspect.signature(type(layer).forward).parameters
         assert "attention_mask" in taken
         assert any(set(names) <= set(taken) for names in ROTARY), list(taken)
+
+
+@pytest.mark.relies(CALL)
+def test_what_else_a_layer_needs_is_known(one):
+    """Nothing without a default but the states, the embedding, and what is said by name."""
+    known = {"hidden_states", "attention_mask", "position_ids", "cache_position", "use_cache"}
+    known |= {name for names in ROTARY for name in names} | set(CACHE_NAMES)
+    for _, layer, _ in layers_of(one):
+        _, *taken = inspect.signature(type(layer).forward).parameters.values()
+        needed = {p.name for p in taken if p.default is p.empty and p.kind != p.VAR_KEYWORD}
+        assert needed <= known
 
 
 @pytest.mark.relies(CALL, RUN)
@@ -142,15 +154,18 @@ def test_an_attention_reads_what_its_cache_gives_back(one, err):
 
 @pytest.mark.relies(DECODER, "vlm/families/qwen3_5.py", "vlm/running/rewrite.py")
 def test_one_token_behind_what_a_layer_remembers(one, err):
-    """As when a model writes: the prompt, then one token after the other without a mask."""
-    hidden = one.hidden(TOKENS)
-    for index, _, run in layers_of(one):
-        want = run(hidden.clone())
-        cache = one.family.decoder.growing_cache(one.text, TOKENS, None)
-        run(hidden[:, :PAST].clone(), cache=cache)
-        for place in range(PAST, TOKENS):
-            found = run(hidden[:, place : place + 1].clone(), place, cache=cache)
-            assert err(found, want[:, place : place + 1]) <= 1e-5, f"layer {index}"
+    """As when a model writes: the prompt through all layers, then token after token, no mask."""
+    hidden, layers = one.hidden(TOKENS), list(layers_of(one))
+    want = [run(hidden.clone()) for _, _, run in layers]
+    caches = [None]
+    for _, _, run in layers:
+        caches.append(one.family.decoder.growing_cache(one.text, TOKENS, None, caches[-1]))
+        run(hidden[:, :PAST].clone(), cache=caches[-1])
+    for place in range(PAST, TOKENS):
+        token = slice(place, place + 1)
+        for (index, _, run), cache in zip(layers, caches[1:], strict=True):
+            found = run(hidden[:, token].clone(), place, cache=cache)
+            assert err(found, want[index][:, token]) <= 1e-5, f"layer {index}"
 
 
 # --- masks
@@ -199,3 +214,44 @@ def test_a_mask_may_let_tokens_look_ahead(one):
         plain, free = run(hidden.clone()), run(hidden.clone(), allowed=ahead)
         differs = (plain - free).abs().amax(-1)[0] > 1e-4
         assert differs[2:4].all() and not differs[[0, 1, 4, 5, 6, 7]].any(), f"layer {index}"
+
+
+# --- all layers in one forward
+
+
+@pytest.mark.relies("vlm/running/plain_forward.py")
+@pytest.mark.parametrize("left", [0, 3])
+def test_the_whole_forward_takes_states_positions_and_a_mask(one, err, left):
+    """Its layers and its last norm are entered with the stream, which is that of each alone.
+
+    Or it refuses masks by the kind of layer, with an error that we know: then there is no such way.
+    """
+    hidden, allowed = one.hidden(TOKENS), causal(TOKENS, TOKENS)
+    allowed[..., :left] = False
+    places = torch.arange(TOKENS).expand(3, -1)
+    caught = []
+
+    def catch(module, args, kwargs):
+        caught.append((args[0] if args else kwargs["hidden_states"]).clone())
+
+    hooks = [
+        stage.register_forward_pre_hook(catch, with_kwargs=True)
+        for stage in (*one.text.layers, one.text.norm)
+    ]
+    try:
+        one.text(
+            inputs_embeds=hidden.clone(),
+            position_ids=one.family.decoder.axes(places),
+            attention_mask=one.family.decoder.mask(one.text, allowed, hidden, 0),
+            use_cache=False,
+        )
+    except DISAGREEMENTS:
+        assert one.family.model_type == "qwen3_5"
+        return
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert len(caught) == LAYERS_AND_NORM
+    for index, _, run in layers_of(one):
+        hidden = run(hidden.clone(), allowed=allowed)
+        assert err(caught[index + 1][:, left:], hidden[:, left:]) <= 1e-5, f"layer {index}"

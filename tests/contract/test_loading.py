@@ -42,6 +42,6 @@ def test_it_can_be_told_to_be_silent():
         logging.enable_progress_bar()
 
 
-@pytest.mark.relies("vlm/running/fingerprint.py")
+@pytest.mark.relies("vlm/running/fingerprint.py", "vlm/running/versions.py")
 def test_it_says_its_version():
     assert transformers.__version__.split(".")[0].isdigit()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vlm.families.layer_cache import LayerCache
-from vlm.running.decoder_layer import call_layer
+from vlm.running.decoder_layer import Places, call_layer
 
 DECODER = "vlm/families/decoder.py"
 GEMMA = "vlm/families/gemma3.py"
@@ -33,7 +33,8 @@ def keys(one, positions):
     hidden, decoder, cache = one.hidden(positions.shape[1]), one.family.decoder, LayerCache()
     turns = decoder.rotary(one.text, hidden, positions)
     mask = decoder.mask(one.text, None, hidden, 0)
-    call_layer(layer, hidden, cache, **decoder.arguments(one.text, index, turns, mask))
+    arguments = decoder.arguments(one.text, index, turns, mask)
+    call_layer(layer, hidden, cache, Places(0, decoder.axes(positions)), arguments)
     return cache.new[0]
 
 

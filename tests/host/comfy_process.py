@@ -34,6 +34,7 @@ class ComfyProcess:
         models: a folder to use as `models/` (linked, or copied where links are not allowed).
         packs: node packs to install, {folder name in custom_nodes: source folder}.
         env: more environment variables.
+        frontend: a folder with the page's files to serve instead of the installed ones.
     """
 
     def __init__(
@@ -44,11 +45,13 @@ class ComfyProcess:
         models: Path | None = None,
         packs: dict[str, Path] | None = None,
         env: dict[str, str] | None = None,
+        frontend: Path | None = None,
     ):
         self.checkout = checkout
         self.base = base
         self.args = args
         self.env = env or {}
+        self.frontend = frontend
         self.process: subprocess.Popen | None = None
         self.port = 0
         self.startup_seconds = 0.0
@@ -96,11 +99,12 @@ class ComfyProcess:
         return self
 
     def _spawn(self) -> None:
+        page = ("--front-end-root", str(self.frontend)) if self.frontend else ()
         command = [
             str(self.checkout.python), "-u", "main.py", "--cpu", "--listen", "127.0.0.1",
             "--port", str(self.port), "--base-directory", str(self.base),
             "--database-url", "sqlite:///:memory:", "--disable-auto-launch",
-            "--disable-api-nodes", "--preview-method", "none", *self.args,
+            "--disable-api-nodes", "--preview-method", "none", *page, *self.args,
         ]  # fmt: skip
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(

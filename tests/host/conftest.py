@@ -15,11 +15,25 @@ sys.path.insert(0, str(Path(__file__).parent))
 from browser import BrowserMissing, ComfyPage, chromium  # noqa: E402
 from comfy_find import HOW_TO, Checkout, find_comfyui  # noqa: E402
 from comfy_host import PACK_FOLDER, ComfyHost, ServerFailed, pack_source  # noqa: E402
+from installs import InstallFailed, chosen_frontend, own_pytest  # noqa: E402
 from tiny_checkpoints import write_models, write_qwen3vl  # noqa: E402
 from tiny_connectors import write_connectors  # noqa: E402
 from tiny_writer import let_it_write  # noqa: E402
 
 TINY_NATIVE = Path(__file__).parent / "tiny_native"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """`-m browser` chooses what drives the page, to run it with another frontend."""
+    config.addinivalue_line("markers", "browser: opens ComfyUI's page in Chromium")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what drives the page by the fixture that it needs for it."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker("browser")
 
 
 @pytest.fixture(scope="session")
@@ -83,8 +97,29 @@ def flux_connectors(models: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def its_pytest(checkout: Checkout) -> Path:
+    """A folder with a pytest for ComfyUI's Python, to be put on its PYTHONPATH."""
+    try:
+        return own_pytest(checkout.python)
+    except InstallFailed as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def frontend() -> Path | None:
+    """The folder of the page's files that COMFYUI_FRONTEND asks for; None for ComfyUI's own."""
+    try:
+        return chosen_frontend()
+    except InstallFailed as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture(scope="session")
 def start_comfy(
-    checkout: Checkout, models: Path, tmp_path_factory: pytest.TempPathFactory
+    checkout: Checkout,
+    models: Path,
+    frontend: Path | None,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[..., ComfyHost]]:
     """`start_comfy("--cache-lru", "2")`: a running server with these arguments.
 
@@ -107,6 +142,7 @@ def start_comfy(
             tmp_path_factory.mktemp("server"),
             args,
             models=models_folder or models,
+            frontend=frontend,
             packs=default_packs() if packs is None else packs,
         )
         everyone.append(host)

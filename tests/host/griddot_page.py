@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import time
+from collections.abc import Callable
 from typing import Any
 
 from browser import ComfyPage
@@ -31,7 +33,14 @@ GRAPH = """([types, values, links, offset]) => {
     for (const [from, output, to, input] of links) made[from].connect(output, made[to], input)
 }"""
 # As after a person's click: what is there now is what undo comes back to.
-REMEMBER = "() => app.extensionManager.workflow.activeWorkflow.changeTracker.captureCanvasState()"
+TRACKER = "app.extensionManager.workflow.activeWorkflow.changeTracker"
+REMEMBER = f"() => {TRACKER}.captureCanvasState()"
+# Until the graph looks like what the tracker noted, the next key would count as an edit of it.
+AT_REST = f"""() => {{
+    const tracker = {TRACKER}
+    const graph = JSON.parse(JSON.stringify(app.rootGraph.serialize()))
+    return !tracker._restoringState && tracker.constructor.graphEqual(tracker.activeState, graph)
+}}"""
 
 
 def settings(renderer: str) -> dict[str, Any]:
@@ -98,11 +107,27 @@ class PanelPage:
         """Waits until the panel has looked around."""
         self.page.evaluate("() => new Promise(done => setTimeout(done, 900))")
 
-    def saved(self) -> str:
-        """The dots as the page would save them, by the widget's place in the node."""
+    def until(self, ready: Callable[[], bool], seconds: float = 60) -> None:
+        """Waits until something is so, however busy the machine.
+
+        Raises:
+            TimeoutError: it is not so after that many seconds.
+        """
+        end = time.monotonic() + seconds
+        while not ready():
+            if time.monotonic() > end:
+                raise TimeoutError(f"not so after {seconds} s; the dots are {self.texts()}")
+            self.page.page.wait_for_timeout(50)
+
+    def texts(self) -> list[str]:
+        """What each GridDot Mask would save, by the widget's place in the node."""
         nodes = self.page.workflow()["nodes"]
-        (node,) = [each for each in nodes if each["type"] == NODE]
-        return node["widgets_values"][0]
+        return [each["widgets_values"][0] for each in nodes if each["type"] == NODE]
+
+    def saved(self) -> str:
+        """The dots as the page would save them."""
+        (text,) = self.texts()
+        return text
 
     def queued(self) -> str:
         """The dots as the page would queue them."""
@@ -131,6 +156,13 @@ class PanelPage:
             }"""
         )
         return Image.open(io.BytesIO(self.page.page.screenshot(clip=clip))).convert("RGB")
+
+    def undo_in_graph(self, key: str, then: str) -> None:
+        """Presses a key of the graph's own undo, and waits for the dots that it brings back."""
+        self.page.page.locator("#graph-canvas").focus()
+        self.press(key)
+        self.until(lambda: self.texts() == [then])
+        self.until(lambda: self.page.evaluate(AT_REST))
 
     # --- the panel ---------------------------------------------------------------------------
 

@@ -131,7 +131,7 @@ def test_normalising_without_a_reference_names_the_wire(comfy):
     prompt = blended("no reference")
     del prompt["normal"]["inputs"]["reference"]
     text = failed(comfy, prompt, "normal")
-    assert "Connect reference" in text and "Per-dim Normalize" in text
+    assert "`reference` (a text CONDITIONING) or `stats`" in text and "Per-dim Normalize" in text
 
 
 def test_check_target_says_which_widths_do_not_fit(comfy):

@@ -2,12 +2,8 @@
 
 import inspect
 from importlib.util import find_spec
-from pathlib import Path
 
 import transformers
-
-from vlm.families import FAMILIES
-from vlm.weights.folder import build_config
 
 # PIL-based image processors are modules of their own, or what is not called fast.
 HAS_PIL_MODULES = (
@@ -37,14 +33,3 @@ def pil_processor(folder, **settings):
 def takes(function, name):
     """Whether a function has an argument of that name."""
     return name in inspect.signature(function).parameters
-
-
-def runs_here(family):
-    """Whether the pack itself does not refuse a family: some need a newer transformers."""
-    try:
-        build_config({"model_type": family}, FAMILIES[family], Path("toy"))
-    except ValueError as error:
-        if " has no " not in str(error):
-            raise
-        return False
-    return True

@@ -246,7 +246,7 @@ def test_a_single_token_takes_the_start_of_a_schedule():
 
 def test_errors_in_words():
     vl, text = random_tokens(1, 1, 5, 4), random_tokens(2, 1, 3, 4)
-    with pytest.raises(ValueError, match="different widths, 4 and 6.*Connector Apply"):
+    with pytest.raises(ValueError, match="different widths, 4 and 6.*`load_connector`"):
         blend(vl, random_tokens(0, 1, 3, 6), alpha=0)
     with pytest.raises(ValueError, match="different batch sizes, 2 and 3"):
         blend(random_tokens(0, 2, 3, 4), random_tokens(0, 3, 3, 4))

@@ -116,8 +116,28 @@ def test_blank_space_is_read_as_its_tokens(gemma, reference):
     assert not gemma.tokenizer.specials.intersection(BLANKS)
 
 
-def test_lines_of_the_text_next_to_lines_of_the_template(gemma, picture):
+@pytest.mark.parametrize("text", ["\n\na house\n", " a house", "a house \t\n", "\n", " "])
+@pytest.mark.parametrize("system", [None, " You paint.\n"])
+def test_blank_ends_are_what_its_template_leaves(gemma, processor, text, system):
+    """It trims the words, and not what a system message says."""
+    messages = [{"role": "user", "content": [{"type": "text", "text": text}]}]
+    if system is not None:
+        messages.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})
+    rendered = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    want = processor.tokenizer(rendered, add_special_tokens=False)["input_ids"]
+    h = gemma.encode(text, system=system)
+    assert list(h.prompt.ids) == want
+    assert said(gemma, h, "text") == text.strip()
+
+
+def test_lines_of_the_text_next_to_lines_of_the_template(folder, picture):
     """A token that both share counts as typed; the picture's marker is not touched by it."""
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    file = "chat_template.json" if "chat_template" not in settings else "tokenizer_config.json"
+    template = json.loads((folder / file).read_text())["chat_template"]
+    assert " | trim" in template
+    edit(folder / file, chat_template=template.replace(" | trim", ""))
+    gemma = vlm.load(folder, dtype="float32")
     h = gemma.encode("\n\na house\n", [picture(64, 64)])
     roles, ids = h.token_map["role"], list(h.prompt.ids)
     assert gemma.tokenizer.text_of(ids).endswith(
@@ -144,11 +164,19 @@ def test_the_prefix_ends_behind_whole_pictures(gemma, picture):
 
 
 def test_a_template_of_qwens_turns_is_refused(gemma):
-    with pytest.raises(ValueError, match=r"Gemma 3 has no <\|im_start\|>. Set `template`"):
+    with pytest.raises(ValueError, match=r"Gemma 3 has no <\|im_start\|>. Set template to chat"):
         gemma.encode("a house", target="z-image")
-    with pytest.raises(ValueError, match=r"Gemma 3 has no <\|im_start\|>. Set `template`"):
-        gemma.encode("a house", template="raw", system="You paint.")
     assert gemma.encode("a house", target="z-image", template="chat").layer(-2).isfinite().all()
+
+
+def test_raw_needs_no_turns(gemma, reference):
+    """The tokenizer's first token, then the text as it is; a system text is a paragraph of it."""
+    h = gemma.encode(" a house\n", template="raw")
+    assert list(h.prompt.ids) == reference.tokenizer(" a house\n")["input_ids"]
+    assert h.token_map["role"][0] == "template" and said(gemma, h, "text") == " a house\n"
+    h = gemma.encode("a house", template="raw", system="You paint.")
+    assert list(h.prompt.ids) == reference.tokenizer("You paint.\n\na house")["input_ids"]
+    assert said(gemma, h, "system") == "You paint."
 
 
 # --- windows

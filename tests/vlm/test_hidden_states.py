@@ -348,7 +348,7 @@ def test_without_the_model_what_is_held_still_comes(tiny_folder, picture):
     assert torch.equal(h.layer(2), want)
     assert h.layer(1).shape == want.shape
     assert h.patcher is None
-    with pytest.raises(ValueError, match=r"Layer 4 .*VLM Encode ran to layer 2.*`depth`.*4"):
+    with pytest.raises(ValueError, match=r"Layer 4 .*`encode` ran to layer 2.*`depth`.*4"):
         h.layer(-1)
 
 

@@ -79,7 +79,7 @@ def test_lengths(v, words):
 
 
 def test_a_picture_behind_the_cut_is_refused(v, picture):
-    with pytest.raises(ValueError, match="reach beyond the 512 tokens .* Lower max_pixels"):
+    with pytest.raises(ValueError, match="reach beyond the 512 tokens .* Lower `max_pixels`"):
         v.encode("x", images=[picture(896, 896)], target="flux1", template="x2i-train")
 
 

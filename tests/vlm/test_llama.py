@@ -130,11 +130,74 @@ def test_heads_tied_and_untied(folder, tied):
 
 
 def test_a_template_of_qwens_turns_is_refused(llama):
-    with pytest.raises(ValueError, match=r"Llama 3 has no <\|im_start\|>\. Set `template`"):
+    with pytest.raises(ValueError, match=r"Llama 3 has no <\|im_start\|>\. Set template to chat"):
         llama.encode("a house", target="z-image")
     assert llama.encode("a house", target="z-image", template="chat").layer(-2).isfinite().all()
 
 
-def test_a_llama_of_another_generation_is_refused(folder, tiny_folder):
-    with pytest.raises(ValueError, match=r"has no token <\|start_header_id\|>.*a Llama 3 model"):
-        vlm.load(folder, tokenizer=tiny_folder("qwen3", LAYERS))
+@pytest.mark.parametrize("text", ["\na house", "a house \n", " \t", "\n"])
+@pytest.mark.parametrize("system", [None, "\n You paint. "])
+def test_blank_ends_are_what_its_template_leaves(llama, folder, text, system):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    messages = [{"role": "user", "content": text}]
+    if system is not None:
+        messages.insert(0, {"role": "system", "content": system})
+    want = tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, return_dict=False, date_string=DATE
+    )
+    h = llama.encode(text, system=system)
+    assert list(h.prompt.ids) == want
+    assert said(llama, h, "text") == text.strip()
+
+
+def test_what_is_dropped_of_its_own_layout(llama):
+    """Krea 2 sees nothing before the user's words."""
+    h = llama.encode("a house", target="krea2", template="chat", system="You paint.")
+    rest = llama.tokenizer.text_of(list(h.prompt.ids[h.dropped :]))
+    assert rest == "a house<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
+
+
+# --- a Llama with the turns of another family, as SmolLM2 and many others are
+
+
+@pytest.fixture
+def chatml(folder, tiny_folder):
+    """The weights of the toy Llama with the tokenizer of the toy Qwen3."""
+    qwen = tiny_folder("qwen3", LAYERS)
+    rows = json.loads((qwen / "config.json").read_text())["vocab_size"]
+    weights = load_file(folder / "model.safetensors")
+    name = "model.embed_tokens.weight"
+    weights[name] = weights[name].repeat(2, 1)[:rows].contiguous()
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"vocab_size": rows}))
+    return vlm.load(folder, dtype="float32", tokenizer=qwen)
+
+
+def test_turns_are_those_of_the_tokenizer(chatml):
+    h = chatml.encode("a house", target="krea2", template="chat", system="You paint.")
+    assert chatml.tokenizer.text_of(list(h.prompt.ids)) == (
+        "<|im_start|>system\nYou paint.<|im_end|>\n<|im_start|>user\na house<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+    assert said(chatml, h, "system") == "You paint." and said(chatml, h, "text") == "a house"
+    rest = chatml.tokenizer.text_of(list(h.prompt.ids[h.dropped :]))
+    assert rest == "a house<|im_end|>\n<|im_start|>assistant\n"
+    assert chatml.encode("a house", target="z-image").layer(-2).isfinite().all()
+
+
+def test_padding_is_that_of_the_tokenizer(chatml):
+    """Its pad token is none of Llama 3's."""
+    h = chatml.encode("a house", target="flux2-klein-4b")
+    assert len(h.prompt.ids) == 512 and "<|endoftext|>" in chatml.tokenizer.text_of(h.prompt.ids)
+
+
+def test_it_stops_at_the_end_that_the_tokenizer_names(chatml, monkeypatch):
+    from vlm.running.sampling import Sampling
+
+    end = chatml.tokenizer.id_of("<|im_end|>")
+    assert end not in chatml.tokenizer.find(*chatml.family.stop_tokens)
+    numbers = iter([*chatml.tokenizer.split("a red house")[0], end])
+    monkeypatch.setattr(Sampling, "choose", lambda self, logits, generator: next(numbers))
+    found = chatml.rewrite("a house", max_tokens=20)
+    assert found.finished and found.text == "a red house"

@@ -4,8 +4,12 @@ Their own processors are the oracle of ids and pixels, put together by hand: the
 torchvision, SmolVLM's also num2words, which it needs for videos alone.
 """
 
+import importlib
+import importlib.util
 import json
 import shutil
+import sys
+import types
 
 import pytest
 import torch
@@ -49,16 +53,30 @@ def processor(tiny_folder, family, monkeypatch):
     plain = {"backend": "pil"} if new else {"use_fast": False}
     images = transformers.AutoImageProcessor.from_pretrained(str(folder), **plain)
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
-    kind = {"llava_onevision": "LlavaOnevisionProcessor", "smolvlm": "SmolVLMProcessor"}[family]
-    own = getattr(transformers, kind)
+    own = own_processor(family, monkeypatch)
     skip = {"check_argument_for_proper_class": lambda self, name, value: None}
     settings = json.loads((folder / "processor_config.json").read_text(encoding="utf-8"))
     del settings["processor_class"]
-    if family == "smolvlm":
-        module = __import__(own.__module__, fromlist=["num2words"])
-        monkeypatch.setattr(module, "num2words", lambda number: str(number))
     template = tokenizer.chat_template
-    return type(kind, (own,), skip)(images, tokenizer, None, chat_template=template, **settings)
+    return type(own.__name__, (own,), skip)(
+        images, tokenizer, None, chat_template=template, **settings
+    )
+
+
+def own_processor(family, monkeypatch):
+    """The class, without what its videos need."""
+    if family == "llava_onevision":
+        return transformers.LlavaOnevisionProcessor
+    place = "transformers.models.smolvlm"
+    if importlib.util.find_spec("torchvision") is None:
+        # 4.57 takes three texts from there, and the file wants torchvision.
+        videos = types.ModuleType(f"{place}.video_processing_smolvlm")
+        for name in ("DEFAULT_VIDEO_INTRO", "DEFAULT_MEDIA_OUTTRO", "FRAME_TIMESTAMP_MESSAGE"):
+            setattr(videos, name, "")
+        monkeypatch.setitem(sys.modules, videos.__name__, videos)
+    module = importlib.import_module(f"{place}.processing_smolvlm")
+    monkeypatch.setattr(module, "num2words", str)
+    return module.SmolVLMProcessor
 
 
 def theirs(processor, pictures, text, system=None):

@@ -148,9 +148,38 @@ def test_no_chat_template(folder):
     (folder / "chat_template.json").unlink()
     model = vlm.load(folder)
     assert model.encode("a", target="z-image").n
+    for call in (model.encode, model.rewrite):
+        with pytest.raises(ValueError) as error:
+            call("a")
+        assert_tells(error, "has no chat template", "Set template to raw")
+    assert model.encode("a", template="raw").n == 1
+    made = model.rewrite("a", template="raw", system="", answer="b")
+    assert model.tokenizer.text_of(made.states.prompt.ids) == "ab"
+
+
+@pytest.mark.parametrize("value", ["</s>", [151645, "x"], True, 1.5])
+def test_a_stop_token_that_is_no_id(folder, value):
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": value}))
     with pytest.raises(ValueError) as error:
-        model.encode("a")
-    assert_tells(error, "chat template", "VLM Encode")
+        vlm.load(folder)
+    assert_tells(error, "eos_token_id", "generation_config.json", folder)
+
+
+@pytest.mark.parametrize("place", ["generation_config.json", "config.json"])
+@pytest.mark.parametrize("many", [True, False])
+def test_answers_end_where_the_files_say(folder, monkeypatch, place, many):
+    from vlm.running.sampling import Sampling
+
+    first = vlm.load(folder)
+    house, tree = (first.tokenizer.split(word)[0] for word in ("a red house", "#"))
+    assert len(tree) == 1 and tree[0] not in house
+    (folder / "generation_config.json").write_text("{}")
+    edit(folder / place, eos_token_id=[7, *tree] if many else tree[0])
+    model = vlm.load(folder)
+    numbers = iter([*house, *tree])
+    monkeypatch.setattr(Sampling, "choose", lambda self, logits, generator: next(numbers))
+    found = model.rewrite("a house", max_tokens=20)
+    assert found.finished and found.text == "a red house"
 
 
 def test_a_chat_template_in_a_file_of_its_own(folder, tiny):

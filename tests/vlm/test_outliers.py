@@ -110,7 +110,7 @@ def test_errors_in_words():
     t, s = Tokens(torch.randn(1, 5, 4)), Stats(torch.zeros(4), torch.ones(4))
     with pytest.raises(ValueError, match="mode 'drop'.*zero, clamp, scale"):
         mask_outliers(t, s, "drop")
-    with pytest.raises(ValueError, match="outlier mask .*Connect reference .* to Per-dim Norm"):
+    with pytest.raises(ValueError, match="outlier mask .*a reference.*Give one as `stats`"):
         mask_outliers(t, None)
     with pytest.raises(ValueError, match="reference is 4 wide, these tokens are 6 wide"):
         outlier_dims(Tokens(torch.randn(1, 5, 6)), s)

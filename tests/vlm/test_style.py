@@ -136,5 +136,5 @@ def test_errors_in_words():
     with pytest.raises(ValueError, match="different batch sizes, 2 and 3"):
         style_delta(t, random_tokens(1, 3, 3, 4))
     for alpha in (float("nan"), float("inf")):
-        with pytest.raises(ValueError, match=f"alpha of Style Delta.*{alpha}"):
+        with pytest.raises(ValueError, match=f"`alpha` of `add_style`.*{alpha}"):
             add_style(t, t, alpha=alpha)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ..arguments import checked
+from ..devices import torch_device
 from ..token_map import read_map
 from ..tokens.tokens import Tokens
 
@@ -102,6 +103,7 @@ def _read_entry(entry: Any, socket: str) -> Entry:
 @checked
 def write_entries(entries: list[Entry], device: torch.device | str = "cpu") -> list[list[Any]]:
     """Writes a CONDITIONING: float32 on `device`, the token map among the options."""
+    device = torch_device(device)
     return [_write_entry(entry, device) for entry in entries]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from ..arguments import checked
+from ..devices import torch_device
 from .alignnet import read_alignnet
 from .all_layers import AllLayersConnector
 from .chain import read_chain
@@ -34,7 +35,7 @@ def load_connector(path: str | Path, device: torch.device | str = "cpu") -> Conn
         ValueError: A file that cannot be read, or weights that are no connector, or not a whole
             one.
     """
-    path = Path(path)
+    path, device = Path(path), torch_device(device)
     weights = read_state_dict(path)
     lap = read_lap(weights, path)
     check_values(weights, path.name)

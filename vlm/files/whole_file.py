@@ -18,8 +18,11 @@ def write_whole(path: Path, data: bytes) -> None:
         data: All of the file.
 
     Raises:
+        ValueError: It is a folder.
         OSError: It cannot be written; of the kind that the system says.
     """
+    if not path.name or path.is_dir():
+        raise ValueError(f"{path} is a folder, expected the name of a file to write.")
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         beside.write_bytes(data)

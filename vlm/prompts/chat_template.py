@@ -6,8 +6,10 @@ around slots, which no typed text can hold.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 TEXT_SLOT = "\ue000text\ue001"
@@ -170,7 +172,8 @@ class ChatTemplate:
         end = ended.partition(ANSWER_SLOT)[2]
         before = longer.partition(TEXT_SLOT)[0]
         between = longer.partition(ANSWER_SLOT)[2].partition(NEXT_SLOT)[0]
-        user = _common_end(before, between.removeprefix(end))
+        marks = [mark for mark in self._tokenizer.get_added_vocab() if mark in longer]
+        user = _common_end(before, between.removeprefix(end), marks)
         system = user.replace("user", "system").replace("User", "System").replace("USER", "SYSTEM")
         return Turns(user, system if system != user else "")
 
@@ -188,15 +191,17 @@ def _kept(words: str, slot: str, layout: str, render: Callable[[str], str]) -> s
     if core == words:
         return words
     start = len(words) - len(words.lstrip())
-    lead, trail = words[:start], words[start + len(core) :]
     before, after = (len(side) for side in layout.split(slot, 1))
-    blank_before, blank_after = render(lead + slot + trail).split(slot, 1)
-    return blank_before[before:] + core + blank_after[: len(blank_after) - after]
+    lead = render(words[:start] + slot).split(slot, 1)[0][before:]
+    trail = words[start + len(core) :] if core else lead  # all blank: cut at both ends
+    kept = render(slot + trail).split(slot, 1)[1]
+    trail = kept[: len(kept) - after]
+    return lead + core + trail if core else trail
 
 
-def _common_end(one: str, two: str) -> str:
-    """The longest text that both end with."""
-    count = 0
-    while count < min(len(one), len(two)) and one[-1 - count] == two[-1 - count]:
-        count += 1
-    return one[len(one) - count :]
+def _common_end(one: str, two: str, marks: Sequence[str]) -> str:
+    """The longest text that both end with and that cuts none of some special tokens in two."""
+    longest_first = sorted(map(re.escape, marks), key=len, reverse=True)
+    unit = re.compile("|".join([*longest_first, "."]), re.DOTALL)
+    pairs = zip(reversed(unit.findall(one)), reversed(unit.findall(two)), strict=False)
+    return "".join(reversed([a for a, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]))

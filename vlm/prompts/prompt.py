@@ -175,7 +175,7 @@ def _pad(
     if "image" in out.roles[end:]:
         raise ValueError(
             f"The pictures alone reach beyond the {padding.least} tokens at which this template "
-            f"cuts: {len(out.ids)} were needed. Lower max_pixels on VLM Encode, or choose the "
+            f"cuts: {len(out.ids)} were needed. Lower `max_pixels`, or choose the "
             "template x2i, which cuts nothing."
         )
     for column in (out.ids, out.roles, out.places):

@@ -15,9 +15,9 @@ from ..prompts.prompt import Prompt
 from ..targets import Target
 from ..token_map import roles_in_words
 from ..token_map import take as take_map
+from .deepen import deepen
 from .engine import Engine
 from .layer_store import LayerStore
-from .run import deepen
 
 
 class Pooled(NamedTuple):
@@ -141,7 +141,7 @@ class HiddenStates:
             ValueError: No token.
         """
         if not len(indices):
-            raise ValueError("Hidden states of no token: keep at least one on Token Filter.")
+            raise ValueError("Hidden states of no token. Have `keep` leave at least one.")
         fewer = copy.copy(self)
         kept = range(len(self.prompt.ids)) if self._indices is None else self._indices
         fewer._indices = tuple(kept[index] for index in indices)
@@ -276,8 +276,8 @@ class HiddenStates:
             return torch.cat(self.store.state(k), dim=1)
         if self.store.normed is None:
             raise ValueError(
-                "This VLM's file was cut before its final norm. Set final_norm to off on Hidden "
-                "Layer Select, or choose a layer before the last."
+                "This VLM's file was cut before its final norm. Switch `final_norm` off, or "
+                "choose a layer before the last."
             )
         return self.store.normed
 
@@ -330,21 +330,21 @@ class HiddenStates:
         if not -self.num_layers <= k < self.num_layers:
             raise ValueError(
                 f"Layer {k} does not exist: this model has the layers 0 to {self.num_layers - 1} "
-                f"(or -{self.num_layers} to -1), where 0 are the embeddings. Set `depth` on VLM "
-                "Encode or `layers` on Hidden Layer Select to one of these."
+                f"(or -{self.num_layers} to -1), where 0 are the embeddings. Set `depth` or "
+                "`layers` to one of these."
             )
         return k % self.num_layers
 
     def _running_engine(self, layer: int) -> Engine:
         engine = self._engine()
         if engine is None:
-            why = f"VLM Encode ran to layer {max(self.depth, 0)}"
+            why = f"`encode` ran to layer {max(self.depth, 0)}"
             if layer <= self.depth:
                 kept = self.store.keep_bytes // MEGABYTE
-                why = f"keep_mb ({kept} MB) was too small to keep it"
+                why = f"`keep_mb` ({kept} MB) was too small to keep it"
             raise ValueError(
                 f"Layer {layer} was asked for, {why}, and the model that could run it has been "
-                f"unloaded. Set `depth` on VLM Encode to {layer}, and queue again."
+                f"unloaded. Set `depth` to {layer}, and encode again."
             )
         return engine
 

@@ -52,6 +52,54 @@ class ForwardInputs:
         return ForwardInputs(whole, places, allowed, self.added)
 
 
+class _Watch:
+    """Stands before each layer, and ends the forward at the last one.
+
+    Attributes:
+        end: Where.
+        masks: Of each decoder layer, put in the place of what it is given; None = that is right.
+        entered: Whether a layer was reached.
+        last: States [1, N, D] of layer `end`, once it is reached.
+    """
+
+    last: torch.Tensor
+
+    def __init__(self, inputs: ForwardInputs, end: int, keep: Callable[[int, torch.Tensor], None]):
+        """See `PlainForward.run`."""
+        self._inputs = inputs
+        self._keep = keep
+        self.end = end
+        self.masks: list[torch.Tensor | None] | None = None
+        self.entered = False
+
+    def enter(
+        self, layer: int, module: torch.nn.Module, args: tuple, kwargs: dict[str, Any]
+    ) -> tuple[tuple, dict[str, Any]]:
+        """A pre-hook of a layer, or of the norm behind the last one.
+
+        Raises:
+            TypeError: Nothing it is given has the shape of the residual stream; it takes no mask.
+        """
+        self.entered = True
+        place = _find_stream(args, kwargs, self._inputs.hidden)
+        hidden = kwargs[place] if isinstance(place, str) else args[place]
+        if 0 < layer <= len(self._inputs.added):
+            places, features = self._inputs.added[layer - 1]
+            hidden = hidden.clone()
+            hidden[:, places] += features.to(hidden.dtype)
+        if layer == self.end:
+            self.last = hidden
+            raise _Reached
+        self._keep(layer, hidden)
+        if self.masks is not None:
+            if "attention_mask" not in kwargs:
+                raise TypeError(f"{type(module).__name__} is given no attention_mask")
+            kwargs = {**kwargs, "attention_mask": self.masks[layer]}
+        if isinstance(place, str):
+            return args, {**kwargs, place: hidden}
+        return (*args[:place], hidden, *args[place + 1 :]), kwargs
+
+
 class PlainForward:
     """The language model's own forward, watched."""
 
@@ -76,41 +124,44 @@ class PlainForward:
         Raises:
             CallError: The forward takes something else than what is known here.
         """
-        caught: list[torch.Tensor] = []
+        watch = _Watch(inputs, end, keep)
+        arguments = self._arguments(inputs)
+        mask = arguments.get("attention_mask")
+        try:
+            self._forward(arguments, watch)
+        except CallError:
+            if watch.entered or not isinstance(mask, dict):
+                raise
+            # It takes one mask for all, and makes those of each kind of layer by itself.
+            kinds = self._text.config.layer_types
+            watch.masks = [mask[kind] for kind in kinds]
+            self._forward({**arguments, "attention_mask": None}, watch)
+        keep(end, watch.last)  # without hooks: it may run the norm
+        return watch.last
 
-        def enter(layer: int, module: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-            place = _find_stream(args, kwargs, inputs.hidden)
-            hidden = kwargs[place] if isinstance(place, str) else args[place]
-            if 0 < layer <= len(inputs.added):
-                places, features = inputs.added[layer - 1]
-                hidden = hidden.clone()
-                hidden[:, places] += features.to(hidden.dtype)
-            if layer == end:
-                caught.append(hidden)
-                raise _Reached
-            keep(layer, hidden)
-            if isinstance(place, str):
-                return args, {**kwargs, place: hidden}
-            return (*args[:place], hidden, *args[place + 1 :]), kwargs
+    def _forward(self, arguments: dict[str, Any], watch: _Watch) -> None:
+        """Runs until the watch has what it wants.
 
+        Raises:
+            CallError: The forward takes something else than what is known here.
+        """
         # What comes after the last layer enters the norm.
-        stages = [*self._text.layers, self._text.norm][: end + 1]
+        stages = [*self._text.layers, self._text.norm][: watch.end + 1]
         hooks = [
-            stage.register_forward_pre_hook(partial(enter, layer), with_kwargs=True)
+            stage.register_forward_pre_hook(partial(watch.enter, layer), with_kwargs=True)
             for layer, stage in enumerate(stages)
         ]
+        kind = type(self._text).__name__
         try:
-            self._text(**self._arguments(inputs))
-            raise CallError(f"{type(self._text).__name__} ended before layer {end} was entered.")
+            self._text(**arguments)
+            raise CallError(f"{kind} ended before layer {watch.end} was entered.")
         except DISAGREEMENTS as error:
             raise CallError(f"{type(error).__name__}: {error}") from error
         except _Reached:
-            pass
+            return
         finally:
             for hook in hooks:
                 hook.remove()
-        keep(end, caught[0])  # without hooks: it may run the norm
-        return caught[0]
 
     def _arguments(self, inputs: ForwardInputs) -> dict[str, Any]:
         """Embeddings, positions and mask, in the words of the language model's forward.

@@ -18,9 +18,10 @@ from ..prompts.tokenizer import Tokenizer
 from ..targets import Target
 from .backbone import TEXT
 from .decoder_layer import DISAGREEMENTS, CallError
+from .deepen import go
 from .engine import Engine
 from .hidden_states import HiddenStates, states_of
-from .run import Run, go
+from .run import Run
 from .sampling import Sampling
 
 
@@ -192,13 +193,9 @@ def write(
     if max_tokens < 1:
         raise ValueError(f"max_tokens is {max_tokens}; expected at least 1, such as 256.")
     share = len(prompt.ids) / (len(prompt.ids) + max_tokens)
-
-    def make() -> Rewriting:
-        states = HiddenStates(engine, prompt, target, keep_mb * share)
-        states.ask_target()
-        return Rewriting(engine, states, stops, sampling, max_tokens)
-
-    run = go(make)
+    states = HiddenStates(engine, prompt, target, keep_mb * share)
+    states.ask_target()
+    run = go(lambda: Rewriting(engine, states, stops, sampling, max_tokens))
     roles = _roles(engine, tokenizer, prompt, run.ids)
     spoken = [token for token, role in zip(run.ids, roles, strict=True) if role == "generated"]
     text = tokenizer.words_of(spoken)

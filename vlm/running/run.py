@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,12 +12,10 @@ from ..files.units import GIGABYTE
 from ..logger import LOG
 from ..prompts.positions import mrope_positions
 from .backbone import TEXT, VISION
-from .decoder_layer import CallError
 from .engine import Engine
 from .layer_store import LayerStore
-from .plain_forward import ForwardInputs, PlainForward
+from .plain_forward import ForwardInputs
 from .prefix_cache import Prefix, VisionFeatures
-from .versions import neither_runs, warn_of_plain_forward
 
 OUT_OF_MEMORY = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
 # Below this many tokens a prefix costs more to keep than to run again.
@@ -358,57 +356,3 @@ class Run:
             f"{self.node}: the states of layer {bad}{before} hold NaN or Inf in {dtype}. "
             f"Finite numbers were expected. {advice}"
         )
-
-
-def deepen(engine: Engine, store: LayerStore, wanted: Sequence[int]) -> None:
-    """Brings a store the layers it lacks: those on disk from there, the rest by one run.
-
-    Args:
-        engine: The model.
-        store: Takes them.
-        wanted: Missing layer indices, ascending, origin 0.
-
-    Raises:
-        ValueError: NaN or Inf in the states.
-        torch.OutOfMemoryError: The run does not fit; says how much it needs.
-    """
-    view = engine.disk_view
-    missing = wanted if view is None else view.fetch(store, wanted)
-    if view is not None:
-        LOG.debug("disk cache: %d of %d layers found", len(wanted) - len(missing), len(wanted))
-    if not missing:
-        return
-    go(lambda: Run(engine, store, missing))
-    if view is not None:
-        view.store(store, missing)
-
-
-def go(make: Callable[[], Run]) -> Run:
-    """Makes a run and has it go; where layers cannot be run one at a time, in plain forwards.
-
-    Args:
-        make: Makes the run; called again for another try.
-
-    Raises:
-        ValueError: NaN or Inf in the states.
-        torch.OutOfMemoryError: It does not fit; says how much it needs.
-        CallError: The plain forward fails as well.
-    """
-    run = make()
-    backbone, title = run.backbone, run.engine.family.title
-    try:
-        run.go()
-        return run
-    except CallError as error:
-        why = error
-    if backbone.plain is not None:
-        raise CallError(neither_runs(title, str(why))) from why
-    backbone.plain = PlainForward(backbone.text, run.decoder)
-    run = make()
-    try:
-        run.go()
-    except CallError as error:
-        backbone.plain = None
-        raise CallError(neither_runs(title, f"{why}; {error}")) from error
-    warn_of_plain_forward(title, str(why))
-    return run

@@ -165,8 +165,8 @@ def check_pair(a: Tokens, b: Tokens, names: str, doing: str) -> None:
     if a.width != b.width:
         raise ValueError(
             f"{doing} got {names} of different widths, {a.width} and {b.width}. Take both from "
-            f"encoders of one width and with the same number of layers in Hidden Layer Select, or "
-            f"bring one to the other's width with Connector Apply."
+            f"encoders of one width and with the same number of `layers`, or bring one to the "
+            f"other's width: `load_connector`."
         )
     if a.batch != b.batch and 1 not in (a.batch, b.batch):
         raise ValueError(
@@ -178,17 +178,17 @@ def check_pair(a: Tokens, b: Tokens, names: str, doing: str) -> None:
 def _check(vl: Tokens, text: Tokens, alpha: float, method: str, schedule: str) -> None:
     if method not in METHODS:
         raise ValueError(
-            f"Alpha Blend does not know method {method!r}. It has: {', '.join(METHODS)}."
+            f"`method` of `blend` is {method!r}, expected one of: {', '.join(METHODS)}."
         )
     if schedule not in SCHEDULES:
         raise ValueError(
-            f"Alpha Blend does not know schedule {schedule!r}. It has: {', '.join(SCHEDULES)}."
+            f"`schedule` of `blend` is {schedule!r}, expected one of: {', '.join(SCHEDULES)}."
         )
     if not 0 <= alpha <= 1:
         raise ValueError(
-            f"alpha of Alpha Blend is the picture's share and goes from 0 to 1, this is {alpha}."
+            f"`alpha` of `blend` is the picture's share and goes from 0 to 1, this is {alpha}."
         )
-    check_pair(vl, text, "a picture and a text", "Alpha Blend")
+    check_pair(vl, text, "a picture and a text", "`blend`")
 
 
 def _like(x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

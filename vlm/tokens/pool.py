@@ -1,30 +1,25 @@
 """Token pool: each picture on a smaller grid."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import torch
-
+from ..arguments import checked
 from ..token_map import new_map
 from .parts import Part, parts_of, share_out
 from .pooling import Pooling
 from .token_weights import THUMBNAIL
 
-
-class Poolable(Protocol):
-    """Tokens, or hidden states."""
-
-    @property
-    def token_map(self) -> dict | None: ...
-
-    def pool(self: "T", means: Callable[[torch.Tensor], torch.Tensor], token_map: dict) -> "T": ...
+if TYPE_CHECKING:
+    from ..running.hidden_states import HiddenStates
+    from .tokens import Tokens
 
 
-T = TypeVar("T", bound=Poolable)
+T = TypeVar("T", "Tokens", "HiddenStates")
 
 
+@checked
 def pool_tokens(
     t: T, tokens: int | None = None, rows: int | None = None, cols: int | None = None
 ) -> T:

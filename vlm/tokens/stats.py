@@ -62,7 +62,7 @@ class Stats:
 
     def __post_init__(self) -> None:
         for name in _VECTORS:
-            if getattr(self, name) is not None:
+            if getattr(self, name) is not None or name in ("mean", "std"):
                 object.__setattr__(self, name, vector(name, getattr(self, name)))
         for name in _VECTORS[1:]:
             value = getattr(self, name)
@@ -233,10 +233,7 @@ def load_stats(path: str | Path) -> Stats:
     if metadata.get("format") == _FORMAT:
         try:
             notes = {name: json.loads(metadata[name]) for name in _NOTES if name in metadata}
-        except (
-            ValueError,
-            RecursionError,
-        ) as error:  # a number of too many digits is no JSON error
+        except (ValueError, RecursionError) as error:  # too many digits are no JSON error
             raise ValueError(
                 f"The metadata of {path.name} are damaged ({type(error).__name__}). {expected}"
             ) from error
@@ -247,7 +244,7 @@ def _made(path: Path, values: dict) -> Stats:
     """Statistics of a file's values; errors name the file."""
     try:
         return Stats(**values)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{path.name} holds no statistics that can be used. {error}") from error
 
 
@@ -260,8 +257,7 @@ def need_stats(stats: Stats | None, t: Tokens, doing: str) -> Stats:
     """
     if stats is None:
         raise ValueError(
-            f"{doing} compares with a reference, and there is none. Connect reference (a text "
-            f"CONDITIONING) or stats (VLM Reference Statistics) to Per-dim Normalize."
+            f"{doing} compares with a reference, and there is none. Give one as `stats`."
         )
     if not isinstance(stats, Stats):
         raise TypeError(

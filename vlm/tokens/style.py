@@ -31,7 +31,7 @@ def style_delta(styled: Tokens, neutral: Tokens, unit_std: bool = True) -> Token
     Raises:
         ValueError: batches or widths that differ.
     """
-    check_pair(styled, neutral, "styled and neutral", "Style Delta")
+    check_pair(styled, neutral, "styled and neutral", "`style_delta`")
     a = styled.states.float()
     delta = a - resample(neutral.states.to(a.device).float(), styled.n)
     if unit_std:
@@ -66,9 +66,9 @@ def add_style(
     Raises:
         ValueError: batches or widths that differ, or alpha is NaN or Inf.
     """
-    check_pair(text, delta, "text and delta", "Style Delta")
+    check_pair(text, delta, "text and delta", "`add_style`")
     if not math.isfinite(alpha):
-        raise ValueError(f"alpha of Style Delta is a number (0 = no style), this is {alpha}.")
+        raise ValueError(f"`alpha` of `add_style` is a number (0 = no style), this is {alpha}.")
     if alpha == 0:
         return text
     a = text.states.float()

@@ -55,8 +55,8 @@ def read_stops(path: Path, config: dict[str, Any]) -> frozenset[int]:
     stops = said if isinstance(said, list) else [said]
     if not all(type(stop) is int for stop in stops):
         raise ValueError(
-            f"eos_token_id in {GENERATION} or config.json of {path} is {str(said)[:80]}, expected "
-            f"a token id or a list of them. Download {GENERATION} again."
+            f"The eos_token_id in {GENERATION} or config.json of {path} is {str(said)[:80]}, "
+            f"expected a token id or a list of them. Download {GENERATION} again."
         )
     return frozenset(stops)
 

@@ -70,8 +70,7 @@ export function build() {
     { class: 'griddot-stage', tabindex: '0', role: 'application', 'aria-label': HELP },
     canvas,
   )
-  // ComfyUI's undo leaves Ctrl+Z to text fields, and knows them by this.
-  stage.type = 'textarea'
+  leaveUndoTo(stage)
   const fields = Object.fromEntries(FIELDS.map((name) => [name, field(name)]))
   const buttons = {}
   for (const [name, looks] of Object.entries(BUTTONS)) buttons[name] = button(looks)
@@ -97,7 +96,22 @@ function field(name) {
 }
 
 function button([sign, title]) {
-  return make('button', { type: 'button', title, 'aria-label': title }, sign)
+  return leaveUndoTo(make('button', { type: 'button', title, 'aria-label': title }, sign))
+}
+
+/**
+ * Keeps the page's own undo away while the element has the focus.
+ *
+ * ComfyUI hears Ctrl+Z before any element does, and leaves it to fields of text alone. Up to
+ * frontend 1.49 it knows them by `type`, newer ones by `isContentEditable`. They ask that also of
+ * what is copied, pasted and dragged, which stays the graph's: so it is said of keys only.
+ */
+function leaveUndoTo(element) {
+  Object.defineProperty(element, 'type', { value: 'textarea' })
+  Object.defineProperty(element, 'isContentEditable', {
+    get: () => window.event instanceof KeyboardEvent,
+  })
+  return element
 }
 
 /** A menu beside the pointer; it goes with the next press or key anywhere. */
@@ -109,7 +123,7 @@ export function openMenu(stage, event, entries) {
   }
   const closeOutside = (press) => menu.contains(press.target) || close()
   for (const [words, does] of entries) {
-    const entry = make('button', { type: 'button', role: 'menuitem' }, words)
+    const entry = leaveUndoTo(make('button', { type: 'button', role: 'menuitem' }, words))
     entry.addEventListener('click', () => {
       close()
       stage.focus()

@@ -106,7 +106,7 @@ def test_a_file_cut_before_its_final_norm(as_vlm):
     model = as_vlm(clip)
     h = model.encode("a red house", target="z-image", depth=-1)
     assert torch.equal(h.layer(-2), native_encode(clip, "a red house"))
-    with pytest.raises(ValueError, match=r"cut before its final norm.*final_norm to off"):
+    with pytest.raises(ValueError, match=r"cut before its final norm.*`final_norm` off"):
         h.layer(-1)
     last = clip.clone()
     last.clip_layer(-1)

@@ -1,0 +1,105 @@
+"""What the library says of arguments, said of widgets by the nodes."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import vlm
+from vlm.model import VLM
+from vlm.running.hidden_states import HiddenStates
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def words():
+    """nodes/words.py by itself: it needs no ComfyUI."""
+    spec = importlib.util.spec_from_file_location("words", ROOT / "nodes" / "words.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_another_nodes_widget_is_named_with_its_node(words):
+    said = words.in_node_words("Set `depth` to 35.", {"hidden_states", "layers"})
+    assert said == "Set `depth` on VLM Encode to 35."
+
+
+def test_its_own_widget_and_what_is_no_widget_stay(words):
+    text = "Set `layers` to `auto` or `-2`."
+    assert words.in_node_words(text, {"layers"}) == text
+    assert words.in_node_words("Set `layers`.") == "Set `layers` on Hidden Layer Select."
+
+
+def test_functions_become_nodes(words):
+    said = words.in_node_words("Take tokens first, with `select_layers`.")
+    assert said == "Take tokens first, with Hidden Layer Select."
+
+
+def test_a_sentence_that_names_the_node_already_stays(words):
+    text = "Set `depth` on VLM Encode to 35."
+    assert words.in_node_words(text) == text
+
+
+def make_node(words, error):
+    class Node:
+        @classmethod
+        def define_schema(cls):
+            return SimpleNamespace(inputs=[SimpleNamespace(id="layers")])
+
+        @classmethod
+        def execute(cls, value):
+            if error is not None:
+                raise error
+            return cls, value
+
+    return words.speaking(Node)
+
+
+@pytest.mark.parametrize("kind", [ValueError, TypeError, FileNotFoundError])
+def test_a_nodes_errors(words, kind):
+    node = make_node(words, kind("Set `depth` or `layers` to one of these."))
+    with pytest.raises(kind) as caught:
+        node.execute(1)
+    assert str(caught.value) == "Set `depth` on VLM Encode or `layers` to one of these."
+
+
+def test_other_errors_and_results_pass(words):
+    own = ValueError("The prompt is empty.")
+    with pytest.raises(ValueError) as caught:
+        make_node(words, own).execute(1)
+    assert caught.value is own
+    with pytest.raises(KeyError):
+        make_node(words, KeyError("`depth`")).execute(1)
+    node = make_node(words, None)
+    assert node.execute(5) == (node, 5)
+
+
+def test_the_table_speaks_of_what_there_is(words):
+    """Its keys are arguments and functions of the library, its nodes and widgets are there."""
+    calls = [getattr(vlm, name) for name in vlm.__all__ if callable(getattr(vlm, name))]
+    calls += [VLM.encode, VLM.rewrite, HiddenStates.layer]
+    arguments = {name for call in calls for name in inspect.signature(call).parameters}
+    assert {*words.WIDGETS, *words.EVERYWHERE} <= arguments
+    assert set(words.NODES) <= {call.__name__ for call in calls}
+    sources = [ast.parse(file.read_text("utf-8")) for file in (ROOT / "nodes").glob("*.py")]
+    strings = {
+        node.value
+        for source in sources
+        for node in ast.walk(source)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    titles = {"VLM Encode Image/Text": "VLM Encode"}
+    shown = {titles.get(text, text) for text in strings}
+    for said in [*words.WIDGETS.values(), *words.EVERYWHERE.values()]:
+        widget, node = re.search(r"`(\w+)`[^`]* on ([A-Z].*)$", said).groups()
+        assert widget in strings and node in shown
+    for said in words.NODES.values():
+        assert set(re.split(" or | and ", said)) <= shown
