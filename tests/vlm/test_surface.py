@@ -84,6 +84,7 @@ def calls(model, tiny_folder, tmp_path_factory):
         vlm.mask_outliers: {"t": t, "stats": stats},
         vlm.measure_stats: {"tokens": t},
         vlm.normalize: {"t": t, "stats": stats},
+        vlm.pool_tokens: {"t": t, "tokens": 2},
         vlm.radial_mask: {"rows": 3, "cols": 3, "dots": [vlm.Dot(0.5, 0.5, 0.5)]},
         vlm.read_entries: {"conditioning": vlm.write_entries(entries)},
         vlm.resample_mask: {"mask": mask, "rows": 2, "cols": 2},
@@ -159,9 +160,9 @@ def is_ours(error):
 def test_what_things_say_they_are(model, calls):
     h = model.encode("a red house")
     assert repr(model).endswith(": Qwen3-VL, 3 layers with the embeddings, 64 wide, float32)")
-    assert "none has run" in repr(h) and "text 3" in repr(h) and "for chat" in repr(h)
+    assert "held to layer -1 of 2, 64" in repr(h) and "text 3" in repr(h) and "chat" in repr(h)
     h.layer(1)
-    assert "held to 1" in repr(h)
+    assert "held to layer 1 of 2" in repr(h)
     t = vlm.select_layers(h)
     assert repr(t) == f"Tokens(1 x {t.n} x 64 float32; {t.n} tokens: template {t.n - 3}, text 3)"
     assert "no map" in repr(vlm.Tokens(t.states))

@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 
 import torch
 
+from ..arguments import checked
 from ..token_map import new_map
 from .parts import Part, parts_of, share_out
 from .pooling import Pooling
@@ -25,6 +26,7 @@ class Poolable(Protocol):
 T = TypeVar("T", bound=Poolable)
 
 
+@checked
 def pool_tokens(
     t: T, tokens: int | None = None, rows: int | None = None, cols: int | None = None
 ) -> T:

@@ -28,7 +28,7 @@ def check_notes(stats: Any) -> None:
     """
 
     def whole(value: object) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
     def number(value: object) -> bool:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
