@@ -8,6 +8,7 @@ import torch
 from comfy_api.latest import io
 
 from ..vlm.model import VLM
+from ..vlm.prompts.layout import find_lack
 from ..vlm.prompts.templates import CHAT, find_template
 
 MAX_PIXELS = 64 * 1024 * 1024
@@ -22,13 +23,14 @@ def check_template(model: VLM, template: str, node: str) -> None:
         node: The node's name.
 
     Raises:
-        ValueError: `chat`, and the model has no chat template.
+        ValueError: It has no chat template, or not the tokens of Qwen's turns.
     """
-    if find_template(template).name == CHAT and not model.tokenizer.chat_template:
+    lack = find_lack(find_template(template), model.tokenizer)
+    if lack:
+        best = f"{CHAT}, the model's own layout" if model.tokenizer.chat_template else "raw"
         raise ValueError(
-            f"{model.name} has no chat template: it was not trained on turns, or its folder is "
-            f"not complete. Set `template` on {node} to raw, or add chat_template.jinja to the "
-            "model's folder."
+            f"{model.name} has no {lack}, which the template {template} is made of. Set "
+            f"`template` on {node} to {best}."
         )
 
 
