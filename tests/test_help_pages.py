@@ -35,6 +35,7 @@ def words() -> ModuleType:
     return module
 
 
+@functools.cache
 def messages() -> list[re.Pattern[str]]:
     """The texts of the code as patterns: what is filled in matches anything."""
     patterns = []
