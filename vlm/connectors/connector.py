@@ -33,6 +33,21 @@ class ConnectorOutput:
         return self.tokens.states
 
 
+@dataclass(frozen=True)
+class LayerWeights:
+    """What a connector takes of each layer.
+
+    Attributes:
+        values: [L] float32 on the CPU, one per layer that it reads, in order.
+        layers: Their indices, 0 = embeddings; None where that is not known.
+        meaning: What a value is.
+    """
+
+    values: torch.Tensor
+    layers: tuple[int, ...] | None
+    meaning: str
+
+
 class Connector(ABC):
     """A loaded connector; each kind says what it is, what it takes and how it is called.
 
@@ -85,6 +100,14 @@ class Connector(ABC):
                 that needs all layers.
             TypeError: Something else.
         """
+
+    def layer_weights(self, num_layers: int | None = None) -> LayerWeights | None:
+        """What it takes of each layer; None where it reads one layer.
+
+        Args:
+            num_layers: L of the hidden states, embeddings included; None = not known.
+        """
+        return None
 
     @property
     def in_width(self) -> int:
