@@ -243,7 +243,7 @@ def _load(name: str, source: Source, to: _Target, keep: dict[str, Any]) -> VLM:
     if family.vision:
         source.tokenizer.id_of(family.vision.image_token)  # says so where it is a text-only model's
     # The toy model of a family with several language models has one of them.
-    inside = source.built.get_text_config().model_type if family.language_models else None
+    inside: str = source.built.get_text_config().model_type if family.language_models else ""
     if _runs_plain(family) or _runs_plain(FAMILIES.get(inside)):
         backbone.plain = PlainForward(backbone.text, family.decoder)
     engine = Engine(name, family, backbone, **keep)
@@ -255,8 +255,8 @@ def _runs_plain(family: Family | None) -> bool:
     """Whether this version of transformers is known not to run a family layer by layer."""
     if family is None:  # of a language model that is no family by itself
         return False
-    toy = {"dtype": "float32", "layers": LAYERS, "family": family.model_type}
-    return runs_plain(family, lambda: load("tiny", **toy))
+    kind = family.model_type
+    return runs_plain(family, lambda: load("tiny", dtype="float32", layers=LAYERS, family=kind))
 
 
 def _own_dtype(config: dict[str, Any], files: Checkpoint) -> torch.dtype:

@@ -36,7 +36,7 @@ def examine_versions() -> Findings:
         found.problem("python", f"Python {python} is too old. Install Python 3.10 or newer.")
     for name in OLDEST:
         there = _installed(name)
-        fact = {"name": name, "version": there}
+        fact: dict[str, Any] = {"name": name, "version": there}
         if name == TRANSFORMERS:
             fact["tested"] = there in TESTED
         found.facts.append(fact)

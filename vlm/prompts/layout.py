@@ -119,7 +119,7 @@ def _cut(pieces: list[Piece], kept: str) -> list[Piece]:
 
 def _begin(template: Template, tokenizer: Tokenizer, family: Family) -> list[Piece]:
     """The first tokens, which a chat template mostly writes itself."""
-    begin = (family.begin,) if family.begin in tokenizer.specials else ()
+    begin: tuple[str, ...] = (family.begin,) if family.begin in tokenizer.specials else ()
     if template.body is not None:
         begin = begin or tokenizer.begin
     return [Piece(token, "template", True) for token in begin]

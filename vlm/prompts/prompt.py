@@ -216,7 +216,8 @@ def _finish(
     grids = [
         {"image": number, **vision_input.grid} for number, vision_input in enumerate(vision_inputs)
     ]
-    token_map = new_map(out.roles, *zip(*out.places, strict=True), grids)
+    image, frame, tile, row, col = zip(*out.places, strict=True)
+    token_map = new_map(out.roles, image, frame, tile, row, col, grids)
     vision = out.family.vision
     features = (vision.image_token, vision.frame_token) if vision is not None else ()
     return Prompt(

@@ -156,9 +156,10 @@ def _check(before: Tokens, after: Tokens, stats: Stats) -> None:
 
 def _figure(title: str, layer: int, states: HiddenStates, mode: str) -> Figure:
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=INCHES, dpi=DPI, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.18, h_pad=0.14, wspace=0.03, hspace=0.04)
+    engine = ConstrainedLayoutEngine(w_pad=0.18, h_pad=0.14, wspace=0.03, hspace=0.04)
+    figure = Figure(figsize=INCHES, dpi=DPI, layout=engine)
     origin = layer % states.num_layers
     name = f"layer {layer}" + (f" ({origin} of {states.num_layers - 1})" if layer < 0 else "")
     heading = "  ·  ".join(part for part in (title, name, f"normalised {mode}") if part)
@@ -197,7 +198,7 @@ def _fill(
         layer_norms(reference) if reference is not None else None,
         layer % states.num_layers,
     )
-    rows = [one.states.flatten(0, 1).float().cpu() for one in tokens]
+    before, after = (one.states.flatten(0, 1).float().cpu() for one in tokens)
     for column, kind in enumerate(("std", "mean"), start=1):
         axes = figure.add_subplot(bottom[column])
-        curves.draw_dimensions(axes, *rows, stats, kind)
+        curves.draw_dimensions(axes, before, after, stats, kind)

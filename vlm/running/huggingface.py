@@ -82,6 +82,7 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
         family.decoder.prepare(self.text)
         self.num_decoder_layers = len(self.text.layers)
         self.width = self.text.norm.weight.shape[0]
+        self.vocabulary = self.text.embed_tokens.num_embeddings
         self.num_deepstack = len(getattr(self.visual, "deepstack_visual_indexes", ()))
 
     @property
@@ -90,7 +91,7 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
         return self.model.get_submodule(self.family.language)
 
     @property
-    def visual(self) -> torch.nn.Module | None:
+    def visual(self) -> Any:
         """The vision tower; several modules that see are one."""
         return self.parts[VISION].visual if VISION in self.parts else None
 
@@ -99,10 +100,6 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
         """Dtype of the residual stream, which is that of the norms."""
         return self.text.norm.weight.dtype
 
-    @property
-    def vocabulary(self) -> int:
-        """Token ids it has embeddings for."""
-        return self.text.embed_tokens.num_embeddings
 
     @property
     def vision_config(self) -> Any:

@@ -178,5 +178,5 @@ def _pooled_map(token_map: dict, parts: Sequence[Part]) -> dict:
         columns["col"] += [at % cols for at in range(count)]
         if not part.thumbnail and part.image in grids:
             grids[part.image] |= {"rows": rows, "cols": cols}
-    role, *places = columns.values()
-    return new_map(role, *places, grids=grids.values())
+    role, image, frame, tile, row, col = columns.values()
+    return new_map(role, image, frame, tile, row, col, grids.values())

@@ -71,7 +71,8 @@ class Checkpoint:
                     )
                 self.names[name] = entry
                 self._files[name] = opened
-        self.theirs, self.entries = {}, {}
+        self.theirs: dict[str, str] = {}
+        self.entries: dict[str, Entry] = {}
         self.quantisation = fp8.Quantisation(str(where), list(self.names), metadata)
         for name, entry in self.names.items():
             self._add(name, entry)
