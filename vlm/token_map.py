@@ -15,7 +15,7 @@ the one that reads it::
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, overload
 
 from .logger import LOG
 
@@ -115,6 +115,14 @@ def read_map(token_map: Any, n: int) -> dict | None:
         )
         return join(token_map, new_map(["unknown"] * (n - have)))
     return token_map
+
+
+@overload
+def take(token_map: dict, indices: Sequence[int]) -> dict: ...
+
+
+@overload
+def take(token_map: None, indices: Sequence[int]) -> None: ...
 
 
 def take(token_map: dict | None, indices: Sequence[int]) -> dict | None:

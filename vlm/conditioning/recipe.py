@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,7 @@ class Inputs:
     """
 
     images: list[Image.Image]
-    video: list[Image.Image] | None = None
+    video: Sequence[Image.Image] | None = None
     fps: float = 24.0
     stats: Stats | None = None
 
