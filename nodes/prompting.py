@@ -7,7 +7,29 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
+from ..vlm.model import VLM
+from ..vlm.prompts.templates import CHAT, find_template
+
 MAX_PIXELS = 64 * 1024 * 1024
+
+
+def check_template(model: VLM, template: str, node: str) -> None:
+    """Whether the model has what a template is made of.
+
+    Args:
+        model: The model.
+        template: The widget's choice.
+        node: The node's name.
+
+    Raises:
+        ValueError: `chat`, and the model has no chat template.
+    """
+    if find_template(template).name == CHAT and not model.tokenizer.chat_template:
+        raise ValueError(
+            f"{model.name} has no chat template: it was not trained on turns, or its folder is "
+            f"not complete. Set `template` on {node} to raw, or add chat_template.jinja to the "
+            "model's folder."
+        )
 
 
 def prompt_input() -> io.Input:

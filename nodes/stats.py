@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from comfy_api.latest import io
 
 from ..vlm.conditioning.entries import read_entries
+from ..vlm.logger import LOG
 from ..vlm.tokens.stats import Stats as Reference
 from ..vlm.tokens.stats import few_tokens, load_stats, measure_stats, save_stats
 from . import folders
 from .shown import shown
 from .sockets import Stats
-
-log = logging.getLogger(__name__)
 
 MEASURE = "measure the inputs"
 _MOST_NAMED = 8  # massive dimensions in a line
@@ -135,7 +133,7 @@ class ReferenceStats(io.ComfyNode):
             line = f"saved as {file.name}"
         few = few_tokens(stats)
         if few is not None:
-            log.warning("VLM Reference Statistics: %s.", few)
+            LOG.warning("VLM Reference Statistics: %s.", few)
         return shown(_describe(stats, line), stats)
 
 

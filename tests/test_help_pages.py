@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import functools
+import importlib.util
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -23,6 +26,15 @@ SECTIONS = [
 LEAST_FILLED, LEAST_PLAIN = 15, 30
 
 
+@functools.cache
+def words() -> ModuleType:
+    """nodes/words.py by itself: it needs no ComfyUI."""
+    spec = importlib.util.spec_from_file_location("words", ROOT / "nodes" / "words.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def messages() -> list[re.Pattern[str]]:
     """The texts of the code as patterns: what is filled in matches anything."""
     patterns = []
@@ -35,8 +47,11 @@ def messages() -> list[re.Pattern[str]]:
                 parts, least = [node.value], LEAST_PLAIN
             else:
                 continue
-            if sum(len(part or "") for part in parts) >= least:
-                pattern = "".join(".+" if part is None else re.escape(part) for part in parts)
+            if sum(len(part or "") for part in parts) < least:
+                continue
+            # As the library says it, and as nodes do: with the widgets of other nodes.
+            for said in (parts, [part and words().in_node_words(part) for part in parts]):
+                pattern = "".join(".+" if part is None else re.escape(part) for part in said)
                 patterns.append(re.compile(pattern + ".*"))
     return patterns
 

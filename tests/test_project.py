@@ -230,6 +230,7 @@ def test_requirements_mirror_pyproject():
     without_torch = [each for each in project["dependencies"] if not each.startswith("torch>")]
     assert requirements("requirements.txt") == without_torch
     assert requirements("requirements-test.txt") == project["optional-dependencies"]["test"]
+    assert requirements("requirements-real.txt") == project["optional-dependencies"]["real"]
 
 
 def requirements(name: str) -> list[str]:

@@ -114,6 +114,9 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint is Any:
         return True
     origin, inside = get_origin(hint), get_args(hint)
+    if isinstance(hint, TypeVar) and hint.__bound__ is not None:
+        members = [name for name in vars(hint.__bound__) if not name.startswith("_")]
+        return all(hasattr(type(value), name) for name in members)
     if isinstance(hint, TypeVar):
         return not hint.__constraints__ or any(_fits(value, one) for one in hint.__constraints__)
     if origin in (Union, types.UnionType):
@@ -174,6 +177,8 @@ def _message(function: str, name: str, value: Any, hint: Any) -> str:
 def _words(hint: Any, several: int) -> list[str]:
     """What an annotation asks for; `several` = 1 for the plural."""
     origin, inside = get_origin(hint), get_args(hint)
+    if isinstance(hint, TypeVar) and hint.__bound__ is not None:
+        return ["Tokens or HiddenStates"]
     if isinstance(hint, TypeVar):
         return [word for one in hint.__constraints__ for word in _words(one, several)]
     if origin in (Union, types.UnionType):

@@ -253,7 +253,7 @@ def test_errors_in_words():
     for alpha in (-0.1, 1.01, float("nan")):
         with pytest.raises(ValueError, match=f"from 0 to 1, this is {alpha}"):
             blend(vl, text, alpha=alpha)
-    with pytest.raises(ValueError, match="method 'mix'.*" + ", ".join(METHODS)):
+    with pytest.raises(ValueError, match="`method` of `blend` is 'mix'.*" + ", ".join(METHODS)):
         blend(vl, text, method="mix")
     with pytest.raises(ValueError, match="schedule 'cubic'.*" + ", ".join(SCHEDULES)):
         blend(vl, text, schedule="cubic")

@@ -19,7 +19,7 @@ GOLDEN_CASES = {
     "normalize.per_dim_noclip": {"mode": "per_dim", "clip_sigma": None},
     "normalize.hybrid_0.5": {"mode": "hybrid", "target_std": 61.0},
 }
-WIRE = "Connect reference (a text CONDITIONING) or stats (VLM Reference Statistics) to Per-dim"
+WIRE = "compares with a reference, and there is none. Give one as `stats`."
 
 
 def close(got: torch.Tensor, want: object, tolerance: float = 1e-5) -> None:

@@ -160,9 +160,9 @@ def is_ours(error):
 def test_what_things_say_they_are(model, calls):
     h = model.encode("a red house")
     assert repr(model).endswith(": Qwen3-VL, 3 layers with the embeddings, 64 wide, float32)")
-    assert "none has run" in repr(h) and "text 3" in repr(h) and "for chat" in repr(h)
+    assert "held to layer -1 of 2, 64" in repr(h) and "text 3" in repr(h) and "chat" in repr(h)
     h.layer(1)
-    assert "held to 1" in repr(h)
+    assert "held to layer 1 of 2" in repr(h)
     t = vlm.select_layers(h)
     assert repr(t) == f"Tokens(1 x {t.n} x 64 float32; {t.n} tokens: template {t.n - 3}, text 3)"
     assert "no map" in repr(vlm.Tokens(t.states))

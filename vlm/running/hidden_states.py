@@ -75,10 +75,9 @@ class HiddenStates:
         self.dtype = engine.backbone.dtype
 
     def __repr__(self) -> str:
-        held = f"held to {self.depth}" if self.depth >= 0 else "none has run"
+        what = f"{roles_in_words(self.token_map)}; held to layer {self.depth}"
         return (
-            f"HiddenStates({roles_in_words(self.token_map)}; {self.num_layers} layers, {held}, "
-            f"{self.width} wide, {str(self.dtype).removeprefix('torch.')}, for {self.target.name})"
+            f"HiddenStates({what} of {self.num_layers - 1}, {self.width} wide, {self.target.name})"
         )
 
     @property

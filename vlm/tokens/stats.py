@@ -65,7 +65,7 @@ class Stats:
 
     def __post_init__(self) -> None:
         for name in _VECTORS:
-            if getattr(self, name) is not None or name in ("mean", "std"):
+            if name in ("mean", "std") or getattr(self, name) is not None:
                 object.__setattr__(self, name, vector(name, getattr(self, name)))
         for name in _VECTORS[1:]:
             value = getattr(self, name)
