@@ -130,7 +130,8 @@ def make_side(states: HiddenStates, keep: str, stats: Stats) -> Side:
 def write(side: Side, text: Tokens, file: Path) -> None:
     """Blends with the text and saves the conditioning."""
     blended = blend(side.after, text, ALPHA)
-    notes = {"model": "tiny", "target": TARGET, "layers": str(LAYER), "keep": side.name}
+    notes: dict[str, Any] = {"model": "tiny", "target": TARGET, "layers": str(LAYER)}
+    notes |= {"keep": side.name}
     notes |= {"normalize": side.mode, "alpha": ALPHA, "text": PROMPT, "images": ["picture.png"]}
     save_conditioning([Entry(blended, {})], file, notes)
 

@@ -139,13 +139,13 @@ def facts_of(model: VLM, recipe: Recipe, made: Made) -> list[tuple[str, str]]:
     ]
     if made.reference is not None:
         facts.append(("reference", f"{made.reference.n} tokens of the text alone"))
-    if made.normalized is not None:
+    if made.normalized is not None and made.stats is not None:
         mode = resolve_mode(made.kept, recipe.normalize)
         spreads = (std_of_all(one.states) for one in (made.kept, made.normalized))
         before, after = (float(spread.mean()) for spread in spreads)
         said = f"std {before:.4g} to {after:.4g}, the reference has {made.stats.global_std:.4g}"
         facts.append(("normalised", f"{mode}: {said}"))
-    if recipe.alpha is not None:
+    if recipe.alpha is not None and made.reference is not None:
         mixed = made.kept if made.normalized is None else made.normalized
         method = resolve_method(mixed, made.reference, recipe.blend)
         said = f"{method}, alpha {recipe.alpha:g}: {made.tokens.n} tokens"

@@ -50,7 +50,7 @@ class AlignNet(torch.nn.Module):
             self.register_parameter(name.replace(".", "_"), parameter)
         mixes = {"conv.weight": "cnn", "cha_scale": "scale"}
         mix = next((name for name in mixes if name in weights), None)
-        self.form = mixes.get(mix, "mean")
+        self.form = mixes[mix] if mix else "mean"
         self.layers_read = weights[mix].shape[1] if mix else None
         self.in_width = self.mlp_layernorm_weight.shape[0]
         self.width = self.mlp_projector_2_weight.shape[0]

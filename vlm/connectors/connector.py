@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -12,7 +12,7 @@ from ..running.hidden_states import HiddenStates
 from ..tokens.tokens import Tokens
 from .source_vlms import SourceVLM
 
-Readable = HiddenStates | Tokens | torch.Tensor
+Readable: TypeAlias = HiddenStates | Tokens | torch.Tensor
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,7 @@ def parse_layer_strengths(spec: str | Mapping[int, float], num_layers: int) -> d
     if not spec.strip():
         return {}
     choice = parse_layers(spec, num_layers, "weighted")
-    strengths = dict(zip(choice.indices, choice.weights, strict=True))
+    strengths = dict(zip(choice.indices, choice.each_weight(), strict=True))
     if len(strengths) != len(choice.indices):
         raise ValueError(f"strengths {spec!r} names a layer twice. Give each layer one strength.")
     if not all(map(math.isfinite, strengths.values())):
