@@ -24,20 +24,24 @@ class Row:
 
     Attributes:
         name: What was measured.
-        value: The number; smaller is better where there is a limit.
+        value: The number.
         limit: Largest value that passes; None = shown for information.
         unit: Of the value: `s`, `MB`, or what it is a share of.
+        least: The limit is the smallest value that passes, instead of the largest.
     """
 
     name: str
     value: float
     limit: float | None
     unit: str
+    least: bool = False
 
     @property
     def over(self) -> bool:
         """Whether it misses its limit; NaN does."""
-        return self.limit is not None and not self.value <= self.limit
+        if self.limit is None:
+            return False
+        return not (self.value >= self.limit if self.least else self.value <= self.limit)
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -61,7 +65,7 @@ def finish(rows: Iterable[Row], as_json: bool) -> int:
 
     Args:
         rows: Results in the order to show.
-        as_json: A list of `{"name", "value", "limit", "unit"}` instead of a table.
+        as_json: A list of `{"name", "value", "limit", "unit", "least"}` instead of a table.
 
     Returns:
         Exit status: 1 when a row is over its limit, else 0.
@@ -78,7 +82,7 @@ def print_table(rows: Sequence[Row]) -> None:
     """Prints rows in columns; a row over its limit says OVER."""
     lines = [("", "value", "limit", "unit", "")]
     for row in rows:
-        limit = "" if row.limit is None else f"{row.limit:.4g}"
+        limit = "" if row.limit is None else f"{'>= ' * row.least}{row.limit:.4g}"
         verdict = "" if row.limit is None else "OVER" if row.over else "ok"
         lines.append((row.name, f"{row.value:.4g}", limit, row.unit, verdict))
     widths = [max(len(line[i]) for line in lines) for i in range(5)]

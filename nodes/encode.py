@@ -12,11 +12,18 @@ from ..vlm.model import VLM
 from ..vlm.prompts.padding import PADDINGS
 from ..vlm.prompts.templates import TEMPLATES
 from ..vlm.running.hidden_states import HiddenStates as HeldStates
-from ..vlm.targets import TARGETS
+from ..vlm.targets import TARGETS, find_target
 from ..vlm.token_map import count_roles
 from ..vlm.tokens.select import COMBINES, choose_layers, parse_layers, select_layers
 from .devices import conditioning_device
-from .prompting import connected, images_input, need_image, pixel_budget, prompt_input
+from .prompting import (
+    check_template,
+    connected,
+    images_input,
+    need_image,
+    pixel_budget,
+    prompt_input,
+)
 from .shown import shown
 from .sockets import HiddenStates, Model, need
 
@@ -145,12 +152,14 @@ class VLMEncode(io.ComfyNode):
     ) -> io.NodeOutput:
         """Encodes to the depth that the target needs."""
         need(model, VLM, "model on VLM Encode")
+        layout = find_target(target).template if template == AUTO else template
+        check_template(model, layout, "VLM Encode")
         start = time.perf_counter()
         states = model.encode(
             prompt,
             connected(images),
             target=target,
-            template=None if template == AUTO else template,
+            template=layout,
             system=system or None,
             edit=editing_text or None,
             video=None if video is None else need_image(video, "video"),

@@ -62,6 +62,7 @@ class PerDimNormalize(io.ComfyNode):
                     tooltip="From VLM Reference Statistics; used instead of `reference`.",
                 ),
                 *_fine_settings(),
+                _published(),
             ],
             outputs=[
                 io.Conditioning.Output(
@@ -166,16 +167,19 @@ def _fine_settings() -> list[io.Input]:
             advanced=True,
             tooltip="How many times the reference's std makes a dimension an outlier.",
         ),
-        io.Boolean.Input(
-            "published",
-            default=False,
-            optional=True,
-            advanced=True,
-            tooltip="per_dim, hybrid and auto: on = statistics with the sink tokens in, as the "
-            "research has them; they put nearly all of an image token's energy into three "
-            "dimensions. off = without sink tokens (recommended).",
-        ),
     ]
+
+
+def _published() -> io.Input:
+    return io.Boolean.Input(
+        "published",
+        default=False,
+        optional=True,
+        advanced=True,
+        tooltip="per_dim, hybrid and auto: on = statistics with the sink tokens in, as the "
+        "research has them; they put nearly all of an image token's energy into three "
+        "dimensions. off = without sink tokens (recommended).",
+    )
 
 
 def _reference(stats: Reference, mode: str, published: bool) -> str:

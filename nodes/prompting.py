@@ -7,7 +7,31 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
+from ..vlm.model import VLM
+from ..vlm.prompts.layout import find_lack
+from ..vlm.prompts.templates import CHAT, find_template
+
 MAX_PIXELS = 64 * 1024 * 1024
+
+
+def check_template(model: VLM, template: str, node: str) -> None:
+    """Whether the model has what a template is made of.
+
+    Args:
+        model: The model.
+        template: The widget's choice.
+        node: The node's name.
+
+    Raises:
+        ValueError: It has no chat template, or not the tokens of Qwen's turns.
+    """
+    lack = find_lack(find_template(template), model.tokenizer)
+    if lack:
+        best = f"{CHAT}, the model's own layout" if model.tokenizer.chat_template else "raw"
+        raise ValueError(
+            f"{model.name} has no {lack}, which the template {template} is made of. Set "
+            f"`template` on {node} to {best}."
+        )
 
 
 def prompt_input() -> io.Input:

@@ -9,9 +9,10 @@ from comfy_api.latest import io
 
 from ..vlm.model import VLM
 from ..vlm.prompts.rewrite_prompts import DEFAULT, SYSTEM_PROMPTS, find_system
+from ..vlm.prompts.templates import CHAT, TEMPLATES
 from ..vlm.targets import TARGETS
 from ..vlm.token_map import count_roles
-from .prompting import connected, images_input, pixel_budget
+from .prompting import check_template, connected, images_input, pixel_budget
 from .shown import shown
 from .sockets import HiddenStates, Model, need
 
@@ -120,6 +121,16 @@ class VLMRewrite(io.ComfyNode):
                     "generated, only encoded. Empty = the VLM writes.",
                 ),
                 *pixel_budget(),
+                io.Combo.Input(
+                    "template",
+                    options=list(TEMPLATES),
+                    default=CHAT,
+                    optional=True,
+                    advanced=True,
+                    tooltip="How the request is laid out. chat (default) = the model's own chat "
+                    "template; raw = nothing around it, for a model without one: it goes on with "
+                    "the text.",
+                ),
             ],
             outputs=[
                 HiddenStates.Output(
@@ -151,9 +162,11 @@ class VLMRewrite(io.ComfyNode):
         answer: str = "",
         min_pixels: int = 0,
         max_pixels: int = 0,
+        template: str = CHAT,
     ) -> io.NodeOutput:
         """Writes, or runs a given answer as deep as the target needs."""
         need(model, VLM, "model on VLM Rewrite Prompt")
+        check_template(model, template, "VLM Rewrite Prompt")
         start = time.perf_counter()
         made = model.rewrite(
             prompt,
@@ -166,6 +179,7 @@ class VLMRewrite(io.ComfyNode):
             top_k=top_k,
             seed=seed,
             answer=answer if answer.strip() else None,
+            template=template,
             min_pixels=min_pixels or None,
             max_pixels=max_pixels or None,
         )

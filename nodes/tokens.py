@@ -52,10 +52,9 @@ class TokenFilter(io.ComfyNode):
                     options=list(KEEP_PRESETS),
                     default="text",
                     tooltip="text = everything but pictures and their markers, which the research "
-                    "recommends (its author later took all); prompt = your own words only; image = "
-                    "the pictures' tokens; "
-                    "image+markers = with the tokens around them; generated = a rewritten prompt "
-                    "and the pictures; all = everything.",
+                    "recommends (its author later took all); prompt = your own words only; "
+                    "image = the pictures' tokens; image+markers = with the tokens around them; "
+                    "generated = a rewritten prompt and the pictures; all = everything.",
                 ),
                 io.String.Input(
                     "images",

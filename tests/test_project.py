@@ -230,6 +230,7 @@ def test_requirements_mirror_pyproject():
     without_torch = [each for each in project["dependencies"] if not each.startswith("torch>")]
     assert requirements("requirements.txt") == without_torch
     assert requirements("requirements-test.txt") == project["optional-dependencies"]["test"]
+    assert requirements("requirements-real.txt") == project["optional-dependencies"]["real"]
 
 
 def requirements(name: str) -> list[str]:
@@ -266,7 +267,7 @@ def test_readme_names_every_node_and_workflow():
 
 
 def test_readme_says_the_test_command_that_ci_runs():
-    command = ".venv/bin/python -m pytest\n"
+    command = ".venv/bin/python -m pytest -n 2 --dist loadfile\n"
     assert command in README
     assert command in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 

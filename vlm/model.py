@@ -213,6 +213,7 @@ class VLM:
             answer: An answer to put there instead of generating one; its states are then run like
                 those of `encode`.
             template: Layout; the model's own chat template is what it was trained to answer in.
+                `raw` is for a model without one, which goes on with the text.
             min_pixels: Fewest pixels of a picture as the VLM sees it; None = the target's.
             max_pixels: Most pixels, likewise.
             keep_mb: Bound in MB (2**20 bytes) under which every layer is kept.

@@ -5,20 +5,26 @@ has the pack's requirements, ComfyUI's own too. Where versions differ, the contr
 forms"; no version number is compared.
 """
 
+import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
+from PIL import Image
 
 from vlm.families import FAMILIES, Family
+from vlm.families.family import VisionFeatures
+from vlm.pictures.preprocessor import VisionInput
 from vlm.tiny.folder import write_tiny
+from vlm.weights.folder import read_config
 
 LAYERS = 6  # the sixth is the first of Gemma 3 that sees everything
-PATCHES = (1, 6, 8)  # frames, rows and columns of patches of the picture that is shown
+SIZE = (90, 150)  # height and width of the picture that is shown
 # Those that this version has; which it lacks, a test says.
 HERE = {n: one for n, one in FAMILIES.items() if hasattr(transformers, one.architecture)}
 
@@ -79,7 +85,7 @@ class Made:
     @property
     def text(self):
         """The language model."""
-        return getattr(self.model, "language_model", self.model)
+        return getattr(self.model, self.family.language, self.model)
 
     @cached_property
     def tokenizer(self):
@@ -91,19 +97,32 @@ class Made:
         noise = torch.Generator().manual_seed(7)
         return torch.randn(1, tokens, self.text.config.hidden_size, generator=noise)
 
-    def pixels(self, frames: int = 1) -> tuple[torch.Tensor, tuple[int, int, int]]:
-        """A picture as the family's tower takes it, and its grid of patches."""
-        noise = torch.Generator().manual_seed(8)
-        config = self.model.config.vision_config
-        if self.family.vision.modules == ("visual",):
-            patch = config.patch_size
-            values = 3 * config.temporal_patch_size * patch * patch
-            grid = (frames, *PATCHES[1:])
-            pixels = torch.randn(grid[0] * grid[1] * grid[2], values, generator=noise)
-            return pixels, grid
-        side = config.image_size if isinstance(config.image_size, int) else config.image_size[0]
-        rows = side // (config.patch_size if isinstance(config.patch_size, int) else 14)
-        return torch.randn(1, 3, side, side, generator=noise), (1, rows, rows)
+    @cached_property
+    def seeing(self):
+        """The base model as the pack changes it before it shows it a picture."""
+        model = copy.deepcopy(self.model)
+        self.family.vision.prepare(model)
+        return model
+
+    @cached_property
+    def preprocessor(self):
+        """Ours, of the toy model's files."""
+        return self.family.vision.read_preprocessor(self.folder, read_config(self.folder))
+
+    def picture(self, seed: int = 0, video: bool = False) -> VisionInput:
+        """A picture, or four frames, as the family's tower takes it."""
+        noise = np.random.default_rng(seed)
+        frames = [Image.fromarray(noise.integers(0, 256, (*SIZE, 3), dtype=np.uint8))
+                  for _ in range(4)]  # fmt: skip
+        if video:
+            return self.preprocessor.prepare_video(frames, 2.0, None, None, None)
+        return self.preprocessor.prepare_images(frames[:1], None, None)[0]
+
+    @torch.no_grad()
+    def features(self, picture: VisionInput, model: Any = None) -> VisionFeatures:
+        """What the tower makes of a picture: tokens' features and DeepStack's levels."""
+        patches = picture.patches()
+        return self.family.vision.features(model or self.seeing, patches.pixels, patches.grid)
 
 
 @pytest.fixture(scope="session")

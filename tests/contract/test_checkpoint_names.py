@@ -27,6 +27,13 @@ def stored(one):
         return {name: tuple(file.get_slice(name).get_shape()) for name in list(file.keys())}
 
 
+def ours(one, name):
+    """Our name of a tensor, in a file or of a module."""
+    if one.text is one.model and name.startswith(("layers.", "embed_tokens.", "norm.")):
+        name = f"language_model.{name}"
+    return our_name(name, one.family)
+
+
 # --- classes and configs
 
 
@@ -104,11 +111,11 @@ def test_a_base_model_is_built_without_memory_for_its_parameters(one):
     assert {weight.device.type for weight in model.parameters()} == {"meta"}
     assert {buffer.device.type for buffer in model.buffers()} == {"cpu"}
     own = (dict(each.named_buffers()) for each in (model, one.model))
-    mine, theirs = ({our_name(n) or n: b for n, b in each.items()} for each in own)
+    mine, theirs = own
     assert len(mine) == len(theirs)
     assert all(bool(torch.isfinite(buffer).all()) for buffer in mine.values())
-    wanted = getattr(model, "language_model", model).config
-    assert wanted._attn_implementation == "sdpa"
+    text = getattr(model, one.family.language if one.family.has_vision else "language_model")
+    assert text.config._attn_implementation == "sdpa"
 
 
 @pytest.mark.relies(BUILD)
@@ -119,7 +126,8 @@ def test_a_config_lists_its_parts_whose_dtype_decides_that_of_buffers(one):
     for dtype in (torch.float32, torch.bfloat16):
         model = build_empty(config, one.family, one.folder, dtype)
         assert config.dtype == dtype == model.config.dtype
-        scale = getattr(model.language_model.embed_tokens, "embed_scale", None)
+        text = getattr(model, one.family.language if one.family.has_vision else "language_model")
+        scale = getattr(text.embed_tokens, "embed_scale", None)
         assert scale is None or torch.as_tensor(scale).dtype in (dtype, torch.float32)
         # Some versions keep all of a model in the dtype that its config names.
         assert {w.dtype for w in model.parameters()} <= {dtype, torch.float32}
@@ -143,7 +151,7 @@ def test_parameters_of_another_thread_are_left_alone(one):
 @pytest.mark.relies(BUILD, "vlm/weights/text_only.py", BACKBONE)
 def test_the_parts_have_their_names(one):
     text = one.text
-    assert (one.family.has_vision) == hasattr(one.model, "language_model")
+    assert one.family.has_vision == hasattr(one.model, one.family.language)
     assert len(text.layers) == text.config.num_hidden_layers
     assert text.norm.weight.shape == (text.config.hidden_size,)
     table = text.embed_tokens
@@ -166,19 +174,19 @@ def test_the_last_norm_is_a_function_of_the_states(one):
 @pytest.mark.relies(NAMES, BUILD, "vlm/weights/fp8.py")
 def test_published_names_and_its_own_are_the_same_tensors(one):
     """Whatever layout a version gives its modules, no two of its tensors become one."""
-    held = [our_name(f"language_model.{name}" if one.text is one.model else name)
+    held = [ours(one, name)
             for name in one.model.state_dict()]  # fmt: skip
     own = [name for name in held if name is not None]
     assert len(set(own)) == len(own) == len(held)
-    published = {our_name(name) for name in stored(one)} - {None}
+    published = {ours(one, name) for name in stored(one)} - {None}
     assert set(own) == published
 
 
 @pytest.mark.relies(NAMES, BUILD, "vlm/weights/experts.py")
 def test_shapes_are_the_published_ones_or_experts_turned(one):
-    held = {our_name(f"language_model.{name}" if one.text is one.model else name): tuple(t.shape)
+    held = {ours(one, name): tuple(t.shape)
             for name, t in one.model.state_dict().items()}  # fmt: skip
-    files = {our_name(name): shape for name, shape in stored(one).items() if our_name(name)}
+    files = {ours(one, name): shape for name, shape in stored(one).items() if ours(one, name)}
     turned = experts.find_turned(files, held)
     assert experts.swap(held, turned).items() <= files.items()
     assert {name for name in held if held[name] != files[name]} <= set(turned)
@@ -197,8 +205,8 @@ def test_its_own_loading_finds_every_tensor(one):
 def test_its_own_loading_reads_the_same_numbers(one):
     """Tensor by tensor, experts turned where this version has them so."""
     with safe_open(one.folder / "model.safetensors", framework="pt") as file:
-        files = {our_name(name): file.get_tensor(name) for name in list(file.keys())}
+        files = {ours(one, name): file.get_tensor(name) for name in list(file.keys())}
     for name, weight in one.model.state_dict().items():
-        want = files[our_name(f"language_model.{name}" if one.text is one.model else name)]
+        want = files[ours(one, name)]
         same = weight if weight.shape == want.shape else weight.transpose(1, 2)
         assert torch.equal(same, want), name

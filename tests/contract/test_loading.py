@@ -16,7 +16,7 @@ def test_a_folder_is_loaded_with_a_config_and_a_dtype_of_ours(one):
     )  # fmt: skip
     assert all(isinstance(name, str) for name in info["missing_keys"])
     assert {weight.dtype for weight in model.model.parameters()} == {torch.float32}
-    assert hasattr(model.model, "language_model") == one.family.has_vision
+    assert hasattr(model.model, one.family.language) == one.family.has_vision
 
 
 @pytest.mark.relies(QUANTIZED)

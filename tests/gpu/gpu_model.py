@@ -50,6 +50,7 @@ def build(device: torch.device, dtype: torch.dtype = torch.bfloat16, host=None):
     from vlm.pictures.preprocessor import read_patch_preprocessor
     from vlm.prompts.tokenizer import Tokenizer
     from vlm.running.engine import Engine
+    from vlm.running.host import Host
     from vlm.running.huggingface import HuggingFaceBackbone
     from vlm.running.prefix_cache import PrefixCache
     from vlm.tiny.folder import write_tiny
@@ -67,7 +68,7 @@ def build(device: torch.device, dtype: torch.dtype = torch.bfloat16, host=None):
     made = made.to(device).eval().requires_grad_(False)
     family = family_of("qwen3_vl", "the test")
     backbone = HuggingFaceBackbone(made.model, family)
-    return VLM(Engine("random", family, backbone, host, PrefixCache(0)), tokenizer, rules)
+    return VLM(Engine("random", family, backbone, host or Host(), PrefixCache(0)), tokenizer, rules)
 
 
 def picture(side: int, seed: int = 0) -> torch.Tensor:

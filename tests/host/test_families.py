@@ -21,6 +21,7 @@ from vlm.families import FAMILIES as KNOWN
 FAMILIES = tuple(KNOWN)
 BLIND = tuple(name for name, family in KNOWN.items() if not family.has_vision)
 LAYERS = 4
+BASE = "gemma3_base"
 PIPELINE = "text_encoders/pipeline/text_encoder"
 
 
@@ -32,6 +33,7 @@ def place(tmp_path_factory):
     models = tmp_path_factory.mktemp("families") / "models"
     for family in FAMILIES:
         write_tiny(models / "VLM" / family, family, layers=LAYERS)
+    _without_chat_template(models / "VLM" / "gemma3_text", models / "VLM" / BASE)
     encoder, tokenizer = models / PIPELINE, models / "text_encoders" / "pipeline" / "tokenizer"
     encoder.mkdir(parents=True)
     tokenizer.mkdir()
@@ -47,6 +49,15 @@ def place(tmp_path_factory):
     return models
 
 
+def _without_chat_template(whole, out):
+    """A base model as published: it was not trained on turns."""
+    shutil.copytree(whole, out)
+    (out / "chat_template.json").unlink(missing_ok=True)
+    file = out / "tokenizer_config.json"
+    settings = json.loads(file.read_text()) | {"chat_template": None}
+    file.write_text(json.dumps(settings))
+
+
 @pytest.fixture(scope="module")
 def host(start_comfy, place):
     host = start_comfy(fresh=True, models_folder=place)
@@ -56,7 +67,7 @@ def host(start_comfy, place):
 
 def test_all_are_listed(host):
     options = host.object_info("VLMCLoader")["input"]["required"]["model"][1]["options"]
-    assert {f"VLM/{family}" for family in FAMILIES} | {PIPELINE} == set(options)
+    assert {f"VLM/{family}" for family in (*FAMILIES, BASE)} | {PIPELINE} == set(options)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -79,17 +90,9 @@ def test_its_states_are_the_librarys(host, place, family):
 def test_it_writes(host, place, family):
     import vlm
 
-    prompt = seen("a red house", None, model=f"VLM/{family}", target="chat")
-    del prompt["layer"], prompt["dump"]
-    greedy = {"temperature": 0.0, "max_tokens": 6}
-    prompt["encode"] = node(
-        "VLMCRewrite", model=["vlm", 0], prompt="a red house", target="chat",
-        preset="dense description", seed=0, **greedy,
-    )  # fmt: skip
-    prompt["text"] = node("PreviewAny", source=["encode", 1])
     model = vlm.load(place / "VLM" / family, dtype="float32")
-    want = model.rewrite("a red house", **greedy).text
-    assert host.run(prompt).outputs["text"]["text"][0] == want
+    want = model.rewrite("a red house", temperature=0, max_tokens=6).text
+    assert host.run(rewriting(f"VLM/{family}")).outputs["text"]["text"][0] == want
 
 
 @pytest.mark.parametrize("family", BLIND)
@@ -105,7 +108,41 @@ def test_qwens_turns_on_another_family(host):
     with pytest.raises(PromptFailed) as caught:
         host.run(seen("a", None, model="VLM/llama", target="z-image"))
     assert caught.value.node == "encode"
+    assert "llama has no <|im_start|>" in caught.value.text
     assert "Set `template` on VLM Encode to chat" in caught.value.text
+
+
+def rewriting(model, **more):
+    prompt = seen("a red house", None, model=model, target="chat")
+    del prompt["layer"], prompt["dump"]
+    prompt["encode"] = node(
+        "VLMCRewrite", model=["vlm", 0], prompt="a red house", target="chat",
+        preset="dense description", seed=0, temperature=0.0, max_tokens=6, **more,
+    )  # fmt: skip
+    prompt["text"] = node("PreviewAny", source=["encode", 1])
+    return prompt
+
+
+def test_a_model_without_a_chat_template(host, place):
+    import vlm
+
+    model = vlm.load(place / "VLM" / BASE, dtype="float32")
+    for node_name, prompt in (
+        ("VLM Rewrite Prompt", rewriting(f"VLM/{BASE}")),
+        ("VLM Encode", seen("a", None, model=f"VLM/{BASE}", target="chat")),
+    ):
+        with pytest.raises(PromptFailed) as caught:
+            host.run(prompt)
+        assert (caught.value.node, caught.value.kind) == ("encode", "ValueError")
+        assert f"{BASE} has no chat template" in caught.value.text
+        assert f"Set `template` on {node_name} to raw" in caught.value.text
+    want = model.rewrite("a red house", template="raw", temperature=0, max_tokens=6).text
+    result = host.run(rewriting(f"VLM/{BASE}", template="raw"))
+    assert result.outputs["text"]["text"][0] == want
+    result = host.run(seen("a red house", None, model=f"VLM/{BASE}", target="chat", template="raw"))
+    assert near(
+        result.dump("dump")[0].tensor, model.encode("a red house", template="raw").layer(-1)
+    )
 
 
 def test_the_text_encoder_of_a_pipeline(host):

@@ -71,7 +71,7 @@ def test_auto_pools_a_longer_picture_and_says_so(comfy):
     assert torch.allclose(got.tensor, want.states, atol=1e-5)
     assert result.text("blend").startswith(f"auto (pool), alpha 0.3: {vl.tensor.shape[1]} picture")
     assert comfy.run(longer("pool")).text("blend").startswith("pool, alpha 0.3")
-    short = change(longer("auto"), "words", tokens=40)
+    short = change(longer("auto"), "words", tokens=vl.tensor.shape[1])
     assert comfy.run(short).text("blend").startswith("auto (interpolate), alpha 0.3")
 
 

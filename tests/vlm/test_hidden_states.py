@@ -287,7 +287,11 @@ def test_nothing_held_hangs_on_to_a_larger_tensor(tiny, picture):
     prefix = model.prefix_cache.get(states[0].store.prefix_key)
     parts += [*prefix.states, *(part for pair in prefix.pairs for part in pair)]
     assert all(part.untyped_storage().nbytes() == part.nbytes for part in parts)
-    live = {part.data_ptr(): part.nbytes for part in parts}
+    (vision_input,) = states[0].prompt.vision_inputs
+    seen = model.prefix_cache.get_features(f"0:{vision_input.digest().hex()}")
+    features = [seen.merged, *seen.deepstack]
+    assert all(part.untyped_storage().nbytes() == part.nbytes for part in features)
+    live = {part.data_ptr(): part.nbytes for part in [*parts, *features]}
     texts = sum(7 * (h.n - h.prompt.prefix) * 64 * 4 for h in states)
     assert sum(live.values()) == texts + model.prefix_cache.bytes
 

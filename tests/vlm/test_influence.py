@@ -45,6 +45,25 @@ def test_strengths_add_up(v, two, err):
     assert (plain - first).abs().max() > 1e-3 and (plain - second).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_each_picture_is_looked_at_once(v, picture, watch, count):
+    pictures = [picture(64, 64, seed) for seed in range(count)]
+    seen = watch(v)
+    image_influence(v, TEXT, pictures, [1.1], target="z-image")
+    assert seen.pictures == count
+
+
+@pytest.mark.parametrize("strength", [1.02, 1.1, 0.98])
+def test_a_small_influence_is_not_lost_in_bfloat16(tiny_folder, two, strength):
+    model = vlm.load(tiny_folder(layers=8), dtype="bfloat16")
+    (made,), (plain,) = image_influence(model, TEXT, two[:1], [strength], target="chat")
+    muted = vlm.select_layers(model.encode(TEXT, two[:1], target="chat", mute=[0]))
+    whole = plain.tokens.states.float()
+    added = (strength - 1) * (whole - muted.states.float())
+    assert made.tokens.states.dtype == torch.float32
+    assert (made.tokens.states - whole - added).norm() < 1e-3 * added.norm()
+
+
 def test_muting_an_image_leaves_what_stands_before_it(v, two):
     seen = v.encode(TEXT, two, depth=12).layer(12)
     muted = v.encode(TEXT, two, mute=[1], depth=12)

@@ -70,7 +70,8 @@ def test_the_language_model(backbone, dtype, tokens, cached):
     hidden = torch.randn(1, tokens, backbone.width, dtype=dtype)
     rotary = backbone.rotary(hidden, mrope_positions(tokens, []))
     cache = LayerCache() if cached else None
-    measured = peak_of(lambda: backbone.run_layer(0, hidden, rotary, None, cache))
+    mask = backbone.attention_mask(None, hidden, 0)
+    measured = peak_of(lambda: backbone.run_layer(0, hidden, rotary, mask, cache))
     assert_about_right(backbone.run_bytes(TEXT, tokens, 0), measured)
 
 

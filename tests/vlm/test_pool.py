@@ -315,7 +315,7 @@ def test_errors_in_words():
         with pytest.raises(ValueError, match="either tokens .* or rows and cols"):
             pool_tokens(t, **wrong)
     for value in (0, -1, 2.5, True, "4", math.nan):
-        with pytest.raises(ValueError, match="tokens of Token Pool is a whole number from 1"):
+        with pytest.raises((TypeError, ValueError), match="a whole number"):
             pool_tokens(t, tokens=value)
     with pytest.raises(ValueError, match="image 0: their rows and columns do not make one whole"):
         pool_tokens(t.take(range(3, 24)), tokens=4)

@@ -7,7 +7,7 @@ from rounding import rounding
 
 import vlm
 from vlm.running.host import Host
-from vlm.running.prefix_cache import Prefix, PrefixCache
+from vlm.running.prefix_cache import Prefix, PrefixCache, VisionFeatures
 
 FIRST = "a red house"
 SECOND = "an entirely different prompt, and longer than the first one 你好"
@@ -152,6 +152,8 @@ OTHERS = {
     "template": lambda two, picture: {"images": two, "template": "krea2"},
     "budget": lambda two, picture: {"images": two, "max_pixels": 8000},
 }
+# Pictures that the vision tower has not seen before, as many as there are of them.
+NEW_PICTURES = {"pixels": 1, "size": 1, "budget": 2}
 
 
 @pytest.mark.parametrize("case", OTHERS)
@@ -162,7 +164,7 @@ def test_something_else_before_the_text_is_no_hit(v, two, picture, watch, err, c
     count = watch(v)
     h = v.encode(SECOND, depth=12, **kwargs)
     assert count.ran == [(k, h.n) for k in range(12)]
-    assert count.pictures == len(kwargs["images"])
+    assert count.pictures == NEW_PICTURES.get(case, 0)
     assert err(h.layer(12), fresh(v, SECOND, layers=[12], **kwargs)[:, 0]) <= rounding(12)
 
 
@@ -210,7 +212,7 @@ def test_several_prompts_come_in_order_each_as_if_alone(v, two, watch, err):
 
 
 def megabytes(model, text, images, depth, **kwargs):
-    """What a prefix of that depth takes."""
+    """What a prefix of that depth takes, its pictures' features included."""
     cache, model.engine.prefix_cache = model.prefix_cache, PrefixCache(1024)
     try:
         model.encode(text, images, depth=depth, **kwargs)
@@ -223,7 +225,9 @@ def test_bytes_are_states_keys_and_values(v, one):
     h = v.encode(FIRST, one, depth=10)
     attention = v.backbone.text.layers[0].self_attn
     pair = attention.k_proj.out_features + attention.v_proj.out_features
-    assert v.prefix_cache.bytes == h.prompt.prefix * 4 * (11 * 64 + 10 * pair)
+    image = h.token_map["role"].count("image")
+    features = image * 4 * 64 * (1 + v.backbone.num_deepstack)
+    assert v.prefix_cache.bytes == h.prompt.prefix * 4 * (11 * 64 + 10 * pair) + features
 
 
 @QWEN3
@@ -237,9 +241,9 @@ def test_hidden_states_share_the_prefix_with_the_cache(v, one):
 def test_the_least_recently_used_goes_first(tiny, picture, watch):
     model = tiny("qwen3_vl", 4)
     pictures = [[picture(96, 96, seed)] for seed in range(3)]
-    size = megabytes(model, FIRST, pictures[0], 4)
-    model.prefix_cache.limit = int(2.5 * size * 2**20)
-    model.encode(FIRST, pictures[0], depth=4)
+    h = model.encode(FIRST, pictures[0], depth=4)
+    # Room for two prefixes and one picture's features, but not for three prefixes.
+    model.prefix_cache.limit = int(2.7 * model.prefix_cache.get(h.store.prefix_key).bytes)
     model.encode(FIRST, pictures[1], depth=4)
     model.encode(SECOND, pictures[0], depth=4)  # used again
     model.encode(FIRST, pictures[2], depth=4)  # so this pushes out the second
@@ -251,6 +255,65 @@ def test_the_least_recently_used_goes_first(tiny, picture, watch):
     assert count.pictures == 0
     model.encode("x", pictures[1], depth=4)
     assert count.pictures == 1
+
+
+@QWEN3
+def test_a_picture_is_looked_at_once(v, two, watch, err):
+    """Whatever else is in the prompt, and however often it stands there."""
+    count = watch(v)
+    v.encode(FIRST, two, depth=12)
+    assert count.pictures == 2
+    for images, more in (
+        (two[::-1], {}),
+        (two[:1], {"system": "Look at the colors only, please."}),
+        ([two[1], two[0], two[1]], {"target": "krea2"}),
+        (two, {"mute": [1]}),
+    ):
+        h = v.encode(SECOND, images, depth=12, **more)
+        assert count.pictures == 2
+        assert err(h.layer(12), fresh(v, SECOND, images, layers=[12], **more)[:, 0]) <= rounding(12)
+        count.restart()
+        count.pictures = 2
+    count.restart()
+    v.prefix_cache.clear()
+    v.encode(FIRST, [two[0], two[0]], depth=12)
+    assert count.pictures == 1
+
+
+@QWEN3
+def test_a_deeper_level_of_deepstack_needs_no_second_look(v, one, watch, err):
+    count = watch(v)
+    h = v.encode(FIRST, one, depth=1)
+    assert (count.pictures, v.backbone.num_deepstack) == (1, 3)
+    states = h.layer(12)
+    assert count.pictures == 1
+    assert err(states, fresh(v, FIRST, one, layers=[12])[:, 0]) <= rounding(12)
+
+
+@QWEN3
+def test_features_are_looked_at_again_once_they_had_to_go(v, one, two, watch):
+    v.encode(FIRST, one, depth=2)
+    v.prefix_cache.limit = v.prefix_cache.bytes // 50  # neither the prefix nor the features fit
+    v.prefix_cache.clear()
+    count = watch(v)
+    for text in (FIRST, SECOND):
+        v.encode(text, one, depth=2)
+    assert count.pictures == 2 and not v.prefix_cache.bytes
+
+
+def test_getting_a_pictures_features_counts_as_using_them():
+    cache = PrefixCache(1)
+    a, b = (VisionFeatures(torch.zeros(1, 50 * 1024), (torch.zeros(1, 50 * 1024),)) for _ in "ab")
+    prefix = Prefix(1, [torch.zeros(1, 1, 100 * 1024)])
+    cache.put_features("a", a)
+    cache.put("a", prefix)  # another kind under the same key
+    assert cache.get_features("a") is a and cache.get("a") is prefix
+    assert (len(cache), cache.bytes) == (1, 800 * 1024)
+    cache.get_features("a")
+    cache.put_features("b", b)
+    assert (cache.get_features("a"), cache.get("a"), cache.get_features("b")) == (a, None, b)
+    cache.drop("a")
+    assert cache.get_features("a") is a
 
 
 def test_getting_a_prefix_counts_as_using_it():

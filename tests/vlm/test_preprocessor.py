@@ -47,7 +47,7 @@ def test_pictures_that_cannot_be(tiny, picture):
     for shape in [(8,), (1, 1, 8, 8, 3), (8, 8, 2)]:
         with pytest.raises(ValueError, match="not a picture"):
             model.encode("x", torch.rand(*shape))
-    with pytest.raises(TypeError, match="cannot be read"):
+    with pytest.raises(FileNotFoundError, match="no picture house.png"):
         model.encode("x", ["house.png"])
 
 

@@ -17,6 +17,7 @@ from vlm.families import FAMILIES
 from vlm.prompts.positions import mrope_positions
 from vlm.prompts.prompt import Prompt
 from vlm.running.backbone import TEXT
+from vlm.running.hidden_states import states_of
 from vlm.running.huggingface import HuggingFaceBackbone
 from vlm.tiny.folder import write_tiny
 from vlm.token_map import new_map
@@ -89,7 +90,7 @@ def test_sequences_of_any_length(qwen, theirs, err, tokens):
     h = qwen.encode(text)
     ids, roles = h.prompt.ids[:tokens], h.token_map["role"][:tokens]
     prompt = Prompt(ids, new_map(roles), (), (), real=tokens, prefix=0, dropped=0)
-    short = qwen.states_of(prompt, h.target, 512)
+    short = states_of(qwen.engine, prompt, h.target, 512)
     with torch.no_grad():
         want = theirs.model(torch.tensor([ids])).last_hidden_state
     assert err(short.layer(-1), want) <= rounding()
@@ -120,7 +121,7 @@ def test_pad_tokens_leave_no_trace(qwen, theirs, err, settings):
 def test_no_beginning_is_kept(qwen, picture):
     qwen.encode("A cat", [picture(64, 96)], depth=-1)
     again = qwen.encode("Two dogs", [picture(64, 96)], depth=-1)
-    assert again.reused_tokens == 0 and not qwen.prefix_cache.bytes
+    assert again.reused_tokens == 0 and len(qwen.prefix_cache) == 0
 
 
 @needs_it

@@ -182,5 +182,6 @@ def test_the_memory_of_a_layer(dtype, tokens):
     backbone = HuggingFaceBackbone(model.model.eval().requires_grad_(False), family)
     hidden = torch.randn(1, tokens, backbone.width, dtype=dtype)
     rotary = backbone.rotary(hidden, mrope_positions(tokens, []))
-    measured = peak_of(lambda: backbone.run_layer(0, hidden, rotary, None, None))
+    mask = backbone.attention_mask(None, hidden, 0)
+    measured = peak_of(lambda: backbone.run_layer(0, hidden, rotary, mask, None))
     assert_about_right(backbone.run_bytes(TEXT, tokens, 0), measured)

@@ -31,11 +31,7 @@ def encoded_again(v, made):
 
 def stopping_at(v, monkeypatch, *ids):
     """Makes these ids the ones that end an answer."""
-    find = v.tokenizer.find
-    stops = v.family.stop_tokens
-    monkeypatch.setattr(
-        v.tokenizer, "find", lambda *names: frozenset(ids) if names == stops else find(*names)
-    )
+    monkeypatch.setattr(v, "stops", frozenset(ids))
 
 
 # ---- against transformers, and against encoding again
@@ -257,7 +253,7 @@ def test_nothing_to_rewrite(v, picture, text):
 
 @QWEN3
 def test_the_prompt_is_text(v):
-    with pytest.raises(TypeError, match="text, one is a int"):
+    with pytest.raises(TypeError, match="`text` of `rewrite` is 3 .int., expected text"):
         v.rewrite(3)
 
 

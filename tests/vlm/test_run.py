@@ -68,10 +68,14 @@ def test_the_host_is_told_before_every_run_and_only_then(v, pictures):
     h.layer(1)
     assert [part for part, _ in host.runs] == ["vision", "text"]  # one after the other
     assert all(needed > h.token_map["n"] * 64 * 4 for _, needed in host.runs)
-    h.layer(3)
-    assert [part for part, _ in host.runs[2:]] == ["vision", "text"]  # DeepStack goes on
+    h.layer(3)  # DeepStack goes on, with the features that are there
     h.layer(4)
-    assert [part for part, _ in host.runs[4:]] == ["text"]
+    assert [part for part, _ in host.runs[2:]] == ["text", "text"]
+    v.prefix_cache.clear()
+    h = v.encode(TEXT, pictures([(90, 150)]), depth=2)
+    v.prefix_cache.clear()
+    h.layer(3)
+    assert [part for part, _ in host.runs[4:]] == ["vision", "text"] * 2
 
 
 @pytest.mark.parametrize("warm", [False, True], ids=["cold", "prefix known"])

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ..families import FAMILIES
 from ..load import load
 from ..running.self_check import FAILURES, LAYERS, difference
-from ..running.tested_versions import TESTED
+from ..running.versions import TESTED
 from .findings import Findings
 
 ADVICE = f"Update the pack, or run: pip install transformers=={TESTED[-1]}"

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from packaging.version import InvalidVersion, Version
 
-from ..running.tested_versions import TESTED
+from ..running.versions import TESTED
 from .findings import Findings
 
 OLDEST_PYTHON = (3, 10)

@@ -87,16 +87,24 @@ def _fill_body(
         for number, token in enumerate(slots, start=1)
     )
     layout = template.body.replace("{pictures}", pictures).replace("{text}", TEXT_SLOT)
-    unknown = [token for token in _TURN_TOKENS if token not in tokenizer.specials]
-    if unknown and any(token in layout for token in unknown):
+    lack = find_lack(template, tokenizer)
+    if lack:
         best = "chat, the model's own layout" if tokenizer.chat_template else "raw"
         raise ValueError(
             f"The template {template.name} is written in Qwen's turn tokens, and this "
-            f"{family.title} has no {unknown[0]}. Set template to {best}."
+            f"{family.title} has no {lack}. Set template to {best}."
         )
-    if system and unknown:  # no turns at all: the system text is a paragraph of its own
-        return f"{SYSTEM_SLOT}\n\n{layout}"
+    if system and not tokenizer.specials.issuperset(_TURN_TOKENS):
+        return f"{SYSTEM_SLOT}\n\n{layout}"  # no turns at all: a paragraph of its own
     return f"{IM_SYSTEM}{SYSTEM_SLOT}<|im_end|>\n{layout}" if system else layout
+
+
+def find_lack(template: Template, tokenizer: Tokenizer) -> str:
+    """What a template is made of and a model lacks: "chat template" or a token; "" = nothing."""
+    if template.body is None:
+        return "" if tokenizer.chat_template else "chat template"
+    used = (token for token in _TURN_TOKENS if token in template.body)
+    return next((token for token in used if token not in tokenizer.specials), "")
 
 
 def _cut(pieces: list[Piece], kept: str) -> list[Piece]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from .padding import RIGHT, Padding
 
+CHAT = "chat"  # the model's own chat template
+
 IM_SYSTEM = "<|im_start|>system\n"
 IM_USER = "<|im_start|>user\n"
 IM_END = "<|im_end|>\n<|im_start|>assistant\n"
@@ -153,7 +155,7 @@ _USER = IM_USER + "{pictures}{text}" + IM_END
 TEMPLATES: dict[str, Template] = {
     template.name: template
     for template in (
-        Template("chat", "the tokenizer's own chat template"),
+        Template(CHAT, "the tokenizer's own chat template"),
         Template("raw", "no turns: pictures, then the text as it is", body="{pictures}{text}"),
         Template("z-image", "ComfyUI comfy/text_encoders/z_image.py", body=_USER),
         Template(

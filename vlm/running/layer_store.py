@@ -76,6 +76,18 @@ class LayerStore:
         self._asked.update(ks)
         return sorted({k for k in ks if k not in self._held})
 
+    def to_keep(self, passed: range, layer_bytes: int) -> set[int]:
+        """Which of the layers that a run will pass stay: all, or those asked for and the deepest.
+
+        Args:
+            passed: Their indices, ascending.
+            layer_bytes: Of one layer.
+        """
+        together = {*self._held, *passed}
+        if len(together) * layer_bytes <= self.keep_bytes:
+            return set(passed)
+        return {k for k in passed if k in self._asked or k == passed[-1]}
+
     def hold(
         self, k: int, parts: tuple[torch.Tensor, ...], normed: torch.Tensor | None = None
     ) -> None:

@@ -85,17 +85,19 @@ class Rewriting(Run):
 
     def generated(self, layer: int) -> torch.Tensor:
         """States [1, M, D] of the M generated tokens in a layer that `states` hold."""
-        return self._copy(self._rows[layer][:, : len(self.ids)])
+        return self._rows[layer][:, : len(self.ids)].to(self.store.device, copy=True)
 
     def generated_normed(self) -> torch.Tensor:
         """The last layer's [1, M, D] after the final norm."""
         last = self._rows[self.store.num_layers - 1][:, : len(self.ids)]
-        return self._copy(self.backbone.norm(last))
+        return self.backbone.norm(last).to(self.store.device, copy=True)
 
     def _needed(self, part: str) -> int:
         needed = super()._needed(part)
         if part == TEXT:
             needed += self.backbone.writing_bytes(len(self.prompt.ids) + self._max_tokens)
+            row = self.backbone.width * self.backbone.dtype.itemsize
+            needed += len(self.passed.keeping) * self._max_tokens * row
         return needed
 
     def _bring(self, part: str) -> torch.device:

@@ -14,6 +14,7 @@ from ..prompts.positions import mrope_positions
 from .backbone import TEXT, VISION
 from .engine import Engine
 from .layer_store import LayerStore
+from .passed_layers import PassedLayers, own_copy
 from .plain_forward import ForwardInputs
 from .prefix_cache import Prefix, VisionFeatures
 
@@ -59,6 +60,8 @@ class Run:
         ]
         self.at_vision = self._seen_places()
         self.prefix = self._find_prefix()
+        passed = range(0 if self.start is None else self.start + 1, self.end + 1)
+        self.passed = PassedLayers(store, passed, self._layer_bytes())
         self.offset = 0
         self.done = 0
         self.total = self.end - (self.start or 0) + len(self.vision_inputs) * self._needs_vision()
@@ -89,7 +92,8 @@ class Run:
             hidden = self._first()
             self.store.reused_tokens = self.offset
             hidden = self._pass(hidden) if self.plain is None else self._pass_whole(hidden)
-        finally:  # an interrupted run leaves a shorter prefix, which is as good
+        finally:  # an interrupted run leaves fewer layers and a shorter prefix, which are as good
+            self.passed.settle(self.prefix, self.engine.host.cache_device)
             if self.prefix is not None and self.prefix.states:
                 self.engine.prefix_cache.put(self.store.prefix_key, self.prefix)
         LOG.debug(
@@ -136,7 +140,24 @@ class Run:
 
     def _needed(self, part: str) -> int:
         """Bytes that a part's run takes beside the weights."""
-        return self.backbone.run_bytes(part, len(self.prompt.ids), self._patches())
+        needed = self.backbone.run_bytes(part, len(self.prompt.ids), self._patches())
+        return needed + self._waiting_bytes() if part == TEXT else needed
+
+    def _layer_bytes(self) -> int:
+        """Bytes of one layer's states."""
+        return len(self.prompt.ids) * self.backbone.width * self.backbone.dtype.itemsize
+
+    def _waiting_bytes(self) -> int:
+        """Bytes that wait on the device for the run's end, where they are to be kept elsewhere."""
+        device = self.engine.host.device or self.backbone.device_of(TEXT)
+        if device == self.store.device:
+            return 0
+        waiting = len(self.passed.keeping) * self._layer_bytes()
+        if self.prefix is not None:
+            states = self.backbone.width + 2 * self.backbone.key_width
+            size = self.prefix.length * states * self.backbone.dtype.itemsize
+            waiting += min(self.end * size, self.engine.prefix_cache.limit)
+        return waiting
 
     def _patches(self) -> int:
         """Patches of the largest picture."""
@@ -207,7 +228,7 @@ class Run:
             hidden = hidden.clone()
             hidden[:, places] = features.to(hidden.dtype)
         if self.prefix is not None and not self.prefix.states:
-            self.prefix.states.append(self._copy(hidden[:, : self.prefix.length]))
+            self.prefix.states.append(own_copy(hidden[:, : self.prefix.length]))
         self._hold(0, hidden)
         return hidden
 
@@ -224,14 +245,14 @@ class Run:
         """What the vision tower makes of all pictures; it runs for those not known."""
         if self._features is None:
             keys = [f"{self.store.keyframe}:{each.digest().hex()}" for each in self.vision_inputs]
-            seen = [self.engine.prefix_cache.get_features(key) for key in keys]
-            if None in seen:
+            known = {key: self.engine.prefix_cache.get_features(key) for key in keys}
+            if None in known.values():
                 self._bring(VISION)
-            device = self.backbone.device_of(VISION)
             for number, key in enumerate(keys):
-                seen[number] = seen[number] or self._encode_vision(number, key)
+                known[key] = known[key] or self._encode_vision(number, key)
                 self._step()
-            seen = [each.to(device) for each in seen]
+            device = self.backbone.device_of(VISION)
+            seen = [known[key].to(device) for key in keys]
             levels = zip(*(each.deepstack for each in seen), strict=True)
             merged = torch.cat([each.merged for each in seen])
             self._features = merged, [torch.cat(level) for level in levels]
@@ -292,6 +313,7 @@ class Run:
         if self.offset:
             past = tuple(tensor.to(self.device) for tensor in self.prefix.pairs[layer])
         cache = self._cache(past)
+        self.passed.overwrite()
         hidden = self.backbone.run_layer(layer, hidden, self._rotary, self._mask, cache)
         if layer < self.backbone.num_deepstack:
             places, features = self._vision_here(layer + 1)
@@ -307,9 +329,9 @@ class Run:
         return LayerCache(past) if self.prefix is not None else None
 
     def _extend_prefix(self, hidden: torch.Tensor, cache: LayerCache) -> None:
-        length, device = self.prefix.length, self.engine.host.cache_device
-        pair = tuple(tensor[:, :, :length].to(device, copy=True) for tensor in cache.new)
-        self.prefix.states.append(self._copy(hidden[:, :length]))
+        length = self.prefix.length
+        pair = tuple(own_copy(tensor[:, :, :length]) for tensor in cache.new)
+        self.prefix.states.append(own_copy(hidden[:, :length]))
         self.prefix.pairs.append(pair)
         if self.prefix.bytes > self.engine.prefix_cache.limit:
             # Too long to keep: the rest of the run does without.
@@ -317,21 +339,18 @@ class Run:
             self.prefix = None
 
     def _hold(self, layer: int, hidden: torch.Tensor) -> None:
-        """Keeps a layer; a prefix's part is shared with the prefix cache, not copied."""
+        """Keeps a layer if it stays; a prefix's part is shared with the prefix cache."""
+        known, rest = (), hidden
         if self.prefix is not None:
+            known = (self.prefix.states[layer],)
             rest = hidden[:, self.prefix.length - self.offset :]
-            parts = (self.prefix.states[layer], self._copy(rest))
-        else:
-            parts = (self._copy(hidden),)
-        normed = None
+        self.passed.add(layer, known, rest)
         if layer == self.store.num_layers - 1:
-            # Kept beside the raw states: the weights of the norm may be gone when it is asked for.
-            normed = self.backbone.norm(torch.cat(parts, dim=1).to(self.device))
-        self.store.hold(layer, parts, normed if normed is None else self._copy(normed))
-
-    def _copy(self, part: torch.Tensor) -> torch.Tensor:
-        """A copy that does not hold on to the tensor it was cut from."""
-        return part.to(self.store.device, copy=True)
+            # Beside the raw states: the norm's weights may be gone when it is asked for.
+            whole = torch.cat([*(part.to(self.device) for part in known), rest], dim=1)
+            normed = self.backbone.norm(whole)
+            if normed is not None:
+                self.passed.add_normed(normed)
 
     def _step(self) -> None:
         self.done += 1

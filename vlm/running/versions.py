@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from ..files.json_file import read_json
 from ..logger import LOG
-from .tested_versions import TESTED
+
+# Oldest first; `.ci/matrix` writes the list.
+TESTED = tuple(read_json(Path(__file__).with_name("tested_versions.json"))["transformers"])
 
 _said: set[tuple[str, str]] = set()  # what was warned of, and the family's title
 

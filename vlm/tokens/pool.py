@@ -1,11 +1,9 @@
 """Token pool: each picture on a smaller grid."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol, TypeVar
-
-import torch
+from typing import TYPE_CHECKING, TypeVar
 
 from ..arguments import checked
 from ..token_map import new_map
@@ -13,17 +11,12 @@ from .parts import Part, parts_of, share_out
 from .pooling import Pooling
 from .token_weights import THUMBNAIL
 
-
-class Poolable(Protocol):
-    """Tokens, or hidden states."""
-
-    @property
-    def token_map(self) -> dict | None: ...
-
-    def pool(self: "T", means: Callable[[torch.Tensor], torch.Tensor], token_map: dict) -> "T": ...
+if TYPE_CHECKING:
+    from ..running.hidden_states import HiddenStates
+    from .tokens import Tokens
 
 
-T = TypeVar("T", bound=Poolable)
+T = TypeVar("T", "Tokens", "HiddenStates")
 
 
 @checked
