@@ -366,3 +366,10 @@ def test_matplotlib_and_transformers_load_on_first_use():
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_numbers_are_short():
+    values = (0.0, 0.01234, 9.876, 2789.6, 123456.0, 1.5e9)
+    assert [measures.short(value) for value in values] == [
+        "0", "0.0123", "9.88", "2790", "123000", "1.5e+09",
+    ]  # fmt: skip

@@ -26,7 +26,7 @@ LEFT, RIGHT = 0.8, 0.3  # of a panel's axes: names and numbers of the axis
 HEAD, FOOT = 0.62, 0.6  # title and legend above the axes; numbers and name of the axis below
 HEADING, LINE = 0.5, 0.185  # the figure's title; a line of writing
 AFTER, AIR = 0.3, 0.04  # below a caption, between its two parts
-POINTS = 10  # of captions
+POINTS, NOTE, TITLE = 10, 11, 17  # of captions, of lines under the heading, of the heading
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def make_figure(title: str, notes: Sequence[str], rows: Sequence[Sequence[Panel]
 
     figure = Figure(figsize=(WIDTH, 1.0), dpi=DPI)
     wrap = _Wrap(FigureCanvasAgg(figure).get_renderer())
-    notes = [line for note in notes for line in wrap(note, WIDTH - 2 * MARGIN)]
+    notes = [line for note in notes for line in wrap(note, WIDTH - 2 * MARGIN, size=NOTE)]
     captions = [[_caption(panel, wrap, len(row)) for panel in row] for row in rows]
     heights = [
         HEAD + max(panel.height for panel in row) + FOOT + LINE * max(map(_lines, words)) + AFTER
@@ -116,9 +116,9 @@ def make_figure(title: str, notes: Sequence[str], rows: Sequence[Sequence[Panel]
     total = top + sum(heights) + MARGIN
     figure.set_size_inches(WIDTH, total)
     page = _Page(figure, total)
-    page.write(MARGIN, MARGIN, wrap.cut(title, WIDTH - 2 * MARGIN), 17, INK, "bold")
+    page.write(MARGIN, MARGIN, wrap.cut(title, WIDTH - 2 * MARGIN), TITLE, INK, "bold")
     for at, note in enumerate(notes):
-        page.write(MARGIN, MARGIN + HEADING + LINE * 1.2 * at, note, 11, GREY)
+        page.write(MARGIN, MARGIN + HEADING + LINE * 1.2 * at, note, NOTE, GREY)
     for row, words, height in zip(rows, captions, heights, strict=True):
         _fill_row(page, row, words, top)
         top += height
@@ -187,11 +187,13 @@ class _Wrap:
     def __init__(self, renderer: Any):
         self._renderer = renderer
 
-    def __call__(self, text: str, room: float, weight: str = "normal") -> list[str]:
+    def __call__(
+        self, text: str, room: float, weight: str = "normal", size: float = POINTS
+    ) -> list[str]:
         lines: list[str] = []
         for word in text.split():
             longer = f"{lines[-1]} {word}" if lines else word
-            if lines and self._width(longer, POINTS, weight) <= room:
+            if lines and self._width(longer, size, weight) <= room:
                 lines[-1] = longer
             else:
                 lines.append(word)
@@ -199,9 +201,9 @@ class _Wrap:
 
     def cut(self, text: str, room: float) -> str:
         """The text as a heading, with dots in place of an end that has no room."""
-        if self._width(text, 17, "bold") <= room:
+        if self._width(text, TITLE, "bold") <= room:
             return text
-        while text and self._width(text + "…", 17, "bold") > room:
+        while text and self._width(text + "…", TITLE, "bold") > room:
             text = text[:-1]
         return text + "…"
 

@@ -11,7 +11,7 @@ from .bars import draw_weights
 from .curves import draw_layers, draw_likeness
 from .dimensions import Series, draw_dimensions
 from .figure import Panel
-from .measures import LayerCurves, layer_curves, off_by, reference_of
+from .measures import LayerCurves, layer_curves, off_by, reference_of, short
 from .subject import Subject
 
 MOST_NAMED = 3
@@ -51,7 +51,7 @@ def curves_panels(subject: Subject, alone: HiddenStates | None = None) -> list[P
 def _norms_in_words(curves: LayerCurves) -> str:
     first, last = curves.layers[0], curves.layers[-1]
     parts = [
-        f"{kind} tokens {float(rows[0, 1]):.3g} in layer {first}, {float(rows[-1, 1]):.3g} in "
+        f"{kind} tokens {short(float(rows[0, 1]))} in layer {first}, {short(float(rows[-1, 1]))} in "
         f"layer {last}"
         for kind, rows in curves.norms.items()
     ]
@@ -104,7 +104,7 @@ def dimension_panels(series: Sequence[Series], stats: Stats) -> list[Panel]:
     few = few_tokens(stats)
     here = " ".join(_off_in_words(each, stats) for each in series)
     here += f" Reference: {few}." if few else ""
-    far = "; ".join(f"{each.label} {_shift(each, stats):.2g}" for each in series)
+    far = "; ".join(f"{each.label} {_shift(each, stats):.2f}" for each in series)
     return [
         Panel(
             f"Std of each of the {stats.width} dimensions",

@@ -204,6 +204,13 @@ def reference_of(stats: Stats) -> dict[str, torch.Tensor]:
     return {"mean": mean, "std": std}
 
 
+def short(value: float) -> str:
+    """A number in three digits, without an exponent as far as people read numbers: `2790`."""
+    if 1000 <= abs(value) < 1e7:
+        return f"{float(f'{value:.3g}'):.0f}"
+    return f"{value:.3g}"
+
+
 def counted_roles(token_map: dict | None, n: int) -> dict[str, int]:
     """Tokens by role; all unknown where there is no map."""
     return {"unknown": n} if token_map is None else count_roles(token_map)

@@ -7,7 +7,7 @@ import torch
 from .bars import draw_shares, name_of
 from .curves import draw_norms
 from .figure import Panel, axes_width
-from .measures import Share, shares, text_similarity
+from .measures import Share, shares, short, text_similarity
 from .panels import cell_shape, draw_grid, draw_roles
 from .subject import Subject, View
 
@@ -78,7 +78,7 @@ def _norm_panel(subject: Subject, view: View, there: torch.Tensor, height: float
     here = f"{view.name}: no tokens left."
     if len(norms):
         low, middle, high = (float(x) for x in (norms.min(), norms.median(), norms.max()))
-        here = f"{view.name}: norm {low:.3g} to {high:.3g}, median {middle:.3g}"
+        here = f"{view.name}: norm {short(low)} to {short(high)}, median {short(middle)}"
         here += f"; {sinks} sink tokens (framed)." if sinks else "; no sink tokens."
     return Panel(
         f"{view.name}: how large each token is",
@@ -114,7 +114,8 @@ def norms_panel(subject: Subject) -> Panel:
     """The norm of every token along the sequence."""
     norms, sinks = subject.norms, subject.sinks.nonzero().flatten().tolist()
     median = float(norms.median())
-    here = f"Norms {float(norms.min()):.3g} to {float(norms.max()):.3g}, median {median:.3g}."
+    low, high = short(float(norms.min())), short(float(norms.max()))
+    here = f"Norms {low} to {high}, median {short(median)}."
     if sinks:
         named = "; ".join(
             f"token {at} ({subject.roles[at].replace('_', ' ')}, {float(norms[at]) / median:.0f} "
