@@ -198,7 +198,7 @@ def test_its_strength_is_image_influence(v, image):
     images = [each.image for each in pictures]
     (want,), _ = image_influence(v, TEXT, images, [0.5, 2.0], target="krea2", max_pixels=None)
     assert torch.equal(states_of(result.entries), want.tokens.states)
-    assert "`image_influence` 0.5, 2" in " ".join(result.steps)
+    assert "image influence 0.5, 2" in " ".join(result.steps)
 
 
 def test_its_times_take_the_picture_out_of_the_prompt(v, image):
@@ -268,6 +268,8 @@ def test_images_that_are_none():
         PictureReference(torch.zeros(2, 8, 8, 3))
     with pytest.raises(TypeError, match=r"floating point tensor .* this is torch.uint8"):
         PictureReference(torch.zeros(8, 8, 3, dtype=torch.uint8))
+    with pytest.raises(TypeError, match="strength of a picture reference is a number, this is str"):
+        PictureReference(torch.zeros(8, 8, 3), strength="1")
     with pytest.raises(ValueError, match="has no quarters"):
         PictureReference(torch.zeros(1, 8, 3), tiles=True)
 
@@ -275,6 +277,10 @@ def test_images_that_are_none():
 def test_prompts_that_nothing_can_make(v, image, tiny):
     with pytest.raises(ValueError, match="neither `clip` nor `model`"):
         image_prompt(TEXT, target="z-image")
+    with pytest.raises(TypeError, match="`words` of `image_prompt` is a function"):
+        image_prompt(TEXT, target="z-image", model=v, words=own(v))
+    with pytest.raises(TypeError, match="makes a list of entries, this made int"):
+        image_prompt(TEXT, target="z-image", words=int)
     with pytest.raises(ValueError, match="no model that sees them"):
         image_prompt(TEXT, [PictureReference(image())], target="z-image", words=lambda: own(v))
     with pytest.raises(ValueError, match=r"FLUX.1 reads no layer.*Connector Apply"):

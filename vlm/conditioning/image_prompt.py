@@ -120,6 +120,11 @@ class _Words:
         """The entries, which must fit what the diffusion model reads."""
         if self._made is None:
             self._made = self._given() if self._given is not None else self._encode()
+            if not (isinstance(self._made, list) and self._made):
+                raise TypeError(
+                    "`words` of `image_prompt` makes a list of entries, this made "
+                    f"{type(self._made).__name__}. Give a function that returns `read_entries`."
+                )
             _fit(self._made, self._needs)
             tokens = self._made[0].tokens
             how = "as given" if self._given is not None else "`encode`, `select_layers` auto"
@@ -152,6 +157,11 @@ def _check(goal: Target, model: VLM | None, words: object, pictures: bool) -> No
         raise ValueError(
             "Image Prompt has nothing that reads the words: neither `clip` nor `model` is there. "
             "Connect Load CLIP to `clip`, or VLM Loader to `model`."
+        )
+    if words is not None and not callable(words):
+        raise TypeError(
+            "`words` of `image_prompt` is a function that makes the words' entries, this is "
+            f"{type(words).__name__}. Give `lambda: entries`."
         )
     if not pictures:
         return

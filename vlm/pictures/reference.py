@@ -11,6 +11,13 @@ import torch
 ALL, PICTURE, WORDS, POOLED = KEEPS = ("all", "picture", "words", "pooled")
 CROP, WEIGHT = MASK_USES = ("crop", "weight")
 MOST_STRENGTH = 3.0
+_NUMBERS: dict[str, tuple[type, ...]] = {
+    "strength": (float, int),
+    "start": (float, int),
+    "end": (float, int),
+    "pool_size": (int,),
+    "max_pixels": (int, type(None)),
+}
 SHAPE_TOLERANCE = 0.02  # of width by height, between a mask and its picture
 
 
@@ -95,6 +102,13 @@ class PictureReference:
             )
 
     def _check_numbers(self) -> None:
+        for name, kinds in _NUMBERS.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, kinds):
+                raise TypeError(
+                    f"{name} of a picture reference is a number, this is {type(value).__name__}. "
+                    "Give one."
+                )
         if not (math.isfinite(self.strength) and 0 <= self.strength <= MOST_STRENGTH):
             raise ValueError(
                 f"strength of a picture reference is {self.strength}, expected 0 (not there) to "
