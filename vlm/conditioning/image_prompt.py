@@ -82,12 +82,12 @@ def image_prompt(
     """
     goal = find_target(target)
     counting = [(at, each) for at, each in enumerate(pictures, 1) if each.strength != 0]
-    _check(goal, model, words, bool(counting))
+    _check(goal, model, words)
     own = _Words(prompt, goal, model, words, needs, device)
     if not counting:
         return ImagePrompt(own.entries(), [own.step])
     kind = Blended if goal.name in BLENDED else InPrompt
-    way = kind(model, prompt, goal, own.entries, device)
+    way = kind(_seeing(model, goal), prompt, goal, own.entries, device)
     way.look(counting)
     entries: list[Entry] = []
     for start, end in _ranges(counting):
@@ -112,14 +112,21 @@ class _Words:
     ):
         self._made: list[Entry] | None = None
         self._given = words
-        self._encode = lambda: InPrompt.entries_of(model.encode(prompt, target=goal.name), device)
+        self._model, self._prompt, self._goal, self._device = model, prompt, goal, device
         self._needs = needs
         self.step = ""
+
+    def _encode(self) -> list[Entry]:
+        """By the model; without one `_check` has refused."""
+        if self._model is None:
+            return []
+        states = self._model.encode(self._prompt, target=self._goal.name)
+        return InPrompt.entries_of(states, self._device)
 
     def entries(self) -> list[Entry]:
         """The entries, which must fit what the diffusion model reads."""
         if self._made is None:
-            self._made = self._given() if self._given is not None else self._encode()
+            self._made = self._encode() if self._given is None else self._given()
             if not (isinstance(self._made, list) and self._made):
                 raise TypeError(
                     "`words` of `image_prompt` makes a list of entries, this made "
@@ -147,7 +154,7 @@ def _fit(entries: list[Entry], needs: Needs | None) -> None:
         raise ValueError(" ".join(stops))
 
 
-def _check(goal: Target, model: VLM | None, words: object, pictures: bool) -> None:
+def _check(goal: Target, model: VLM | None, words: object) -> None:
     if goal.layers is None:
         raise ValueError(
             f"{goal.title} reads no layer of a VLM as it is: a connector maps them. Use VLM Encode "
@@ -163,8 +170,10 @@ def _check(goal: Target, model: VLM | None, words: object, pictures: bool) -> No
             "`words` of `image_prompt` is a function that makes the words' entries, this is "
             f"{type(words).__name__}. Give `lambda: entries`."
         )
-    if not pictures:
-        return
+
+
+def _seeing(model: VLM | None, goal: Target) -> VLM:
+    """The model, if it can look at pictures."""
     if model is None:
         raise ValueError(
             "Image Prompt has pictures and no model that sees them. Connect VLM Loader or VLM From "
@@ -178,3 +187,4 @@ def _check(goal: Target, model: VLM | None, words: object, pictures: bool) -> No
             "VLM From CLIP behind a Load CLIP with such a file (for Z-Image "
             "qwen3vl_4b_fp8_scaled.safetensors, type krea2)."
         )
+    return model

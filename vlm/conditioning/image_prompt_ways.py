@@ -71,7 +71,7 @@ class Blended:
         """Runs the VLM once per picture."""
         words = self._words()
         width = self._model.backbone.width
-        if self._goal.combine == "concat":
+        if self._goal.combine == "concat" and self._goal.layers is not None:
             width *= len(self._goal.layers)
         if words[0].tokens.width != width:
             raise ValueError(

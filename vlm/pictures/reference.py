@@ -85,6 +85,8 @@ class PictureReference:
         )
 
     def _check_mask(self) -> None:
+        if self.mask is None:
+            return
         if not bool(torch.isfinite(self.mask).all()):
             raise ValueError(
                 "The mask of a picture reference holds NaN or Inf. Look at the node that made it."
