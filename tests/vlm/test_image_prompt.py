@@ -277,7 +277,7 @@ def test_images_that_are_none():
 def test_prompts_that_nothing_can_make(v, image, tiny):
     with pytest.raises(ValueError, match="neither `clip` nor `model`"):
         image_prompt(TEXT, target="z-image")
-    with pytest.raises(TypeError, match="`words` of `image_prompt` is a "):
+    with pytest.raises(TypeError, match="`words` of `image_prompt` is a list, expected a func"):
         image_prompt(TEXT, target="z-image", model=v, words=own(v))
     with pytest.raises(TypeError, match="makes a list of entries, this made int"):
         image_prompt(TEXT, target="z-image", words=int)

@@ -165,11 +165,6 @@ def _check(goal: Target, model: VLM | None, words: object) -> None:
             "Image Prompt has nothing that reads the words: neither `clip` nor `model` is there. "
             "Connect Load CLIP to `clip`, or VLM Loader to `model`."
         )
-    if words is not None and not callable(words):
-        raise TypeError(
-            "`words` of `image_prompt` is a function that makes the words' entries, this is "
-            f"{type(words).__name__}. Give `lambda: entries`."
-        )
 
 
 def _seeing(model: VLM | None, goal: Target) -> VLM:
