@@ -179,10 +179,10 @@ def _series(
             f"The report compares the same tokens before and after normalising; these are "
             f"{list(before.states.shape)} and {list(after.states.shape)}. Filter before both."
         )
-    looks = {"before": (before, ORANGE, "o"), "after": (after, BLUE, "D")}
+    pair = (("before", before, ORANGE, "o"), ("after", after, BLUE, "D"))
     made = [
         make_series(label, each.states.flatten(0, 1).float().cpu(), *look)
-        for label, (each, *look) in looks.items()
+        for label, each, *look in pair
     ]
     return [each for each in made if each is not None]
 

@@ -92,25 +92,29 @@ def look_at(tokens: HiddenStates | Tokens, layer: int | None = None) -> Subject:
         ValueError: No layer is held, or not this one; a layer of tokens; NaN or Inf.
     """
     states = tokens if isinstance(tokens, HiddenStates) else None
-    if states is not None:
-        layer = _held_layer(states, layer)
-        tokens = select_layers(states, layer)
+    if isinstance(tokens, HiddenStates):
+        layer = _held_layer(tokens, layer)
+        chosen = select_layers(tokens, layer)
     elif layer is not None:
         raise ValueError(
             f"Layer {layer} was asked for, and these tokens are of one layer already. Give hidden "
             "states, or leave `layer` out."
         )
-    rows = tokens.states[0].to("cpu", torch.float32)
+    else:
+        chosen = tokens
+    rows = chosen.states[0].to("cpu", torch.float32)
     wrong = (~torch.isfinite(rows).all(dim=1)).nonzero().flatten().tolist()
     if wrong:
         raise ValueError(
             f"{len(wrong)} of {len(rows)} tokens hold NaN or Inf, the first is token {wrong[0]}. "
             "Load the VLM in bfloat16 or float32 and encode again."
         )
-    known = tokens.token_map is not None
-    token_map = tokens.token_map if known else new_map(["unknown"] * tokens.n)
+    known = chosen.token_map is not None
+    token_map = chosen.token_map
+    if token_map is None:
+        token_map = new_map(["unknown"] * chosen.n)
     norms, sinks = rows.norm(dim=1), find_sinks(rows)
-    return Subject(rows, token_map, known, tokens.batch, states, layer, norms, sinks)
+    return Subject(rows, token_map, known, chosen.batch, states, layer, norms, sinks)
 
 
 def _held_layer(states: HiddenStates, layer: int | None) -> int:
