@@ -51,8 +51,8 @@ def curves_panels(subject: Subject, alone: HiddenStates | None = None) -> list[P
 def _norms_in_words(curves: LayerCurves) -> str:
     first, last = curves.layers[0], curves.layers[-1]
     parts = [
-        f"{kind} tokens {short(float(rows[0, 1]))} in layer {first}, {short(float(rows[-1, 1]))} in "
-        f"layer {last}"
+        f"{kind} tokens {short(float(rows[0, 1]))} in layer {first}, "
+        f"{short(float(rows[-1, 1]))} in layer {last}"
         for kind, rows in curves.norms.items()
     ]
     return f"Median norm: {'; '.join(parts)}."
