@@ -124,6 +124,12 @@ def a_video(model):
     return inspect_tokens(states, video=frames)
 
 
+def tiles(model):
+    picture = draw_picture()
+    other = vlm.load("tiny", family="internvl", layers=3)
+    return inspect_tokens(other.encode("a red house", images=[picture], depth=-2), [picture])
+
+
 def many_pictures(model):
     pictures = [Image.new("RGB", SMALL, color) for color in ("red", "green", "blue") * 5]
     states = model.encode("", images=pictures, target="z-image", depth=-2)
@@ -151,6 +157,7 @@ CASES = [
     text_only,
     tall_without_words,
     a_video,
+    tiles,
     many_pictures,
     long_without_map,
     every_role,
@@ -191,6 +198,7 @@ def test_what_is_said_of_the_rest(model):
     text = a_video(model).text
     assert "image 0, frame 0" in text and "image 0, frame 1" in text
     assert "The video has 2 frames" in text
+    assert "tokens of the whole picture, made small" in tiles(model).text
     text = many_pictures(model).text
     assert "Not drawn for want of room: image 4, image 5" in text
     text = long_without_map(model).text
