@@ -139,9 +139,9 @@ def norms_panel(subject: Subject) -> Panel:
 
 
 def shares_panel(subject: Subject) -> Panel | None:
-    """What each picture adds; None where there is no picture."""
+    """What each picture adds; None where there is no picture, or nothing beside a single one."""
     found = shares(subject.norms, subject.sinks, subject.token_map)
-    if not any(share.image >= 0 for share in found):
+    if len(found) < 2 or not any(share.image >= 0 for share in found):
         return None
     named = "; ".join(map(_share_in_words, found[:MOST_NAMED]))
     more = f"; {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
