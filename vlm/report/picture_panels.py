@@ -99,7 +99,7 @@ def _likeness_panel(subject: Subject, view: View, there: torch.Tensor, height: f
         low, high = float(likeness[there].min()), float(likeness[there].max())
         here = f"{view.name}: cosine with the words {low:.2f} to {high:.2f}."
     return Panel(
-        f"{view.name}: how like the words each token is",
+        f"{view.name}: how like the words it is",
         here,
         "1 = points the same way as the mean of your words, 0 = has nothing to do with them. Good: "
         "what the words name stands out in yellow. All of one colour: the words point at no place. "
