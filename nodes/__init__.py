@@ -9,6 +9,7 @@ from . import (
     files,
     griddot,
     influence,
+    inspect,
     lap,
     load,
     normalize,
@@ -39,5 +40,6 @@ _ALL = [
     *connectors.NODES,
     *bridge.NODES,
     *target.NODES,
+    *inspect.NODES,
 ]
 NODES = [speaking(node) for node in _ALL]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-FRESH_SECONDS = 2.0
+FRESH_SECONDS = 1.0
 
 
 class Listing:

@@ -51,6 +51,7 @@ NODES = {
     "blend": "Alpha Blend",
     "encode": _ENCODE,
     "filter_tokens": "Token Filter",
+    "inspect_tokens": "VLM Inspect Tokens",
     "lap_pool": "LAP Pool",
     "load": f"{_LOADER} or VLM From CLIP",
     "load_connector": "VLM Connector Loader and Connector Apply",

@@ -20,6 +20,7 @@ from .connectors.lap_file import save_lap
 from .connectors.load import load_connector
 from .load import load
 from .prompts.templates import TEMPLATES
+from .report.inspection import inspect_tokens
 from .targets import TARGETS
 from .tokens.blend import blend
 from .tokens.filter import filter_tokens
@@ -49,6 +50,7 @@ __all__ = [
     "check",
     "filter_tokens",
     "hand_over",
+    "inspect_tokens",
     "lap_pool",
     "load",
     "load_conditioning",

@@ -153,7 +153,7 @@ def _is_plain(value: Any, hint: Any) -> bool:
         kind = numbers.Integral if hint is int else numbers.Real
         if not isinstance(value, kind) or isinstance(value, bool):
             return False
-        return not isinstance(value, numbers.Integral) or abs(value) <= _LARGEST[hint]
+        return not isinstance(value, numbers.Integral) or abs(int(value)) <= _LARGEST[hint]
     return isinstance(value, hint)
 
 

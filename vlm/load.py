@@ -109,11 +109,7 @@ def load(
             sizes = {"width": width, "layers": layers}
             given = {key: size for key, size in sizes.items() if size is not None}
             path = write_tiny(Path(place) / "tiny", family, **given)
-            model = _load("tiny", _read_folder(path, tokenizer, config), to, keep)
-            for weight in model.backbone.parameters():  # the files go: no page may stay in use
-                weight.data = weight.data.clone()
-            model.backbone.keep_head()
-            return model
+            return _load("tiny", _read_folder(path, tokenizer, config), to, keep, files_go=True)
     if width is not None or layers is not None:
         raise ValueError('width and layers belong to the built-in model: load("tiny", ...).')
     path = Path(folder)
@@ -221,7 +217,9 @@ def _read_tokenizer(folder: str | Path, chat_template: str | None = None) -> Tok
     return Tokenizer(folder, chat_template)
 
 
-def _load(name: str, source: Source, to: _Target, keep: dict[str, Any]) -> VLM:
+def _load(
+    name: str, source: Source, to: _Target, keep: dict[str, Any], files_go: bool = False
+) -> VLM:
     path, family = source.path, source.family
     if to.quantize is not None and path.is_file():
         raise ValueError(
@@ -234,6 +232,8 @@ def _load(name: str, source: Source, to: _Target, keep: dict[str, Any]) -> VLM:
         dtype = _own_dtype(source.config, source.files) if to.dtype == "auto" else to.dtype
         model = load_model(source.files, source.built, family, dtype, to.device)
     backbone = HuggingFaceBackbone(model, family, find_head(path, source.config, source.files))
+    if files_go:
+        backbone.leave_files()
     size = source.tokenizer.size(without=family.spare_tokens)
     if size > backbone.vocabulary:
         raise ValueError(
@@ -243,7 +243,7 @@ def _load(name: str, source: Source, to: _Target, keep: dict[str, Any]) -> VLM:
     if family.vision:
         source.tokenizer.id_of(family.vision.image_token)  # says so where it is a text-only model's
     # The toy model of a family with several language models has one of them.
-    inside = source.built.get_text_config().model_type if family.language_models else None
+    inside: str = source.built.get_text_config().model_type if family.language_models else ""
     if _runs_plain(family) or _runs_plain(FAMILIES.get(inside)):
         backbone.plain = PlainForward(backbone.text, family.decoder)
     engine = Engine(name, family, backbone, **keep)
@@ -255,8 +255,8 @@ def _runs_plain(family: Family | None) -> bool:
     """Whether this version of transformers is known not to run a family layer by layer."""
     if family is None:  # of a language model that is no family by itself
         return False
-    toy = {"dtype": "float32", "layers": LAYERS, "family": family.model_type}
-    return runs_plain(family, lambda: load("tiny", **toy))
+    kind = family.model_type
+    return runs_plain(family, lambda: load("tiny", dtype="float32", layers=LAYERS, family=kind))
 
 
 def _own_dtype(config: dict[str, Any], files: Checkpoint) -> torch.dtype:

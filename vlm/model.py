@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 from logging import DEBUG
-from typing import Any
+from typing import Any, overload
 
 from .arguments import checked, need_size
 from .families import Family
@@ -106,6 +106,24 @@ class VLM:
     def num_layers(self) -> int:
         """L: decoder layers and the embeddings."""
         return self.engine.num_layers
+
+    @overload
+    def encode(
+        self, text: str, images: Any = None, *, target: str = "chat", template: str | None = None,
+        system: str | None = None, edit: str | None = None, video: Any = None, fps: float = 24.0,
+        min_pixels: int | None = None, max_pixels: int | None = None, depth: int | None = None,
+        keep_mb: float = 512, padding: str = AUTO, mute: Sequence[int] = (),
+    ) -> HiddenStates: ...  # fmt: skip
+
+    # Not any sequence of texts: a text is one, too.
+    @overload
+    def encode(
+        self, text: list[str] | tuple[str, ...], images: Any = None, *, target: str = "chat",
+        template: str | None = None, system: str | None = None, edit: str | None = None,
+        video: Any = None, fps: float = 24.0, min_pixels: int | None = None,
+        max_pixels: int | None = None, depth: int | None = None, keep_mb: float = 512,
+        padding: str = AUTO, mute: Sequence[int] = (),
+    ) -> list[HiddenStates]: ...  # fmt: skip
 
     @checked
     def encode(
@@ -300,7 +318,8 @@ class VLM:
     def _prepare_vision(self, inputs: PromptInputs, goal: Target) -> list[VisionInput]:
         """Pictures, then the video, at the size the model sees them."""
         images, video = inputs.images, inputs.video
-        if self.preprocessor is None:
+        vision = self.family.vision
+        if self.preprocessor is None or vision is None:
             if video is None and (images is None or images == []):
                 return _mute([], inputs.mute)
             raise ValueError(self._is_blind())
@@ -309,15 +328,13 @@ class VLM:
         most = inputs.max_pixels or layout.max_pixels or goal.max_pixels
         seen = self.preprocessor.prepare_images(images, least, most)
         if video is not None:
-            if not self.family.vision.video:
+            if not vision.video:
                 raise ValueError(self._takes_no_video())
             most = inputs.max_pixels or layout.video_max_pixels
             film = self.preprocessor.prepare_video(
                 video, inputs.fps, layout.sample_fps, inputs.min_pixels, most
             )
-            step = self.family.vision.video_time_step(
-                film.seconds_per_grid, self.backbone.vision_config
-            )
+            step = vision.video_time_step(film.seconds_per_grid, self.backbone.vision_config)
             seen.append(replace(film, time_step=step))
         return _mute(seen, inputs.mute)
 

@@ -71,7 +71,7 @@ class Target:
     @property
     def encoder_width(self) -> int | None:
         """Width of one layer of its text encoder."""
-        if self.width is None or self.combine != "concat":
+        if self.width is None or self.layers is None or self.combine != "concat":
             return self.width
         return self.width // len(self.layers)
 

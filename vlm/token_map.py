@@ -15,6 +15,7 @@ the one that reads it::
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any, overload
 
 from .logger import LOG
 
@@ -60,7 +61,7 @@ def new_map(
     """
     given = {"image": images, "frame": frames, "tile": tiles, "row": rows, "col": cols}
     role = [str(r) for r in roles]
-    out = {"version": VERSION, "n": len(role), "role": role}
+    out: dict[str, Any] = {"version": VERSION, "n": len(role), "role": role}
     for key, plain in _NUMBERS.items():
         column = given[key]
         out[key] = [plain] * len(role) if column is None else [int(v) for v in column]
@@ -71,7 +72,7 @@ def new_map(
     return out
 
 
-def read_map(token_map: object, n: int) -> dict | None:
+def read_map(token_map: Any, n: int) -> dict | None:
     """Read the token map that came with a tensor of ``n`` tokens.
 
     The map rides in a conditioning's options, which native nodes copy also when they change the
@@ -116,6 +117,14 @@ def read_map(token_map: object, n: int) -> dict | None:
     return token_map
 
 
+@overload
+def take(token_map: dict, indices: Sequence[int]) -> dict: ...
+
+
+@overload
+def take(token_map: None, indices: Sequence[int]) -> None: ...
+
+
 def take(token_map: dict | None, indices: Sequence[int]) -> dict | None:
     """The map of the kept tokens, in the order of ``indices`` (from 0).
 
@@ -125,7 +134,7 @@ def take(token_map: dict | None, indices: Sequence[int]) -> dict | None:
     if token_map is None:
         return None
     indices = [int(i) for i in indices]
-    out = {"version": VERSION, "n": len(indices)}
+    out: dict[str, Any] = {"version": VERSION, "n": len(indices)}
     for key in ("role", *_NUMBERS):
         column = token_map[key]
         out[key] = [column[i] for i in indices]
@@ -137,7 +146,7 @@ def take(token_map: dict | None, indices: Sequence[int]) -> dict | None:
 def join(a: dict, b: dict) -> dict:
     """The map of a's tokens followed by b's; b's image numbers are shifted past a's."""
     shift = 1 + max([-1, *a["image"], *(grid["image"] for grid in a["grids"])])
-    out = {"version": VERSION, "n": a["n"] + b["n"]}
+    out: dict[str, Any] = {"version": VERSION, "n": a["n"] + b["n"]}
     for key in ("role", *_NUMBERS):
         out[key] = [*a[key], *b[key]]
     out["image"][a["n"] :] = [i + shift if i >= 0 else i for i in b["image"]]

@@ -209,7 +209,7 @@ class ComfyPage:
             PromptRejected, PromptFailed, PromptInterrupted: as ComfyHost.run.
         """
         with self.page.expect_response(
-            lambda r: r.url.endswith("/prompt") and r.request.method == "POST", timeout=60_000
+            lambda r: r.url.endswith("/prompt") and r.request.method == "POST", timeout=180_000
         ) as waiting:
             self.page.evaluate("() => { app.queuePrompt(0) }")
         answer = waiting.value

@@ -41,6 +41,21 @@ class ComfyHost(ComfyProcess):
             return self.get("/object_info")
         return self.get(f"/object_info/{urllib.parse.quote(node)}")[node]
 
+    def wait_for_option(self, node: str, widget: str, value: str) -> None:
+        """Waits until a widget offers a file that was just written: lists are kept for a moment.
+
+        Raises:
+            TimeoutError: It does not within 30 s.
+        """
+        began = time.monotonic()
+        while time.monotonic() - began < 30:
+            inputs = self.object_info(node)["input"]
+            kind, *settings = (inputs["required"] | inputs.get("optional", {}))[widget]
+            if value in (settings[0]["options"] if settings else kind):
+                return
+            time.sleep(0.1)
+        raise TimeoutError(f"{widget} of {node} does not offer {value}.")
+
     def view(self, entry: dict[str, str]) -> bytes:
         """The bytes of an output entry {"filename", "subfolder", "type"}."""
         keys = {k: entry[k] for k in ("filename", "subfolder", "type") if k in entry}

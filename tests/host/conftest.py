@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from browser import BrowserMissing, ComfyPage, chromium  # noqa: E402
 from comfy_find import HOW_TO, Checkout, find_comfyui  # noqa: E402
 from comfy_host import PACK_FOLDER, ComfyHost, ServerFailed, pack_source  # noqa: E402
-from installs import InstallFailed, chosen_frontend, own_pytest  # noqa: E402
+from installs import InstallFailed, chosen_frontend, own_matplotlib, own_pytest  # noqa: E402
 from tiny_checkpoints import write_models, write_qwen3vl  # noqa: E402
 from tiny_connectors import write_connectors  # noqa: E402
 from tiny_writer import let_it_write  # noqa: E402
@@ -115,9 +115,20 @@ def frontend() -> Path | None:
 
 
 @pytest.fixture(scope="session")
+def its_packages(checkout: Checkout) -> dict[str, str]:
+    """Environment variables with which ComfyUI has all that the pack requires."""
+    try:
+        folder = own_matplotlib(checkout.python)
+    except InstallFailed as error:
+        pytest.fail(str(error), pytrace=False)
+    return {} if folder is None else {"PYTHONPATH": str(folder)}
+
+
+@pytest.fixture(scope="session")
 def start_comfy(
     checkout: Checkout,
     models: Path,
+    its_packages: dict[str, str],
     frontend: Path | None,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[..., ComfyHost]]:
@@ -143,6 +154,7 @@ def start_comfy(
             args,
             models=models_folder or models,
             frontend=frontend,
+            env=its_packages,
             packs=default_packs() if packs is None else packs,
         )
         everyone.append(host)

@@ -20,6 +20,10 @@ FOLDERS = REPO / "build" / "host-tests"
 FRONTEND = "COMFYUI_FRONTEND"
 FRONTEND_PACKAGE = "comfyui-frontend-package"
 PIP_SECONDS = 600
+MATPLOTLIB = (
+    "matplotlib>=3.8", "contourpy", "cycler", "fonttools", "kiwisolver", "packaging", "pyparsing",
+    "python-dateutil", "six",
+)  # fmt: skip
 
 
 class InstallFailed(Exception):
@@ -32,10 +36,24 @@ def own_pytest(python: Path) -> Path:
     Args:
         python: an interpreter that need not have pytest or pip; nothing is written beside it.
     """
-    says = [str(python), "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
-    version = subprocess.run(says, capture_output=True, text=True, check=True).stdout.strip()
-    folder = FOLDERS / f"pytest-python{version}"
+    folder = FOLDERS / f"pytest-python{_version(python)}"
     return _installed(folder, ["pytest>=8", "pytest-timeout>=2.3"], python=python)
+
+
+def own_matplotlib(python: Path) -> Path | None:
+    """A folder with matplotlib for ComfyUI's Python, to be put on its PYTHONPATH.
+
+    It is what the pack's requirements.txt names and ComfyUI's own does not. numpy and Pillow stay
+    those that ComfyUI has.
+
+    Returns:
+        None where it is installed already.
+    """
+    has = [str(python), "-c", "import matplotlib"]
+    if subprocess.run(has, capture_output=True).returncode == 0:
+        return None
+    folder = FOLDERS / f"matplotlib-python{_version(python)}"
+    return _installed(folder, ["--no-deps", *MATPLOTLIB], python=python)
 
 
 def chosen_frontend() -> Path | None:
@@ -55,6 +73,12 @@ def chosen_frontend() -> Path | None:
     folder = FOLDERS / f"frontend-{version}"
     _installed(folder, ["--no-deps", f"{FRONTEND_PACKAGE}=={version}"])
     return folder / "comfyui_frontend_package" / "static"
+
+
+def _version(python: Path) -> str:
+    """`3.12`."""
+    says = [str(python), "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+    return subprocess.run(says, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _newest(package: str) -> str:

@@ -245,6 +245,7 @@ def test_an_empty_list_says_which_folder_to_fill_and_then_fills(start_comfy, mod
         (text,) = refused(host, seen("nothing there", model=only)).details("vlm")
         assert "models/VLM" in text and "VLM Loader" in text and "config.json" in text
         fill(models / "VLM" / "tiny", empty, extra)
+        host.wait_for_option("VLMCLoader", "model", "VLM/tiny")
         assert sorted(listed(host)) == ["LLM/deep/er", "VLM/tiny", "language/beside"]
         assert host.run(seen("there now", model="language/beside")).dump("dump")
     finally:

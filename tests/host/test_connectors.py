@@ -353,6 +353,7 @@ def test_a_file_that_runs_code(host, flux_connectors, tmp_path):
 
     evil = flux_connectors / "vlm_connectors" / "evil.pt"
     torch.save({"linear.weight": torch.ones(2, 2), "bomb": Bomb()}, evil)
+    host.wait_for_option("VLMCConnectorLoader", "connector", "evil.pt")
     try:
         prompt = change(variation(), "connector", connector="evil.pt")
         said = failed(host, sampled(prompt), "connector")

@@ -174,7 +174,7 @@ def test_encoding_reports_progress_and_every_node_a_line(comfy):
         "layer": "layer 29 of 36 (single)",
         "filter": "tokens kept (",
         "select": "layer 35, 29 of 36 (weighted)",
-        "stats": "measured, 12 tokens, 64 wide",
+        "stats": "measured, 12 tokens, 0 of them sinks, 64 wide",
         "normal": "global, std",
         "style": "alpha 0.2 of a difference over",
         "over": "first until 20% of the schedule, then second; 2 entries",

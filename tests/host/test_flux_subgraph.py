@@ -7,6 +7,8 @@ from workflow_tools import BARE, WORKFLOWS, example_picture, make_small, read
 NAME = "FLUX Image Variation"
 INPUTS = ["clip", "vlm", "picture", "connector", "guidance"]
 
+pytestmark = pytest.mark.timeout(1800)  # a busy machine needs minutes for a picture
+
 
 @pytest.fixture
 def page(flux_connectors, comfy, checkout, open_page):

@@ -13,6 +13,8 @@ INPUTS = ["clip", "picture", "prompt", "max_pixels"]
 INNER = ["VLMCFromCLIP", "VLMCEncode", "VLMCHiddenLayerSelect"]
 WORKFLOW = WORKFLOWS / "krea2-picture-prompt.json"
 
+pytestmark = pytest.mark.timeout(1800)  # a busy machine needs minutes for a picture
+
 
 @pytest.fixture
 def page(comfy, checkout, open_page):

@@ -11,36 +11,6 @@ from comfy_host import PACK_FOLDER
 from snapshot import grown_input, inputs_in_order, updating
 
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
-# Widgets without a value that leaves things as they are, and why.
-NO_NEUTRAL = {
-    ("VLMCLoader", "model"): "a file",
-    ("VLMCLoader", "prefix_cache_mb"): "memory, which changes no result",
-    ("VLMCFromCLIP", "prefix_cache_mb"): "memory, which changes no result",
-    ("VLMCSaveConditioning", "name"): "the name of a file",
-    ("VLMCSaveConditioning", "if_exists"): "a choice of two",
-    ("VLMCLoadConditioning", "file"): "a file",
-    ("VLMCImageInfluence", "prompt"): "the words themselves",
-    ("VLMCImageInfluence", "target"): "the model that reads it",
-    ("VLMCEncode", "prompt"): "the words themselves",
-    ("VLMCEncode", "target"): "the model that reads it",
-    ("VLMCEncode", "fps"): "a fact about the video",
-    ("VLMCRewrite", "prompt"): "the words themselves",
-    ("VLMCRewrite", "preset"): "what the VLM is told to do",
-    ("VLMCRewrite", "target"): "the model that reads it",
-    ("VLMCRewrite", "max_tokens"): "a length",
-    ("VLMCRewrite", "seed"): "a seed",
-    ("VLMCPerDimNormalize", "mode"): "`strength` has the neutral value",
-    ("VLMCPerDimNormalize", "weight"): "a mix of two modes",
-    ("VLMCPerDimNormalize", "outlier_threshold"): "`outliers` off is neutral",
-    ("VLMCReferenceStats", "source"): "a file",
-    ("VLMCAlphaBlend", "method"): "`alpha` has the neutral value",
-    ("VLMCTimeHandover", "percent"): "both ends mean something",
-    ("VLMCStyleDelta", "unit_std"): "`alpha` has the neutral value",
-    ("VLMCStyleDelta", "match_std"): "`alpha` has the neutral value",
-    ("VLMCConnectorLoader", "connector"): "a file",
-    ("VLMCT5Bridge", "embedder"): "a file",
-    ("VLMCCheckTarget", "on_misfit"): "a choice of two",
-}
 
 
 @pytest.fixture(scope="module")
@@ -123,13 +93,3 @@ def test_every_input_has_a_tooltip(nodes):
 def test_every_output_has_a_tooltip(nodes):
     bare = [node for node, info in nodes.items() if not all(info.get("output_tooltips") or [None])]
     assert not bare
-
-
-def test_widgets_name_their_neutral_value(nodes):
-    missing = {
-        (node, name)
-        for node, info in nodes.items()
-        for name, _, kind, settings in inputs_in_order(info)
-        if kind in WIDGETS and "neutral" not in settings["tooltip"]
-    }
-    assert missing == set(NO_NEUTRAL), "a tooltip lacks (neutral), or NO_NEUTRAL is out of date"

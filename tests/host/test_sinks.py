@@ -44,6 +44,7 @@ def test_the_researchs_file_is_read_without_its_massive_dimensions(comfy, stats_
     mean, std = np.zeros(WIDTH), np.full(WIDTH, 5.0)
     std[[4, 39]] = 2753, 949
     np.savez(stats_folder / "other.npz", per_dim_mean=mean, per_dim_std=std, global_std=365.0)
+    comfy.wait_for_option("VLMCReferenceStats", "source", "other.npz")
     result = comfy.run(normalized())
     (out,), (words,) = result.dump("dump"), result.dump("plain")
     stats = Stats(mean, std, global_std=365.0)

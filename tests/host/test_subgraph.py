@@ -22,6 +22,8 @@ INNER = {
     "VLMCAlphaBlend",
 }
 
+pytestmark = pytest.mark.timeout(1800)  # a busy machine needs minutes for a picture
+
 
 def definition(blueprint):
     (found,) = blueprint["definitions"]["subgraphs"]

@@ -45,6 +45,6 @@ def test_a_base_model_goes_on_with_the_text(gemma3):
     want = gemma3.generate(prompt.prompt.ids, 12)
     made = gemma3.ours.rewrite(text, template="raw", system="", temperature=0, max_tokens=12)
     assert written(gemma3, made, prompt) == want
-    assert "Paris" in made.text
+    assert "France" in made.text
     # With a system text, which stands before it as a paragraph.
     assert gemma3.ours.rewrite(text, template="raw", temperature=0, max_tokens=4).tokens

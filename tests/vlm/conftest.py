@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import vlm
+from vlm.cli import progress
 from vlm.running.host import Host
 from vlm.tiny.folder import write_tiny
 
@@ -184,6 +185,12 @@ def tiny(_loaded):
         return model
 
     return get
+
+
+@pytest.fixture(autouse=True)
+def no_bar_on_a_busy_machine(monkeypatch):
+    """Bars of the command line come after a second, which a busy machine takes for anything."""
+    monkeypatch.setattr(progress, "DELAY", 600.0)
 
 
 @pytest.fixture(params=FAMILIES)

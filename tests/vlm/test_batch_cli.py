@@ -13,6 +13,8 @@ from vlm import cli
 from vlm.cli import encode_many, progress
 from vlm.conditioning.file import load_about
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

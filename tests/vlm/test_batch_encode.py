@@ -15,6 +15,8 @@ from vlm.conditioning.file import load_about, load_conditioning
 from vlm.conditioning.recipe import Recipe
 from vlm.pictures.media_files import read_picture
 
+pytestmark = pytest.mark.slow
+
 MAKER = Provenance("tiny", "float32")
 DEFAULTS = Recipe(layers="-2", normalize="global", alpha=0.5)
 

@@ -255,7 +255,9 @@ def test_errors_in_words():
             blend(vl, text, alpha=alpha)
     with pytest.raises(ValueError, match="`method` of `blend` is 'mix'.*" + ", ".join(METHODS)):
         blend(vl, text, method="mix")
-    with pytest.raises(ValueError, match="`schedule` of `blend` is 'cubic'.*" + ", ".join(SCHEDULES)):
+    with pytest.raises(
+        ValueError, match="`schedule` of `blend` is 'cubic'.*" + ", ".join(SCHEDULES)
+    ):
         blend(vl, text, schedule="cubic")
     with pytest.raises(ValueError, match="adain_per_dim.*at least 2 tokens.*method interpolate"):
         blend(random_tokens(0, 1, 1, 4), text, method="adain_per_dim")

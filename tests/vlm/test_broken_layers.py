@@ -17,6 +17,8 @@ from vlm.running import self_check, versions
 from vlm.running.decoder_layer import CACHE_NAMES, CallError
 from vlm.running.plain_forward import PlainForward
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("qwen2_5_vl", "qwen3_vl", "gemma3", "internvl", "qwen3_5", "llama")
 FAMILIES = tuple(name for name in NAMES if hasattr(transformers, KNOWN[name].architecture))
 LAYERS = 6

@@ -14,6 +14,8 @@ from vlm.families import FAMILIES
 from vlm.weights.checkpoint import Checkpoint, load_model
 from vlm.weights.folder import build_config
 
+pytestmark = pytest.mark.slow
+
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/maps")
 
 

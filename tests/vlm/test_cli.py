@@ -18,6 +18,7 @@ from vlm.cli.output import say, show_any_letter
 from vlm.conditioning.file import load_about, load_conditioning
 from vlm.pictures import media_files as inputs
 from vlm.report.demo_picture import SIZE, draw_picture
+from vlm.report.inspection import inspect_tokens
 from vlm.tiny.folder import write_tiny
 
 ROOT = Path(__file__).parents[2]
@@ -227,7 +228,71 @@ def test_interrupt(folder, place, monkeypatch, capsys):
     assert capsys.readouterr().err == "stopped\n"
 
 
-def test_demo(tmp_path, capsys):
+TWO = ("--image", "wide.png", "--image", "tall.jpg")
+
+
+@pytest.fixture
+def reports(monkeypatch):
+    """What the commands drew."""
+    made, real = [], inspect_tokens
+
+    def recorded(*args, **kwargs):
+        made.append(real(*args, **kwargs))
+        return made[-1]
+
+    for command in (cli.encode, cli.demo):
+        monkeypatch.setattr(command, "inspect_tokens", recorded)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--text", "a boat"), ["layer 9 of 10", " tokens (text)."]),
+        (
+            (*TWO, "--text", "a boat", "--normalize", "global", "--alpha", "1"),
+            [
+                "layer 3 of 10",
+                "image 1: the picture",
+                "After (",
+                "(global); then they were blended",
+            ],
+        ),
+        (("--video", "film", "--layers", "2,6,4", "--combine", "concat"), ["layer 6 of 10"]),
+    ],
+    ids=["text", "pictures", "video"],
+)
+def test_report(folder, place, reports, words, said, capsys):
+    (place / "film").mkdir()
+    for number in range(4):
+        draw_picture().resize((96, 64)).save(place / "film" / f"{number}.png")
+    words = [str(place / word) if (place / word).exists() else word for word in words]
+    encode(folder, place, *words, "--report", str(place / "seen.png"))
+    with Image.open(place / "seen.png") as picture:
+        assert picture.width == 1600 and picture.format == "PNG"
+    (report,) = reports
+    assert report.title.startswith("short  ·  target Z-Image")
+    assert all(each in report.text for each in said)
+    assert "random weights" not in report.text
+    assert "seen.png" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--report", "seen.jpg"), "expected a name that ends in .png"),
+        (("--report", "nowhere/seen.png"), "The folder nowhere for --report does not exist"),
+        (("--folder", ".", "--report", "seen.png"), "not of --jobs or --folder"),
+    ],
+)
+def test_a_report_that_cannot_be(folder, place, monkeypatch, capsys, words, said):
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(cli.encode, "load_model", None)  # nothing large is loaded in vain
+    encode(folder, place, "--text", "a boat", *words, code=2)
+    assert said in capsys.readouterr().err
+
+
+def test_demo(tmp_path, capsys, reports):
     assert cli.main(["demo", "--out", str(tmp_path / "new" / "demo")]) == 0
     said = capsys.readouterr()
     names = sorted(file.name for file in (tmp_path / "new" / "demo").iterdir())
@@ -244,6 +309,9 @@ def test_demo(tmp_path, capsys):
         assert load_about(file)["normalize"] == mode
     with Image.open(tmp_path / "new" / "demo" / "report.png") as picture:
         assert picture.width == 1600
+    (report,) = reports
+    assert "random weights" in report.title and "numbers of this report mean nothing" in report.text
+    assert "Before (280 tokens)" in report.text and "30 of 37 layers are held" in report.text
     assert "image 280" in said.out and "286 tokens reused" in said.out
     assert "Loading weights" not in said.err and "Warning" not in said.err
 

@@ -340,3 +340,25 @@ def test_sizes_that_do_not_agree(put, name, shape):
 def test_no_connector(put, weights, message):
     with pytest.raises(ValueError, match=message):
         vlm.load_connector(put(weights))
+
+
+@pytest.mark.parametrize("form", ["cnn", "scale", "mean"])
+def test_what_an_alignnet_takes_of_each_layer(put, form):
+    weights = alignnet(form)
+    connector = vlm.load_connector(put(weights))
+    taken = connector.layer_weights(7)
+    assert taken.layers == tuple(range(7)) and taken.values.dtype == torch.float32
+    if form == "cnn":
+        want = torch.stack([kernel.norm() for kernel in weights["conv.weight"][0]])
+        assert matches(taken.values, want) and taken.meaning == "size of the kernel"
+    else:
+        # One layer at a time through the mix is what its factor says.
+        ones = torch.eye(7)[:, :, None, None].expand(7, 7, 1, 32)
+        mixed = connector.module.mix(lambda first, stop: ones[:, :, first:stop], 1)[:, 0, 0]
+        assert matches(taken.values, mixed) and taken.meaning == "factor"
+    assert (connector.layer_weights() is None) == (form == "mean")
+
+
+def test_a_connector_of_one_layer_has_no_weights_by_layer(put):
+    connector = vlm.load_connector(put({"linear.weight": torch.randn(6, 4)}))
+    assert connector.layer_weights(9) is None

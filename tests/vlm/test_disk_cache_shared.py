@@ -14,6 +14,8 @@ from test_disk_cache import A, B, C, D, file_of, files, same, small, values
 from vlm.running import disk_cache
 from vlm.running.disk_cache import STALE_SECONDS, DiskCache
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

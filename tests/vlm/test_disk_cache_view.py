@@ -8,6 +8,8 @@ import vlm
 from vlm.running.disk_cache import DiskCache
 from vlm.running.host import Host
 
+pytestmark = pytest.mark.slow
+
 TEXT = "a red house by the river"
 
 

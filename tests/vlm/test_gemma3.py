@@ -19,6 +19,8 @@ from vlm.running.sampling import Sampling
 from vlm.tiny.gemma3 import BLANKS, TAGS, WINDOW
 from vlm.weights.tensor_names import our_name
 
+pytestmark = pytest.mark.slow
+
 LAYERS = 6  # the sixth is the first that sees everything
 LONG = "A red house by the river, and a cat on its roof.\n" * 30
 BLANK_TEXT = " a\n\n\nred   house\t\n \n    by the\n"

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from hugging_face import HAS_PIL_MODULES, pil_module, torchvision_processor
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, ImageSequence
 
 from vlm.pictures import upright
+from vlm.pictures.gif_times import gif_times
 from vlm.pictures.images import QWEN2, QWEN3, PixelRules, fit, read_rules, to_patches, to_pictures
 from vlm.pictures.preprocessor import PatchPreprocessor
 
@@ -250,6 +251,19 @@ def test_a_picture_is_turned_as_its_camera_was_held(tmp_path, turn):
         wanted = np.array(ImageOps.exif_transpose(opened).convert("RGB"))
         for given in (opened, tmp_path / "a.png"):
             assert np.array_equal(np.array(to_pictures(given)[0]), wanted)
+
+
+@pytest.mark.parametrize("durations", [[40] * 5, [30, 100, 20, 250, 70], [0] * 5])
+def test_frames_and_times_of_a_gif_are_pillows(tmp_path, durations):
+    """With a colour table of its own for each frame, comments and loops."""
+    frames = [noise(20, 30).quantize(16 + 8 * number) for number in range(5)]
+    more = {"append_images": frames[1:], "duration": durations, "loop": 0, "comment": b"x" * 600}
+    frames[0].save(tmp_path / "a.gif", save_all=True, **more)
+    seconds, count = 0.0, 0
+    with Image.open(tmp_path / "a.gif") as opened:
+        for frame in ImageSequence.Iterator(opened):
+            seconds, count = seconds + frame.info.get("duration", 0) / 1000, count + 1
+    assert gif_times(tmp_path / "a.gif") == (count, pytest.approx(seconds)) and count == 5
 
 
 def test_a_huge_picture_is_shrunk_as_it_is_read(tmp_path, monkeypatch):

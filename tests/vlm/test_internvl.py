@@ -14,6 +14,8 @@ from vlm.pictures.tiles import TILE
 from vlm.prompts.templates import INTERNVL_SYSTEM
 from vlm.report.figure import picture_grid
 
+pytestmark = pytest.mark.slow
+
 LAYERS = 4
 AREA = TILE**2
 

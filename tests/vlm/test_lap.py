@@ -144,6 +144,18 @@ def test_layers_that_the_weights_name(put, states, err):
     assert err(chosen.states, expected) < CLOSE
 
 
+def test_what_it_takes_of_each_layer(put):
+    weights = lap_weights(UNIFUSION, layers=3)
+    pooling = next(value for key, value in weights.items() if key.endswith("projector.weight"))
+    named = vlm.load_connector(put(weights, METADATA | {"layers": "3,1,35"})).layer_weights()
+    assert named.layers == (3, 1, 35) and torch.equal(named.values, pooling[0].float())
+    assert named.meaning == "pooling weight"
+    open_ = vlm.load_connector(put(lap_weights(TXTFUSION), None))
+    assert open_.layer_weights().layers is None  # the file does not say which
+    assert open_.layer_weights(37).layers == tuple(range(2, 36, 3))  # every third, 12 of them
+    assert open_.layer_weights(20).layers is None  # a VLM with another number of them
+
+
 def test_connector_call(put, states, err):
     connector = vlm.load_connector(put(lap_weights(UNIFUSION)))
     assert connector.title == "LAP (unifusion, 12 layers)"

@@ -25,6 +25,8 @@ from vlm.running.backbone import VISION
 from vlm.running.huggingface import HuggingFaceBackbone
 from vlm.tokens.token_weights import apply_mask
 
+pytestmark = pytest.mark.slow
+
 FAMILIES = ("llava_onevision", "smolvlm")
 LAYERS = 4
 SIZES = [(90, 150), (96, 96), (700, 60), (64, 1100), (1000, 1010), (513, 512), (37, 250)]

@@ -10,6 +10,8 @@ from vlm.prompts.positions import mrope_positions
 from vlm.running.backbone import TEXT, VISION
 from vlm.running.huggingface import HuggingFaceBackbone
 
+pytestmark = pytest.mark.slow
+
 # An estimate below the peak lets the run fail, one far above it drives other models out of memory.
 MOST = 2.5
 

@@ -6,6 +6,8 @@ from rounding import rounding
 
 from vlm.prompts.positions import VisionBlock, mrope_positions
 
+pytestmark = pytest.mark.slow
+
 TEXT = "a red house by the river"
 
 

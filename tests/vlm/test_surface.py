@@ -76,6 +76,7 @@ def calls(model, tiny_folder, tmp_path_factory):
         vlm.check: {"entries": entries, "needs": vlm.Needs("a model")},
         vlm.filter_tokens: {"t": t},
         vlm.hand_over: {"first": entries, "second": entries, "percent": 0.5},
+        vlm.inspect_tokens: {"tokens": t},
         vlm.lap_pool: {"h": h, "layers": [0, 1]},
         vlm.load: {"folder": tiny_folder("qwen3_vl", 2)},
         vlm.load_conditioning: {"path": place / "made.safetensors"},

@@ -113,9 +113,9 @@ def _encode_group(
         warm = isinstance(made, Made)
         if job.id in done:
             continue
-        if warm:
+        if isinstance(made, Made):
             save_job(made.tokens, folder, job, _notes(made, job.recipe, maker))
-        yield Outcome(job, "" if warm else made)
+        yield Outcome(job, made if isinstance(made, str) else "")
 
 
 def _try(model: VLM, recipe: Recipe, inputs: Inputs) -> Made | str:

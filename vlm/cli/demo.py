@@ -15,7 +15,8 @@ from ..conditioning.file import save_conditioning
 from ..load import load
 from ..model import VLM
 from ..report.demo_picture import OTHER_PROMPT, PROMPT, draw_picture
-from ..report.figure import layer_norms, make_report
+from ..report.inspection import inspect_tokens
+from ..report.measures import layer_curves
 from ..running.hidden_states import HiddenStates
 from ..token_map import roles_in_words
 from ..tokens.blend import blend
@@ -25,6 +26,7 @@ from ..tokens.select import select_layers
 from ..tokens.spread import std_of_all
 from ..tokens.stats import Stats, measure_stats
 from ..tokens.tokens import Tokens
+from .encode import TOY
 from .output import say, say_facts, say_table, size_of
 from .progress import ProgressHost, busy, quiet_transformers
 
@@ -39,7 +41,8 @@ with the text at alpha 0.3, and writes
   picture.png                     the picture
   conditioning.safetensors        from the text tokens: the research's recommended settings
   conditioning-image.safetensors  from the image tokens, normalised dimension by dimension
-  report.png                      where the tokens lie, how large they are, what normalising did
+  report.png                      what the tokens are, how large, what normalising did; each panel
+                                  says what good looks like
 """
 
 EPILOG = """\
@@ -127,7 +130,8 @@ def make_side(states: HiddenStates, keep: str, stats: Stats) -> Side:
 def write(side: Side, text: Tokens, file: Path) -> None:
     """Blends with the text and saves the conditioning."""
     blended = blend(side.after, text, ALPHA)
-    notes = {"model": "tiny", "target": TARGET, "layers": str(LAYER), "keep": side.name}
+    notes: dict[str, Any] = {"model": "tiny", "target": TARGET, "layers": str(LAYER)}
+    notes |= {"keep": side.name}
     notes |= {"normalize": side.mode, "alpha": ALPHA, "text": PROMPT, "images": ["picture.png"]}
     save_conditioning([Entry(blended, {})], file, notes)
 
@@ -141,18 +145,20 @@ def report(
     stats: Stats,
 ) -> None:
     """Draws the report on one side."""
-    make_report(
-        file,
-        picture,
+    inspect_tokens(
         states,
-        side.before,
-        side.after,
-        stats,
+        [picture],
         layer=LAYER,
-        mode=side.mode,
-        reference=alone,
-        title=f"built-in tiny Qwen3-VL  ·  target {states.target.title}",
-    )
+        stats=stats,
+        normalized=(side.before, side.after),
+        alone=alone,
+        title=f"built-in tiny Qwen3-VL, random weights  ·  target {states.target.title}",
+        notes=[
+            TOY,
+            f"Compared with the statistics: the {side.name} tokens before and after normalising "
+            f"({side.mode}).",
+        ],
+    ).save(file)
 
 
 def tell(
@@ -167,8 +173,9 @@ def tell(
     say(f'"{PROMPT}" and {out / "picture.png"}')
     say(roles_in_words(states.token_map))
     say()
-    held, norms = layer_norms(states)
-    reference = layer_norms(alone)[1]["text"][:, 1].tolist()
+    curves = layer_curves(states)
+    held, norms = curves.layers, curves.norms
+    reference = layer_curves(alone).norms["text"][:, 1].tolist()
     middle = {side.name: norms[side.name][:, 1].tolist() for side in sides}
     last = len(held) - 1
     rows = [

@@ -14,6 +14,7 @@ from ..conditioning.file import save_conditioning
 from ..conditioning.recipe import Inputs, Made, Recipe, make, notes_of, read_inputs
 from ..model import VLM
 from ..pictures.media_files import read_text
+from ..report.inspection import Inspection, inspect_tokens
 from ..token_map import roles_in_words
 from ..tokens.blend import resolve_method
 from ..tokens.normalize import resolve_mode
@@ -23,6 +24,8 @@ from .encode_options import add_parser as add_options
 from .model import load_model
 from .output import say, say_facts
 from .progress import ProgressHost, busy, quiet_transformers
+
+TOY = "This is the built-in toy model with random weights: the numbers of this report mean nothing."
 
 
 def add_parser(commands: Any) -> None:
@@ -34,6 +37,8 @@ def run(options: argparse.Namespace) -> int:
     """Runs the command; its exit status."""
     recipe = read_recipe(options)
     if options.jobs or options.folder:
+        if options.report is not None:
+            raise ValueError("--report is of one prompt, not of --jobs or --folder. Drop it.")
         return run_many(options, recipe)
     inputs = check_and_read(options, recipe)
     start = time.perf_counter()
@@ -48,10 +53,14 @@ def run(options: argparse.Namespace) -> int:
         host.close()
     entries = [Entry(made.tokens, {})]
     save_conditioning(entries, options.out, notes_of(recipe, model.name, options.dtype))
+    if options.report is not None:
+        with busy("Drawing the report"):
+            report(model, recipe, inputs, made).save(options.report)
     seconds = f"{time.perf_counter() - loaded:.1f} (and {loaded - start:.1f} to load the model)"
     shape = " x ".join(map(str, made.tokens.states.shape))
     written = f"{options.out}  {shape} float32"
-    say_facts([*facts_of(model, recipe, made), ("seconds", seconds), ("written", written)])
+    facts = [*facts_of(model, recipe, made), ("seconds", seconds), ("written", written)]
+    say_facts([*facts, *([("report", options.report)] if options.report else [])])
     for finding in check(entries, Needs.of(options.target)):
         say(f"note: {finding.text}")
     return 0
@@ -85,7 +94,37 @@ def check_and_read(options: argparse.Namespace, recipe: Recipe) -> Inputs:
         raise ValueError(f"--out is {out.name}, expected a name that ends in .safetensors.")
     if not out.parent.is_dir():
         raise FileNotFoundError(f"The folder {out.parent} for --out does not exist. Make it first.")
+    if options.report is not None:
+        _check_report(Path(options.report))
     return read_inputs(recipe)
+
+
+def _check_report(file: Path) -> None:
+    if file.suffix.lower() != ".png":
+        raise ValueError(f"--report is {file.name}, expected a name that ends in .png.")
+    if not file.parent.is_dir():
+        raise FileNotFoundError(f"The folder {file.parent} for --report does not exist. Make it.")
+
+
+def report(model: VLM, recipe: Recipe, inputs: Inputs, made: Made) -> Inspection:
+    """What the prompt's hidden states look like, in the deepest layer that was taken."""
+    notes = [TOY] if model.name == "tiny" else []
+    kept = f"Kept are {made.kept.n} of {len(made.states.prompt.ids)} tokens ({recipe.keep})"
+    if made.normalized is not None:
+        mode = resolve_mode(made.kept, recipe.normalize)
+        kept += f"; the dimensions below are theirs, before and after normalising ({mode})"
+    if recipe.alpha is not None:
+        kept += f"; then they were blended at alpha {recipe.alpha:g}"
+    return inspect_tokens(
+        made.states,
+        inputs.images,
+        inputs.video,
+        layer=max(made.choice.indices),
+        stats=made.stats,
+        normalized=None if made.normalized is None else (made.kept, made.normalized),
+        title=f"{model.name}  ·  target {made.states.target.title}",
+        notes=[*notes, f"{kept}."],
+    )
 
 
 def facts_of(model: VLM, recipe: Recipe, made: Made) -> list[tuple[str, str]]:
@@ -100,13 +139,13 @@ def facts_of(model: VLM, recipe: Recipe, made: Made) -> list[tuple[str, str]]:
     ]
     if made.reference is not None:
         facts.append(("reference", f"{made.reference.n} tokens of the text alone"))
-    if made.normalized is not None:
+    if made.normalized is not None and made.stats is not None:
         mode = resolve_mode(made.kept, recipe.normalize)
         spreads = (std_of_all(one.states) for one in (made.kept, made.normalized))
         before, after = (float(spread.mean()) for spread in spreads)
         said = f"std {before:.4g} to {after:.4g}, the reference has {made.stats.global_std:.4g}"
         facts.append(("normalised", f"{mode}: {said}"))
-    if recipe.alpha is not None:
+    if recipe.alpha is not None and made.reference is not None:
         mixed = made.kept if made.normalized is None else made.normalized
         method = resolve_method(mixed, made.reference, recipe.blend)
         said = f"{method}, alpha {recipe.alpha:g}: {made.tokens.n} tokens"

@@ -101,6 +101,12 @@ def _files(group: Any) -> None:
         help="the file to write; with --jobs or --folder the folder, made if it is missing",
     )
     group.add_argument(
+        "--report",
+        metavar="FILE.png",
+        help="also draw what the tokens are, how large, and what normalising did; each panel says "
+        "what good looks like (default: none)",
+    )
+    group.add_argument(
         "--dtype",
         choices=("auto", *DTYPES),
         default="auto",

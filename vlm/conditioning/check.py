@@ -89,7 +89,9 @@ def _width_fix(width: int, needs: Needs) -> str:
         return "Put Connector Apply with a connector made for it before the sampler."
     fitting = [row.title for row in TARGETS.values() if row.width == width]
     for row in TARGETS.values():
-        if row.width == needs.width and row.combine == "concat" and row.encoder_width == width:
+        if row.layers is None or row.combine != "concat":
+            continue
+        if row.width == needs.width and row.encoder_width == width:
             return (
                 f"Choose the target {row.name} on VLM Encode and `auto` on Hidden Layer Select: it "
                 f"concatenates {len(row.layers)} layers."

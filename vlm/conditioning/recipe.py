@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,7 @@ class Inputs:
     """
 
     images: list[Image.Image]
-    video: list[Image.Image] | None = None
+    video: Sequence[Image.Image] | None = None
     fps: float = 24.0
     stats: Stats | None = None
 
@@ -209,15 +210,18 @@ def make(model: VLM, recipe: Recipe, inputs: Inputs) -> Made:
     tokens = gate(states, recipe.layers, recipe.combine, recipe.final_norm)
     kept = made = filter_tokens(tokens, keep=recipe.roles)
     reference = normalized = stats = None
-    wants_stats = recipe.normalize != "none"
-    if recipe.alpha is not None or (wants_stats and inputs.stats is None):
+    measures = recipe.normalize != "none" and inputs.stats is None
+    if recipe.alpha is not None or measures:
         reference = encode_reference(model, recipe)
-    if wants_stats:
-        stats = inputs.stats or measure_stats(reference)
+    if recipe.normalize != "none":
+        stats = inputs.stats
+    if reference is not None and measures:
+        stats = measure_stats(reference)
+    if stats is not None:
         made = normalized = normalize(
             kept, stats, recipe.normalize, clip_sigma=recipe.clip_sigma, weight=recipe.weight
         )
-    if recipe.alpha is not None:
+    if recipe.alpha is not None and reference is not None:
         made = blend(made, reference, recipe.alpha, recipe.blend, recipe.schedule)
     return Made(made, states, choice, kept, normalized, reference, stats)
 

@@ -50,7 +50,7 @@ class AlignNet(torch.nn.Module):
             self.register_parameter(name.replace(".", "_"), parameter)
         mixes = {"conv.weight": "cnn", "cha_scale": "scale"}
         mix = next((name for name in mixes if name in weights), None)
-        self.form = mixes.get(mix, "mean")
+        self.form = mixes[mix] if mix else "mean"
         self.layers_read = weights[mix].shape[1] if mix else None
         self.in_width = self.mlp_layernorm_weight.shape[0]
         self.width = self.mlp_projector_2_weight.shape[0]
@@ -73,6 +73,22 @@ class AlignNet(torch.nn.Module):
         context = F.linear(inside, self.mlp_projector_2_weight)
         head = F.linear(F.gelu(context), self.mlp_fc_1_weight, self.mlp_fc_1_bias)
         return context, head.mean(dim=1)
+
+    def layer_weights(self, num_layers: int | None = None) -> torch.Tensor | None:
+        """What the mix takes of each layer, [L] float32 on the CPU.
+
+        Args:
+            num_layers: L where it is a mean, which takes any number; None = not known.
+
+        Returns:
+            The kernel's norm per layer; or the factor a layer has in the sum; None for a mean of a
+            number of layers that is not known.
+        """
+        if self.form == "cnn":
+            return self.conv_weight[0].flatten(1).norm(dim=1).float().cpu()
+        if self.form == "scale":
+            return self.cha_scale.flatten().float().cpu() / self.layers_read
+        return None if num_layers is None else torch.full((num_layers,), 1 / num_layers)
 
     def mix(self, layers: Layers, tokens: int) -> torch.Tensor:
         """The layers mixed into one, [B, N, D] in float32, some tokens at a time.

@@ -7,7 +7,7 @@ import torch
 from ..running.hidden_states import HiddenStates
 from ..tokens.tokens import Tokens
 from .alignnet import CHUNK, AlignNet
-from .connector import Connector, ConnectorOutput, Readable
+from .connector import Connector, ConnectorOutput, LayerWeights, Readable
 from .source_vlms import ALIGNNET, source_vlms_of
 
 _NAMES = {"cnn": "convolution", "scale": "scales", "mean": "mean"}
@@ -34,6 +34,17 @@ class AllLayersConnector(Connector):
         """Estimate of a run's memory: a chunk of all layers comes with a copy for the kernel."""
         chunk = min(tokens, CHUNK + 4) * (self.layers_read or 1) * self.in_width
         return 4 * tokens * (2 * self.in_width + 3 * self.width) + 8 * chunk
+
+    def layer_weights(self, num_layers: int | None = None) -> LayerWeights | None:
+        """What the mix takes of each layer; see `Connector.layer_weights`.
+
+        A mean takes the same of all, as many as there are; where that is not known, None.
+        """
+        values = self.module.layer_weights(num_layers)
+        if values is None:
+            return None
+        meaning = "size of the kernel" if self.module.form == "cnn" else "factor"
+        return LayerWeights(values, tuple(range(len(values))), meaning)
 
     @torch.no_grad()
     def __call__(self, states: Readable) -> ConnectorOutput:

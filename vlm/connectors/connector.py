@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -12,7 +12,7 @@ from ..running.hidden_states import HiddenStates
 from ..tokens.tokens import Tokens
 from .source_vlms import SourceVLM
 
-Readable = HiddenStates | Tokens | torch.Tensor
+Readable: TypeAlias = HiddenStates | Tokens | torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,21 @@ class ConnectorOutput:
     def context(self) -> torch.Tensor:
         """[B, N, W]."""
         return self.tokens.states
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    """What a connector takes of each layer.
+
+    Attributes:
+        values: [L] float32 on the CPU, one per layer that it reads, in order.
+        layers: Their indices, 0 = embeddings; None where that is not known.
+        meaning: What a value is.
+    """
+
+    values: torch.Tensor
+    layers: tuple[int, ...] | None
+    meaning: str
 
 
 class Connector(ABC):
@@ -85,6 +100,14 @@ class Connector(ABC):
                 that needs all layers.
             TypeError: Something else.
         """
+
+    def layer_weights(self, num_layers: int | None = None) -> LayerWeights | None:
+        """What it takes of each layer; None where it reads one layer.
+
+        Args:
+            num_layers: L of the hidden states, embeddings included; None = not known.
+        """
+        return None
 
     @property
     def in_width(self) -> int:

@@ -153,7 +153,7 @@ def parse_layer_strengths(spec: str | Mapping[int, float], num_layers: int) -> d
     if not spec.strip():
         return {}
     choice = parse_layers(spec, num_layers, "weighted")
-    strengths = dict(zip(choice.indices, choice.weights, strict=True))
+    strengths = dict(zip(choice.indices, choice.each_weight(), strict=True))
     if len(strengths) != len(choice.indices):
         raise ValueError(f"strengths {spec!r} names a layer twice. Give each layer one strength.")
     if not all(map(math.isfinite, strengths.values())):
@@ -171,13 +171,18 @@ def _trained_layers(lap: LAP | None, num_layers: int) -> tuple[int, ...]:
                 f"0 to {num_layers - 1}. {_advice(lap)}"
             )
         return lap.origin.layers
-    indices = tuple(range(2, num_layers - 1, 3))
+    indices = every_third(num_layers)
     if not indices:
         raise ValueError(
             f"This VLM has only {num_layers} layers, embeddings included, too few for every third "
             "of them. Name them in layers, such as 0,1."
         )
     return indices
+
+
+def every_third(num_layers: int) -> tuple[int, ...]:
+    """Every third layer from layer 2 on, without the last (UniFusion, section 3.1)."""
+    return tuple(range(2, num_layers - 1, 3))
 
 
 def _check_width(lap: LAP, width: int) -> None:

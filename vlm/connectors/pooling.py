@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 
 from ..running.hidden_states import HiddenStates
-from .connector import Connector, ConnectorOutput, Readable
-from .lap import lap_pool
+from .connector import Connector, ConnectorOutput, LayerWeights, Readable
+from .lap import every_third, lap_pool
 from .lap_blocks import LAP
 
 
@@ -35,6 +35,16 @@ class PoolingConnector(Connector):
     def run_bytes(self, tokens: int) -> int:
         """Estimate of a run's memory; see `Connector.run_bytes`."""
         return self.module.run_bytes(tokens)
+
+    def layer_weights(self, num_layers: int | None = None) -> LayerWeights:
+        """The pooling weights; see `Connector.layer_weights`."""
+        values = self.module.projector.weight[0].detach().float().cpu()
+        layers = self.module.origin.layers
+        if layers is None and num_layers is not None:
+            layers = every_third(num_layers)
+        if layers is not None and len(layers) != len(values):
+            layers = None
+        return LayerWeights(values, layers, "pooling weight")
 
     @torch.no_grad()
     def __call__(self, states: Readable) -> ConnectorOutput:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
@@ -36,7 +37,7 @@ def examine_versions() -> Findings:
         found.problem("python", f"Python {python} is too old. Install Python 3.10 or newer.")
     for name in OLDEST:
         there = _installed(name)
-        fact = {"name": name, "version": there}
+        fact: dict[str, Any] = {"name": name, "version": there}
         if name == TRANSFORMERS:
             fact["tested"] = there in TESTED
         found.facts.append(fact)

@@ -99,8 +99,9 @@ class VisionAdapter:
     features: Callable[[Any, torch.Tensor, tuple[int, ...]], VisionFeatures]
     read_preprocessor: Callable[[Path, dict[str, Any]], Preprocessor]
     prepare: Callable[[Any], None] = lambda model: None
-    layout: Callable[[VisionInput, int], Iterable[Place | str]] = grid_alone
-    forward_inputs: Callable[[Sequence[VisionInput]], dict[str, torch.Tensor]] = patch_inputs
+    # Of the kind of VisionInput that its own preprocessor makes.
+    layout: Callable[[Any, int], Iterable[Place | str]] = grid_alone
+    forward_inputs: Callable[[Sequence[Any]], dict[str, torch.Tensor]] = patch_inputs
     video: bool = True
     frame_text: Callable[[int, float], str] | None = None
     video_time_step: Callable[[float, Any], float] = lambda seconds, vision: 1.0

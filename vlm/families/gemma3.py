@@ -12,6 +12,7 @@ from .decoder import Decoder
 from .family import Family, VisionAdapter, VisionFeatures, picture_inputs
 
 FULL, SLIDING = "full_attention", "sliding_attention"
+IMAGE = "<image_soft_token>"
 
 # As the published template renders without tools: there is no system turn, what it would say stands
 # in front of the first user turn.
@@ -110,11 +111,11 @@ FAMILY = Family(
         video=False,
         start="<start_of_image>",
         end="<end_of_image>",
-        image_token="<image_soft_token>",
-        video_token="<image_soft_token>",
-        frame_token="<image_soft_token>",
+        image_token=IMAGE,
+        video_token=IMAGE,
+        frame_token=IMAGE,
         # Its processor, not its template, brings the lines around a picture.
-        in_chat=("<start_of_image>", "\n\n<start_of_image><image_soft_token><end_of_image>\n\n"),
+        in_chat=("<start_of_image>", f"\n\n<start_of_image>{IMAGE}<end_of_image>\n\n"),
     ),
     # As SigLIP's files have them, and transformers 4.57.
     prefixes=(("vision_tower.vision_model.", "vision_tower."),),

@@ -2,6 +2,7 @@
 
 from .family import Family
 from .gemma3 import FAMILY as GEMMA3
+from .gemma3 import IMAGE
 
 FAMILY = Family(
     title="Gemma 3 (text only)",
@@ -11,5 +12,5 @@ FAMILY = Family(
     decoder=GEMMA3.decoder,
     stop_tokens=GEMMA3.stop_tokens,
     pad_tokens=GEMMA3.pad_tokens,
-    spare_tokens=(GEMMA3.vision.image_token,),  # the tokenizer is that of the models with eyes
+    spare_tokens=(IMAGE,),  # the tokenizer is that of the models with eyes
 )

@@ -9,6 +9,7 @@ from typing import overload
 
 from PIL import Image, ImageSequence
 
+from .gif_times import gif_times
 from .upright import make_upright
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
@@ -154,6 +155,8 @@ def read_video(place: str | Path, fps: float | None) -> tuple[Film, float]:
 def _count_frames(path: Path) -> tuple[int, float]:
     """Frames of an animation and its seconds; one frame is held at a time."""
     with _open(path) as animation:
+        if animation.format == "GIF":
+            return gif_times(path)
         frames, seconds = 0, 0.0
         try:
             for frame in ImageSequence.Iterator(animation):

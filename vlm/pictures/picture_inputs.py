@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from PIL import Image
 from .media_files import Film, read_picture
 from .upright import make_upright
 
-Picture = Image.Image | torch.Tensor | np.ndarray | str | Path
+Picture: TypeAlias = Image.Image | torch.Tensor | np.ndarray | str | Path
 # How far a resize or a VAE may overshoot 0..1; beyond it the numbers mean something else.
 OVERSHOOT = 0.5
 _EXPECTED = (

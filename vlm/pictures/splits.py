@@ -72,7 +72,7 @@ class SplitPreprocessor(Preprocessor):
         allow, at least one, whatever they say, and at most what the model was trained with.
         """
         _, most = budget(self.rules, min_pixels, max_pixels)
-        seen = []
+        seen: list[VisionInput] = []
         for picture in to_pictures(images):
             check_ratio(picture.height, picture.width)
             seen.append(self._split(picture, most))

@@ -127,7 +127,7 @@ class TilePreprocessor(Preprocessor):
         picture whose bound is below one tile is brought to that many pixels, a square, before it
         is enlarged to the tile: X2I does so with 128 x 128.
         """
-        seen = []
+        seen: list[VisionInput] = []
         for picture in to_pictures(images):
             least, most = budget(self.rules, min_pixels, max_pixels)
             most_tiles = max(1, most // self.size**2)
@@ -251,8 +251,8 @@ def _side(size: Any, default: int) -> int:
     """A side from the forms that files have it in: 448, [448, 448] or height and width."""
     if size is None:
         return default
-    sides = size.values() if isinstance(size, dict) else size if isinstance(size, list) else [size]
-    sides = set(sides)
+    listed = size if isinstance(size, list) else [size]
+    sides = set(size.values() if isinstance(size, dict) else listed)
     if len(sides) != 1 or not all(isinstance(side, int) and side > 0 for side in sides):
         raise ValueError(
             f"The model folder asks for tiles of {size}; square ones were expected, as 448 x 448. "

@@ -137,8 +137,8 @@ def sample_frames(
     group = rules.pixel.temporal
     if n < group:
         return list(range(n))  # theirs divides by zero here
-    count = min(max(n / fps * wanted, least), most // group * group)
-    count = math.floor(count / group) * group
+    bounded = min(max(n / fps * wanted, least), most // group * group)
+    count = math.floor(bounded / group) * group
     # In float32, as the family's processor counts: an exact integer division differs now and then
     indices = torch.arange(0, n, n / count)[:count].int()
     return indices.clamp(max=n - 1).tolist()

@@ -67,26 +67,33 @@ def render(
         if family.vision is not None and family.vision.in_chat is not None:
             layout = layout.replace(*family.vision.in_chat)
     else:
-        layout, turns = _fill_body(template, bool(system), images, video, tokenizer, family), _TURNS
+        pictures = _pictures(template, images, video, family)
+        body = template.body.replace("{pictures}", pictures).replace("{text}", TEXT_SLOT)
+        layout, turns = _with_system(template, body, bool(system), tokenizer, family), _TURNS
     fill = {SYSTEM_SLOT: [Piece(system, "system")], TEXT_SLOT: typed}
     return _begin(template, tokenizer, family) + _split(layout, turns, fill, tokenizer.specials)
 
 
-def _fill_body(
-    template: Template, system: bool, images: int, video: bool, tokenizer: Tokenizer, family: Family
+def _pictures(template: Template, images: int, video: bool, family: Family) -> str:
+    """The pictures as a preset's own layout has them, then the video."""
+    vision = family.vision
+    if vision is None:
+        return ""
+    slots = [vision.image_token] * images + [vision.video_token] * video
+    return template.between.join(
+        template.picture.format(vision=vision.start + token + vision.end, number=number)
+        for number, token in enumerate(slots, start=1)
+    )
+
+
+def _with_system(
+    template: Template, layout: str, system: bool, tokenizer: Tokenizer, family: Family
 ) -> str:
-    """A preset's own layout, with slots for system text and words.
+    """A preset's own layout, with a slot for the system text where there is one.
 
     Raises:
         ValueError: The model does not know the tokens that its turns are made of.
     """
-    vision = family.vision
-    slots = [vision.image_token] * images + [vision.video_token] * video if vision else []
-    pictures = template.between.join(
-        template.picture.format(vision=vision.start + token + vision.end, number=number)
-        for number, token in enumerate(slots, start=1)
-    )
-    layout = template.body.replace("{pictures}", pictures).replace("{text}", TEXT_SLOT)
     lack = find_lack(template, tokenizer)
     if lack:
         best = "chat, the model's own layout" if tokenizer.chat_template else "raw"
@@ -127,7 +134,7 @@ def _cut(pieces: list[Piece], kept: str) -> list[Piece]:
 
 def _begin(template: Template, tokenizer: Tokenizer, family: Family) -> list[Piece]:
     """The first tokens, which a chat template mostly writes itself."""
-    begin = (family.begin,) if family.begin in tokenizer.specials else ()
+    begin: tuple[str, ...] = (family.begin,) if family.begin in tokenizer.specials else ()
     if template.body is not None:
         begin = begin or tokenizer.begin
     return [Piece(token, "template", True) for token in begin]

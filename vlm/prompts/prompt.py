@@ -139,9 +139,9 @@ def _open_vision_input(
     """Adds the tokens of one picture or video; the blocks they form."""
     out.close()
     token = vision.frame_token if vision_input.is_video else vision.image_token
-    apart = vision.frames_apart and vision_input.is_video
+    frame_text = vision.frame_text if vision_input.is_video else None
     blocks = []
-    if not apart:
+    if frame_text is None:
         step = vision_input.time_step
         blocks.append(
             VisionBlock(
@@ -149,8 +149,8 @@ def _open_vision_input(
             )
         )
     for frame in range(vision_input.frames):
-        if apart:
-            out.text(Piece(vision.frame_text(frame, vision_input.seconds[frame]), "template"))
+        if frame_text is not None:
+            out.text(Piece(frame_text(frame, vision_input.seconds[frame]), "template"))
             out.token(vision.start, "vision_marker", (number, 0, 0, 0, 0))
             blocks.append(VisionBlock(len(out.ids), 1, vision_input.rows, vision_input.cols))
         for item in vision.layout(vision_input, frame):
@@ -158,7 +158,7 @@ def _open_vision_input(
                 out.marker(item, number)
             else:
                 out.token(token, "image", (number, frame, *item))
-        if apart:
+        if frame_text is not None:
             out.token(vision.end, "vision_marker", (number, 0, 0, 0, 0))
     return blocks
 
@@ -216,7 +216,8 @@ def _finish(
     grids = [
         {"image": number, **vision_input.grid} for number, vision_input in enumerate(vision_inputs)
     ]
-    token_map = new_map(out.roles, *zip(*out.places, strict=True), grids)
+    image, frame, tile, row, col = zip(*out.places, strict=True)
+    token_map = new_map(out.roles, image, frame, tile, row, col, grids)
     vision = out.family.vision
     features = (vision.image_token, vision.frame_token) if vision is not None else ()
     return Prompt(

@@ -1,203 +1,221 @@
-"""A report on one encoding as a PNG: where tokens lie, how large they are, what normalising did.
+"""Panels laid out in rows on one figure, each with a caption; matplotlib loads on first use.
 
-Panels: the picture under its token grid, then coloured by the norm of each token and by its cosine
-similarity with the text; the sequence by role; norms layer by layer; per dimension, std and mean
-against the reference before and after normalising.
+Places are computed in inches instead of left to a layout engine, so that a caption has the room it
+needs whatever its length, and any number of panels fits.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 from PIL import Image
 
-from ..running.hidden_states import HiddenStates
-from ..tokens.stats import Stats
-from ..tokens.tokens import Tokens
-from . import curves, panels
+from .panels import GREY, INK, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-INCHES, DPI = (16.0, 10.8), 100  # 1600 pixels wide
+WIDTH, DPI = 16.0, 100  # inches; 1600 pixels
+MOST_IN_ROW = 3
+MARGIN, GAP = 0.3, 0.25  # around the figure, between panels
+LEFT, RIGHT = 0.8, 0.3  # of a panel's axes: names and numbers of the axis
+HEAD, FOOT = 0.62, 0.6  # title and legend above the axes; numbers and name of the axis below
+HEADING, LINE = 0.5, 0.185  # the figure's title; a line of writing
+AFTER, AIR = 0.3, 0.04  # below a caption, between its two parts
+POINTS, NOTE, TITLE = 10, 11, 17  # of captions, of lines under the heading, of the heading
 
 
-def make_report(
-    path: str | Path,
-    picture: Image.Image,
-    states: HiddenStates,
-    before: Tokens,
-    after: Tokens,
-    stats: Stats,
-    *,
-    layer: int,
-    mode: str,
-    image: int = 0,
-    reference: HiddenStates | None = None,
-    title: str = "",
-) -> None:
-    """Draws the report; nothing is run but the layer named, if it is not held.
+@dataclass(frozen=True)
+class Panel:
+    """One drawing with its words.
+
+    Attributes:
+        title: What it shows.
+        here: What it shows of these tokens; in the text of the report too.
+        good: What good looks like, for a person who has read no paper.
+        draw: Draws it into matplotlib axes.
+        height: Of the axes, in inches.
+        right: Room right of the axes, in inches.
+    """
+
+    title: str
+    here: str
+    good: str
+    draw: Callable[[Any], None]
+    height: float = 3.3
+    right: float = RIGHT
+
+
+def in_rows(panels: Sequence[Panel]) -> list[list[Panel]]:
+    """Panels in as few rows as will do, the rows as even as may be, the fuller ones first."""
+    count = -(-len(panels) // MOST_IN_ROW)
+    rows, start = [], 0
+    for left in range(count, 0, -1):
+        stop = start + -(-(len(panels) - start) // left)
+        rows.append(list(panels[start:stop]))
+        start = stop
+    return rows
+
+
+def draw(title: str, notes: Sequence[str], rows: Sequence[Sequence[Panel]]) -> Image.Image:
+    """The picture of a report.
 
     Args:
-        path: PNG to write, in a folder that exists.
-        picture: what image number `image` shows, of any size.
-        states: hidden states of the prompt with the picture; the layers they hold are drawn.
-        before: tokens of that layer that were normalised, ``[1, N, D]``, with their map.
-        after: the same tokens normalised, ``[1, N, D]``.
-        stats: the reference they were normalised against, of width D.
-        layer: layer index that the tokens come from, in -L..L-1.
-        mode: normalisation mode, for the heading.
-        image: image number from 0.
-        reference: hidden states of the text alone, drawn among the norms; None = left out.
-        title: heading, such as the model's and the target's name.
+        title: Heading.
+        notes: Lines under it.
+        rows: Panels from top to bottom.
+
+    Returns:
+        RGB, 1600 pixels wide, as high as the panels need.
 
     Raises:
-        ValueError: no such layer or picture, or tokens and statistics of different shapes.
-        FileNotFoundError: the folder does not exist.
+        ModuleNotFoundError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib import rc_context
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "The report is drawn by matplotlib, which is not installed here. Install what "
+            "requirements.txt names: pip install matplotlib",
+            name=error.name,
+        ) from error
+    with rc_context(STYLE):
+        return _pixels(make_figure(title, notes, rows))
+
+
+def save(picture: Image.Image, path: str | Path) -> None:
+    """Writes a report's picture as PNG.
+
+    Raises:
+        FileNotFoundError: The folder does not exist.
     """
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"The folder {path.parent} for the report does not exist.")
-    _check(before, after, stats)
-    grid = picture_grid(states.token_map, image)
-    from matplotlib import rc_context
-
-    with rc_context(panels.STYLE):
-        figure = _figure(title, layer, states, mode)
-        _fill(figure, picture, states, grid, (before, after), stats, layer, reference)
-        figure.savefig(path, dpi=DPI, format="png")
+    picture.save(path, format="PNG")
 
 
-def picture_grid(token_map: dict, image: int = 0) -> torch.Tensor:
-    """Where the tokens of a picture stand in the sequence: int64 [rows, columns], origin 0.
-
-    Of a video, the first frame. Cells whose token was filtered out are -1.
-
-    Raises:
-        ValueError: there is no such picture.
-    """
-    sizes = {grid["image"]: (grid["rows"], grid["cols"]) for grid in token_map["grids"]}
-    if image not in sizes:
-        have = ", ".join(map(str, sorted(sizes))) or "none"
-        raise ValueError(
-            f"The report is about image {image}, and the prompt has these: {have}. "
-            "Encode with at least one picture, or name another image number."
-        )
-    grid = torch.full(sizes[image], -1)
-    columns = (token_map[key] for key in ("role", "image", "frame", "tile", "row", "col"))
-    for at, (role, number, frame, tile, row, col) in enumerate(zip(*columns, strict=True)):
-        if role == "image" and number == image and not frame and tile >= 0:
-            grid[row, col] = at
-    return grid
-
-
-def text_similarity(states: torch.Tensor, roles: list[str]) -> torch.Tensor:
-    """Cosine similarity of every token with the mean typed token.
-
-    The mean of all tokens is taken off first: what all tokens share makes every cosine near 1.
-
-    Args:
-        states: [N, D] float32.
-        roles: of the N tokens; without typed ones all text around the pictures stands in.
-
-    Returns:
-        [N] in -1..1.
-    """
-    picked = [role == "text" for role in roles]
-    if not any(picked):
-        picked = [role not in ("image", "vision_marker", "pad") for role in roles]
-    if not any(picked):
-        return torch.zeros(len(states))
-    centred = states - states.mean(dim=0)
-    words = centred[torch.tensor(picked)].mean(dim=0)
-    return torch.nn.functional.cosine_similarity(centred, words[None], dim=1)
-
-
-def layer_norms(states: HiddenStates) -> tuple[list[int], dict[str, torch.Tensor]]:
-    """Norms of image and text tokens in every layer held, before the final norm.
-
-    Args:
-        states: hidden states.
-
-    Returns:
-        The layers, and per kind (`image`, `text`) the 10th, 50th and 90th percentile over its
-        tokens, [layers, 3] float32; a kind without tokens is left out.
-    """
-    roles = states.token_map["role"]
-    kinds = {
-        "image": [role == "image" for role in roles],
-        "text": [role not in ("image", "vision_marker", "pad") for role in roles],
-    }
-    at = torch.tensor([0.1, 0.5, 0.9])
-    rows: dict[str, list[torch.Tensor]] = {kind: [] for kind, mask in kinds.items() if any(mask)}
-    for held in states.held:
-        norms = states.layer(held, final_norm=False)[0].float().norm(dim=1)
-        for kind in rows:
-            rows[kind].append(norms[torch.tensor(kinds[kind])].quantile(at.to(norms.device)).cpu())
-    return list(states.held), {kind: torch.stack(row) for kind, row in rows.items()}
-
-
-def _check(before: Tokens, after: Tokens, stats: Stats) -> None:
-    if before.states.shape != after.states.shape:
-        raise ValueError(
-            f"The report compares the same tokens before and after normalising; these are "
-            f"{list(before.states.shape)} and {list(after.states.shape)}. Filter before both."
-        )
-    if stats.width != before.width:
-        raise ValueError(
-            f"The reference is {stats.width} wide, these tokens are {before.width} wide. Take "
-            "both from the same kind of encoder and the same choice of layers."
-        )
-    if before.n < 2:
-        raise ValueError("The report shows a spread over tokens and needs at least 2 of them.")
-
-
-def _figure(title: str, layer: int, states: HiddenStates, mode: str) -> Figure:
+def make_figure(title: str, notes: Sequence[str], rows: Sequence[Sequence[Panel]]) -> Figure:
+    """The figure with everything on it; see `draw`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=INCHES, dpi=DPI, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.18, h_pad=0.14, wspace=0.03, hspace=0.04)
-    origin = layer % states.num_layers
-    name = f"layer {layer}" + (f" ({origin} of {states.num_layers - 1})" if layer < 0 else "")
-    heading = "  ·  ".join(part for part in (title, name, f"normalised {mode}") if part)
-    figure.suptitle(heading, x=0.012, ha="left", fontsize=17, fontweight="bold")
+    figure = Figure(figsize=(WIDTH, 1.0), dpi=DPI)
+    wrap = _Wrap(FigureCanvasAgg(figure).get_renderer())
+    notes = [line for note in notes for line in wrap(note, WIDTH - 2 * MARGIN, size=NOTE)]
+    captions = [[_caption(panel, wrap, len(row)) for panel in row] for row in rows]
+    heights = [
+        HEAD + max(panel.height for panel in row) + FOOT + LINE * max(map(_lines, words)) + AFTER
+        for row, words in zip(rows, captions, strict=True)
+    ]
+    top = MARGIN + HEADING + LINE * 1.2 * len(notes)
+    total = top + sum(heights) + MARGIN
+    figure.set_size_inches(WIDTH, total)
+    page = _Page(figure, total)
+    page.write(MARGIN, MARGIN, wrap.cut(title, WIDTH - 2 * MARGIN), TITLE, INK, "bold")
+    for at, note in enumerate(notes):
+        page.write(MARGIN, MARGIN + HEADING + LINE * 1.2 * at, note, NOTE, GREY)
+    for row, words, height in zip(rows, captions, heights, strict=True):
+        _fill_row(page, row, words, top)
+        top += height
     return figure
 
 
-def _fill(
-    figure: Figure,
-    picture: Image.Image,
-    states: HiddenStates,
-    grid: torch.Tensor,
-    tokens: tuple[Tokens, Tokens],
-    stats: Stats,
-    layer: int,
-    reference: HiddenStates | None,
+@dataclass
+class _Page:
+    """A figure measured in inches from its top left corner."""
+
+    figure: Figure
+    height: float
+
+    def write(
+        self, x: float, y: float, text: str, size: float, colour: str, weight: str = "normal"
+    ) -> None:
+        """A line or several, their top left corner at x, y."""
+        place = (x / WIDTH, 1 - y / self.height)
+        look = {"fontsize": size, "color": colour, "fontweight": weight, "linespacing": 1.25}
+        self.figure.text(*place, text, ha="left", va="top", **look)
+
+    def axes(self, x: float, y: float, width: float, height: float) -> Any:
+        """Axes whose top left corner is at x, y."""
+        bottom = 1 - (y + height) / self.height
+        return self.figure.add_axes((x / WIDTH, bottom, width / WIDTH, height / self.height))
+
+
+def _fill_row(
+    page: _Page, row: Sequence[Panel], captions: Sequence[tuple[list[str], list[str]]], top: float
 ) -> None:
-    """Puts the panels in their places."""
-    layout = figure.add_gridspec(3, 1, height_ratios=(1.0, 0.13, 1.2))
-    top, strip = layout[0].subgridspec(1, 3), figure.add_subplot(layout[1])
-    bottom = layout[2].subgridspec(1, 3)
-    here = states.layer(layer)[0].float().cpu()
-    token_map = states.token_map
-    values = {
-        "picture": None,
-        "norm": here.norm(dim=1),
-        "similarity": text_similarity(here, token_map["role"]),
-    }
-    for column, kind in enumerate(values):
-        axes: Any = figure.add_subplot(top[column])
-        panels.draw_grid(axes, picture, grid, values[kind], kind)
-    panels.draw_roles(strip, token_map)
-    curves.draw_layers(
-        figure.add_subplot(bottom[0]),
-        layer_norms(states),
-        layer_norms(reference) if reference is not None else None,
-        layer % states.num_layers,
-    )
-    rows = [one.states.flatten(0, 1).float().cpu() for one in tokens]
-    for column, kind in enumerate(("std", "mean"), start=1):
-        axes = figure.add_subplot(bottom[column])
-        curves.draw_dimensions(axes, *rows, stats, kind)
+    """Draws the panels of a row side by side, their captions on one height."""
+    cell, deepest = _cell(len(row)), max(panel.height for panel in row)
+    for at, (panel, (here, good)) in enumerate(zip(row, captions, strict=True)):
+        x, y = MARGIN + at * (cell + GAP) + LEFT, top + HEAD
+        axes = page.axes(x, y, cell - LEFT - panel.right, panel.height)
+        panel.draw(axes)
+        legend = axes.get_legend() is not None and len(row) > 1
+        axes.set_title(panel.title, pad=28 if legend else 9)
+        y += deepest + FOOT
+        page.write(x, y, "\n".join(here), POINTS, INK, "bold")
+        page.write(x, y + LINE * len(here) + AIR, "\n".join(good), POINTS, GREY)
+
+
+def _cell(count: int) -> float:
+    """Width of one of so many panels in a row, in inches."""
+    return (WIDTH - 2 * MARGIN - (count - 1) * GAP) / count
+
+
+def axes_width(count: int, right: float = RIGHT) -> float:
+    """Width of the axes of one of so many panels in a row, in inches."""
+    return _cell(count) - LEFT - right
+
+
+def _caption(panel: Panel, wrap: _Wrap, count: int) -> tuple[list[str], list[str]]:
+    room = _cell(count) - LEFT - 0.1
+    return wrap(panel.here, room, "bold"), wrap(panel.good, room)
+
+
+def _lines(caption: tuple[list[str], list[str]]) -> int:
+    return sum(map(len, caption))
+
+
+class _Wrap:
+    """Breaks a text into lines no wider than a number of inches."""
+
+    def __init__(self, renderer: Any):
+        self._renderer = renderer
+
+    def __call__(
+        self, text: str, room: float, weight: str = "normal", size: float = POINTS
+    ) -> list[str]:
+        lines: list[str] = []
+        for word in text.split():
+            longer = f"{lines[-1]} {word}" if lines else word
+            if lines and self._width(longer, size, weight) <= room:
+                lines[-1] = longer
+            else:
+                lines.append(word)
+        return lines
+
+    def cut(self, text: str, room: float) -> str:
+        """The text as a heading, with dots in place of an end that has no room."""
+        if self._width(text, TITLE, "bold") <= room:
+            return text
+        while text and self._width(text + "…", TITLE, "bold") > room:
+            text = text[:-1]
+        return text + "…"
+
+    def _width(self, text: str, size: float, weight: str) -> float:
+        from matplotlib.font_manager import FontProperties
+
+        font = FontProperties(family=STYLE["font.family"], size=size, weight=weight)
+        # Dollar signs of a file's name are no formula.
+        return self._renderer.get_text_width_height_descent(text, font, False)[0] / DPI
+
+
+def _pixels(figure: Figure) -> Image.Image:
+    canvas: Any = figure.canvas
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy(), "RGB")

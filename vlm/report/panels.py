@@ -6,12 +6,13 @@ colour vision.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from PIL import Image
 
-from ..token_map import ROLES, count_roles
+from ..token_map import ROLES
 
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 INK, GREY, PALE = "#22262B", "#6B7280", "#D9DDE3"
@@ -48,32 +49,33 @@ STYLE = {
     "legend.fontsize": 10.5,
     "figure.facecolor": "white",
 }
-GRID_TITLES = {
-    "picture": "The picture and its {} × {} image tokens",
-    "norm": "Image tokens: norm",
-    "similarity": "Image tokens: cosine with the text",
-}
 
 
 def draw_grid(
-    axes: Any, picture: Image.Image, grid: torch.Tensor, values: torch.Tensor | None, kind: str
+    axes: Any,
+    picture: Image.Image | None,
+    grid: torch.Tensor,
+    values: torch.Tensor | None = None,
+    sinks: torch.Tensor | None = None,
 ) -> None:
     """The picture with one cell per image token, coloured by a value.
 
     Args:
-        axes: where.
-        picture: the picture.
-        grid: [rows, columns] index of each cell's token, -1 = none.
+        axes: Where.
+        picture: The picture; None = a plain ground.
+        grid: [rows, columns] index of each cell's token, -1 = none: such cells are dark.
         values: [N] of all tokens; None = the picture itself under the lines of the grid.
-        kind: `picture`, `norm` or `similarity`.
+        sinks: Bool [N]; their cells are framed.
     """
     rows, cols = grid.shape
-    place = {"extent": (0, cols, rows, 0), "aspect": _cell_aspect(picture, rows, cols)}
-    shown = picture.convert("RGB" if values is None else "L")
-    axes.imshow(shown, cmap="gray", interpolation="antialiased", **place)
-    if values is not None:
+    ground = Image.new("RGB", (cols, rows), PALE) if picture is None else picture
+    place = {"extent": (0, cols, rows, 0), "aspect": _cell_aspect(ground, rows, cols)}
+    shown = ground.convert("RGB" if values is None else "L")
+    axes.imshow(shown, cmap="gray", interpolation="antialiased", vmin=0, vmax=255, **place)
+    if values is not None and bool((grid >= 0).any()):
         _colour_cells(axes, grid, values, place)
-    axes.set_title(GRID_TITLES[kind].format(rows, cols))
+    _mark_cells(axes, grid, sinks)
+    axes.set_anchor("NW")
     axes.set_xlabel("column")
     axes.set_ylabel("row")
     for axis, count in ((axes.xaxis, cols), (axes.yaxis, rows)):
@@ -103,35 +105,49 @@ def _colour_cells(axes: Any, grid: torch.Tensor, values: torch.Tensor, place: di
     bar.ax.tick_params(length=0)
 
 
+def _mark_cells(axes: Any, grid: torch.Tensor, sinks: torch.Tensor | None) -> None:
+    """Dark where a token is missing, a frame around sink tokens."""
+    from matplotlib.patches import Rectangle
+
+    for row, col in (grid < 0).nonzero().tolist():
+        axes.add_patch(Rectangle((col, row), 1, 1, color=INK, alpha=0.72, linewidth=0))
+    if sinks is not None:
+        for row, col in ((grid >= 0) & sinks[grid.clamp(min=0)]).nonzero().tolist():
+            frame = Rectangle((col, row), 1, 1, fill=False, edgecolor=RED, linewidth=2.2, zorder=4)
+            axes.add_patch(frame)
+
+
+def cell_shape(picture: Image.Image | None, rows: int, cols: int) -> float:
+    """Height of the drawn grid by its width: the picture's, but not beyond 1 to 3."""
+    whole = rows / cols if picture is None else picture.height / picture.width
+    return min(max(whole, 1 / 3), 1.4)
+
+
 def _cell_aspect(picture: Image.Image, rows: int, cols: int) -> float:
-    """Height of a cell by its width, so that the picture keeps its shape; not beyond 1 to 3."""
-    aspect = (picture.height / rows) / (picture.width / cols)
-    shape = aspect * rows / cols
-    return aspect * min(max(shape, 1 / 3), 1.4) / shape
+    """Height of a cell by its width, so that the picture keeps its shape."""
+    return cell_shape(picture, rows, cols) * cols / rows
 
 
-def draw_roles(axes: Any, token_map: dict) -> None:
+def draw_roles(axes: Any, roles: Sequence[str], counts: dict[str, int]) -> None:
     """The sequence as a strip, coloured by role, with the number of tokens of each.
 
     Args:
-        axes: where.
-        token_map: of the N tokens.
+        axes: Where.
+        roles: Of the N tokens.
+        counts: Tokens by role.
     """
     from matplotlib.patches import Patch
 
-    roles, n = token_map["role"], token_map["n"]
-    start = 0
+    n, start = len(roles), 0
     for at in range(1, n + 1):
         if at == n or roles[at] != roles[start]:
             axes.axvspan(start, at, color=COLOURS[roles[start]], linewidth=0)
             start = at
-    counts = count_roles(token_map)
     handles = [
         Patch(color=COLOURS[role], label=f"{role.replace('_', ' ')}  {counts[role]}")
         for role in ROLES
         if role in counts
     ]
-    axes.set_title(f"The sequence by role: {n} tokens")
     axes.legend(
         handles=handles,
         loc="lower right",

@@ -40,7 +40,7 @@ class Backbone(ABC):
     vocabulary: int
     vision_config: Any
     text: torch.nn.Module
-    visual: torch.nn.Module | None
+    visual: Any
     plain: PlainForward | None = None
 
     @abstractmethod

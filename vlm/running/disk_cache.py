@@ -7,6 +7,7 @@ stops in the middle can leave a file of the right size with other bytes in it.
 
 from __future__ import annotations
 
+import builtins
 import json
 import math
 import os
@@ -140,7 +141,7 @@ class DiskCache:
             )
         return self.folder / f"vlm-{key}.safetensors"
 
-    def _write(self, data: bytes, path: Path) -> None:
+    def _write(self, data: builtins.bytes, path: Path) -> None:
         """Writes the file in one step, as used now."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_whole(path, data)

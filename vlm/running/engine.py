@@ -52,8 +52,9 @@ class Engine:
     @cached_property
     def disk_view(self) -> DiskCacheView | None:
         """What of this model is on disk; None where nothing is kept."""
-        if self.disk_cache is None or self.host.patches is None:
-            return None
         host = self.host
-        model = fingerprint(self.backbone, host.patches, host.device, host.unpatched())
+        patches = host.patches
+        if self.disk_cache is None or patches is None:
+            return None
+        model = fingerprint(self.backbone, patches, host.device, host.unpatched())
         return DiskCacheView(self.disk_cache, model)

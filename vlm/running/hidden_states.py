@@ -17,7 +17,7 @@ from ..token_map import roles_in_words
 from ..token_map import take as take_map
 from .deepen import deepen
 from .engine import Engine
-from .layer_store import LayerStore
+from .layer_store import LayerStore, cut
 
 
 class Pooled(NamedTuple):
@@ -264,7 +264,7 @@ class HiddenStates:
             return self.layers(range(self.num_layers) if ks is None else ks)[:, :, start:stop]
         wanted = self.reach(*(range(self.num_layers) if ks is None else ks))
         parts = [(self._whole(k, True),) if k == last else self.store.state(k) for k in wanted]
-        rows = [_cut(each, self._indices, start, stop) for each in parts]
+        rows = [cut(each, self._indices, start, stop) for each in parts]
         stacked = torch.stack(rows, dim=1)
         if self._weights is not None:
             stacked.mul_(self._weights[start:stop].to(stacked.device)[:, None])
@@ -366,23 +366,6 @@ class HiddenStates:
         self._refuse()
 
     __radd__ = __add__
-
-
-def _cut(
-    parts: tuple[torch.Tensor, ...], kept: tuple[int, ...] | None, start: int, stop: int
-) -> torch.Tensor:
-    """Some tokens [1, n, D] of a layer, a view of it where that will do."""
-    if kept is not None:
-        rows = kept[start:stop]
-        first = min(rows)
-        span = _cut(parts, None, first, max(rows) + 1)
-        return span[:, [row - first for row in rows]]
-    pieces = []
-    for part in parts:
-        pieces.append(part[:, max(start, 0) : max(stop, 0)])
-        start, stop = start - part.shape[1], stop - part.shape[1]
-    pieces = [piece for piece in pieces if piece.shape[1]]
-    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
 
 
 def states_of(engine: Engine, prompt: Prompt, target: Target, keep_mb: float) -> HiddenStates:

@@ -82,6 +82,7 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
         family.decoder.prepare(self.text)
         self.num_decoder_layers = len(self.text.layers)
         self.width = self.text.norm.weight.shape[0]
+        self.vocabulary = self.text.embed_tokens.num_embeddings
         self.num_deepstack = len(getattr(self.visual, "deepstack_visual_indexes", ()))
 
     @property
@@ -90,7 +91,7 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
         return self.model.get_submodule(self.family.language)
 
     @property
-    def visual(self) -> torch.nn.Module | None:
+    def visual(self) -> Any:
         """The vision tower; several modules that see are one."""
         return self.parts[VISION].visual if VISION in self.parts else None
 
@@ -98,11 +99,6 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
     def dtype(self) -> torch.dtype:
         """Dtype of the residual stream, which is that of the norms."""
         return self.text.norm.weight.dtype
-
-    @property
-    def vocabulary(self) -> int:
-        """Token ids it has embeddings for."""
-        return self.text.embed_tokens.num_embeddings
 
     @property
     def vision_config(self) -> Any:
@@ -122,6 +118,11 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
         self, pixels: torch.Tensor, grid: tuple[int, ...]
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Runs the vision tower; see `Backbone.encode_vision`."""
+        if self.family.vision is None:
+            raise ValueError(
+                f"A {self.family.title} has no vision tower, and pictures were given. Leave them "
+                "out, or load a model that sees."
+            )
         pixels = pixels.to(self.device_of(VISION), self.dtype)
         return self.family.vision.features(self.model, pixels, grid)
 
@@ -167,8 +168,10 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
         weight = weight.to(self.device_of(TEXT), self.dtype)
         return lambda hidden: torch.nn.functional.linear(hidden, weight)[0, -1]
 
-    def keep_head(self) -> None:
-        """Reads an LM head of its own into memory, for files that go."""
+    def leave_files(self) -> None:
+        """Copies its weights, and reads an LM head of its own, into memory: for files that go."""
+        for weight in self.parameters():  # they may be pages of the files
+            weight.data = weight.data.clone()
         if self.lm_head is not None:
             self.lm_head.keep(self.vocabulary, self.width, self.dtype)
 

@@ -115,5 +115,28 @@ class LayerStore:
         return bad[0] if bad else -1
 
 
+def cut(
+    parts: tuple[torch.Tensor, ...], kept: tuple[int, ...] | None, start: int, stop: int
+) -> torch.Tensor:
+    """Some tokens [1, n, D] of a layer, a view of it where that will do.
+
+    Args:
+        parts: The layer as it is held, see `LayerStore.state`.
+        kept: Indices of the tokens that count; None = all.
+        start, stop: Range of those, origin 0.
+    """
+    if kept is not None:
+        rows = kept[start:stop]
+        first = min(rows)
+        span = cut(parts, None, first, max(rows) + 1)
+        return span[:, [row - first for row in rows]]
+    pieces = []
+    for part in parts:
+        pieces.append(part[:, max(start, 0) : max(stop, 0)])
+        start, stop = start - part.shape[1], stop - part.shape[1]
+    pieces = [piece for piece in pieces if piece.shape[1]]
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
+
+
 def _finite(states: torch.Tensor) -> bool:
     return bool(torch.isfinite(states).all())

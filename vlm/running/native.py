@@ -186,7 +186,7 @@ def family_of_native(transformer: Any) -> Family:
     Raises:
         ValueError: Not a Qwen model that this pack knows how to run.
     """
-    config = getattr(getattr(transformer, "model", None), "config", None)
+    config: Any = getattr(getattr(transformer, "model", None), "config", None)
     kind = type(transformer).__name__
     text = getattr(transformer, "model", None)
     runs = all(hasattr(text, name) for name in ("embed_tokens", "layers", "compute_freqs_cis"))

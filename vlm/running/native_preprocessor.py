@@ -49,7 +49,8 @@ class NativePreprocessor(PatchPreprocessor):
     ) -> list[VisionInput]:
         """Has each picture resized; see `Look.see_images`."""
         to_pictures(images)  # says what is wrong with a picture
-        seen, merge = [], self.image.merge
+        seen: list[VisionInput] = []
+        merge = self.image.merge
         for picture in _pictures(images):
             pixels, grid = self.make_patches(picture, self.image, min_pixels, max_pixels)
             _, rows, cols = (int(side) for side in grid[0])

@@ -203,7 +203,8 @@ def _find_stream(args: tuple, kwargs: dict[str, Any], like: torch.Tensor) -> int
     Raises:
         TypeError: None of them is a tensor of that shape.
     """
-    for place, value in [*enumerate(args), *kwargs.items()]:
+    places: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
+    for place, value in places:
         if isinstance(value, torch.Tensor) and value.shape == like.shape:
             return place
     raise TypeError("no argument of a decoder layer has the shape of the residual stream")

@@ -113,9 +113,11 @@ class PrefixCache:
         self._entries.pop((Prefix, key), None)
 
     def _get(self, kind: type[_Entry], key: str) -> _Entry | None:
-        if (kind, key) in self._entries:
-            self._entries.move_to_end((kind, key))
-        return self._entries.get((kind, key))
+        entry = self._entries.get((kind, key))
+        if not isinstance(entry, kind):
+            return None
+        self._entries.move_to_end((kind, key))
+        return entry
 
     def _put(self, key: str, entry: Prefix | VisionFeatures) -> None:
         place = type(entry), key

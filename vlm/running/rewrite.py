@@ -87,10 +87,11 @@ class Rewriting(Run):
         """States [1, M, D] of the M generated tokens in a layer that `states` hold."""
         return self._rows[layer][:, : len(self.ids)].to(self.store.device, copy=True)
 
-    def generated_normed(self) -> torch.Tensor:
-        """The last layer's [1, M, D] after the final norm."""
+    def generated_normed(self) -> torch.Tensor | None:
+        """The last layer's [1, M, D] after the final norm; None where there is none."""
         last = self._rows[self.store.num_layers - 1][:, : len(self.ids)]
-        return self.backbone.norm(last).to(self.store.device, copy=True)
+        normed = self.backbone.norm(last)
+        return None if normed is None else normed.to(self.store.device, copy=True)
 
     def _needed(self, part: str) -> int:
         needed = super()._needed(part)
@@ -249,8 +250,8 @@ def join_states(
     states.ask_target()
     for layer in before.held:
         normed = None
-        if layer == states.num_layers - 1:
-            normed = torch.cat([before.store.normed, run.generated_normed()], dim=1)
+        if layer == states.num_layers - 1 and (end := run.generated_normed()) is not None:
+            normed = torch.cat([before.store.normed, end], dim=1)
         parts = (*before.store.state(layer), run.generated(layer))
         states.store.hold(layer, parts, normed)
     states.store.reused_tokens = before.reused_tokens

@@ -12,10 +12,11 @@ from ..files.units import GIGABYTE
 from ..logger import LOG
 from ..prompts.positions import mrope_positions
 from .backbone import TEXT, VISION
+from .decoder_layer import CallError
 from .engine import Engine
 from .layer_store import LayerStore
 from .passed_layers import PassedLayers, own_copy
-from .plain_forward import ForwardInputs
+from .plain_forward import ForwardInputs, PlainForward
 from .prefix_cache import Prefix, VisionFeatures
 
 OUT_OF_MEMORY = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
@@ -91,7 +92,10 @@ class Run:
         try:
             hidden = self._first()
             self.store.reused_tokens = self.offset
-            hidden = self._pass(hidden) if self.plain is None else self._pass_whole(hidden)
+            if self.plain is None:
+                hidden = self._pass(hidden)
+            else:
+                hidden = self._pass_whole(hidden, self.plain)
         finally:  # an interrupted run leaves fewer layers and a shorter prefix, which are as good
             self.passed.settle(self.prefix, self.engine.host.cache_device)
             if self.prefix is not None and self.prefix.states:
@@ -119,7 +123,7 @@ class Run:
             self._step()
         return hidden
 
-    def _pass_whole(self, hidden: torch.Tensor) -> torch.Tensor:
+    def _pass_whole(self, hidden: torch.Tensor, plain: PlainForward) -> torch.Tensor:
         """Takes embeddings through the layers in one forward; the states of the last one."""
         levels = range(1, 1 + min(self.backbone.num_deepstack, self.end))
         added = [self._vision_here(level) for level in levels] if self.at_vision else []
@@ -131,7 +135,7 @@ class Run:
                 self._hold(layer, states)
                 self._step()
 
-        return self.plain.run(self.entered, self.end, keep)
+        return plain.run(self.entered, self.end, keep)
 
     def _bring(self, part: str) -> torch.device:
         """Has the host bring a part of the weights; the device it runs on."""
@@ -224,7 +228,7 @@ class Run:
         ids = torch.tensor([self.prompt.ids[self.offset :]], device=self.device)
         hidden = self.backbone.embed(ids)
         places, features = self._vision_here(0)
-        if places:
+        if features is not None:
             hidden = hidden.clone()
             hidden[:, places] = features.to(hidden.dtype)
         if self.prefix is not None and not self.prefix.states:
@@ -248,11 +252,12 @@ class Run:
             known = {key: self.engine.prefix_cache.get_features(key) for key in keys}
             if None in known.values():
                 self._bring(VISION)
+            made: dict[str, VisionFeatures] = {}
             for number, key in enumerate(keys):
-                known[key] = known[key] or self._encode_vision(number, key)
+                made[key] = made.get(key) or known[key] or self._encode_vision(number, key)
                 self._step()
             device = self.backbone.device_of(VISION)
-            seen = [known[key].to(device) for key in keys]
+            seen = [made[key].to(device) for key in keys]
             levels = zip(*(each.deepstack for each in seen), strict=True)
             merged = torch.cat([each.merged for each in seen])
             self._features = merged, [torch.cat(level) for level in levels]
@@ -272,8 +277,9 @@ class Run:
 
     def _join(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
         """Puts the prefix back in front where it has not passed this layer; sets up attention."""
-        if self.offset and layer >= self.prefix.depth:
-            before = self.prefix.states[layer].to(hidden.device)
+        prefix = self.prefix
+        if self.offset and prefix is not None and layer >= prefix.depth:
+            before = prefix.states[layer].to(hidden.device)
             hidden = torch.cat([before, hidden], dim=1)
             self.offset, self._rotary = 0, None
         if self._rotary is None:
@@ -310,37 +316,41 @@ class Run:
     def _layer(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
         """Decoder layer `layer` and what DeepStack adds after it."""
         past = None
-        if self.offset:
-            past = tuple(tensor.to(self.device) for tensor in self.prefix.pairs[layer])
+        if self.prefix is not None and self.offset:
+            keys, values = self.prefix.pairs[layer]
+            past = keys.to(self.device), values.to(self.device)
         cache = self._cache(past)
         self.passed.overwrite()
         hidden = self.backbone.run_layer(layer, hidden, self._rotary, self._mask, cache)
         if layer < self.backbone.num_deepstack:
             places, features = self._vision_here(layer + 1)
-            if places:
+            if features is not None:
                 hidden = hidden.clone()
                 hidden[:, places] += features.to(hidden.dtype)
-        if self.prefix is not None and not self.offset:
-            self._extend_prefix(hidden, cache)
+        if self.prefix is not None and cache is not None and not self.offset:
+            self._extend_prefix(self.prefix, hidden, cache)
         return hidden
 
     def _cache(self, past: tuple[torch.Tensor, torch.Tensor] | None) -> LayerCache | None:
         """What takes the next decoder layer's keys and values; None = nobody needs them."""
         return LayerCache(past) if self.prefix is not None else None
 
-    def _extend_prefix(self, hidden: torch.Tensor, cache: LayerCache) -> None:
-        length = self.prefix.length
-        pair = tuple(own_copy(tensor[:, :, :length]) for tensor in cache.new)
-        self.prefix.states.append(own_copy(hidden[:, :length]))
-        self.prefix.pairs.append(pair)
-        if self.prefix.bytes > self.engine.prefix_cache.limit:
+    def _extend_prefix(self, prefix: Prefix, hidden: torch.Tensor, cache: LayerCache) -> None:
+        if cache.new is None:
+            raise CallError("A decoder layer put no keys and values into the cache.")
+        length = prefix.length
+        keys, values = (own_copy(tensor[:, :, :length]) for tensor in cache.new)
+        prefix.states.append(own_copy(hidden[:, :length]))
+        prefix.pairs.append((keys, values))
+        if prefix.bytes > self.engine.prefix_cache.limit:
             # Too long to keep: the rest of the run does without.
             self.engine.prefix_cache.drop(self.store.prefix_key)
             self.prefix = None
 
     def _hold(self, layer: int, hidden: torch.Tensor) -> None:
         """Keeps a layer if it stays; a prefix's part is shared with the prefix cache."""
-        known, rest = (), hidden
+        known: tuple[torch.Tensor, ...] = ()
+        rest = hidden
         if self.prefix is not None:
             known = (self.prefix.states[layer],)
             rest = hidden[:, self.prefix.length - self.offset :]

@@ -96,9 +96,9 @@ def difference(toy: Any, family: Family) -> str:
     for what, layers in expected.items():
         for layer, want in enumerate(layers):
             have = found[what][layer]
-            error = max(abs(a - b) for a, b in zip(have, want, strict=True))
-            if not error <= TOLERANCE * max(map(abs, want)):  # NaN is no number either
-                return f"{what}, layer {layer}: off by {error:.2g}"
+            off = max(abs(a - b) for a, b in zip(have, want, strict=True))
+            if not off <= TOLERANCE * max(map(abs, want)):  # NaN is no number either
+                return f"{what}, layer {layer}: off by {off:.2g}"
     return ""
 
 

@@ -66,6 +66,8 @@ def _state_dict(
     shapes = {}
     for own, tensor in model.state_dict().items():
         name = our_name(own, family)
+        if name is None:  # computed, not stored
+            continue
         ours = next(begin for begin in toy.names if name.startswith(begin))
         shapes[toy.names[ours] + name.removeprefix(ours)] = tuple(tensor.shape)
     shapes = as_published(shapes)

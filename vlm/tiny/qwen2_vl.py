@@ -10,8 +10,8 @@ from .toy import Tiny
 
 def tiny_config(width: int, layers: int, ids: dict[str, int]) -> dict[str, Any]:
     """Content of config.json."""
-    own = {"embed_dim": qwen.VISION, "hidden_size": width, "mlp_ratio": 2, "patch_size": 14}
-    own |= {"hidden_act": "quick_gelu", "in_chans": 3}
+    own: dict[str, Any] = {"embed_dim": qwen.VISION, "hidden_size": width, "mlp_ratio": 2}
+    own |= {"patch_size": 14, "hidden_act": "quick_gelu", "in_chans": 3}
     vision = qwen.vision_config("qwen2_vl") | own
     top = qwen.top_config("qwen2_vl", "Qwen2VLForConditionalGeneration", ids)
     return top | qwen.qwen2_text(width, layers, ids) | {"vision_config": vision}

@@ -86,10 +86,10 @@ def filter_tokens(
     if t.token_map is None:
         if set(roles) != set(ROLES) or images is not None:
             raise ValueError(_no_map(keep, images))
-        kept = range(t.n)
+        kept = list(range(t.n))
     else:
         kept = _kept_indices(t.token_map, roles, _image_numbers(t.token_map, roles, images))
-    kept = list(kept)[drop_first:]
+    kept = kept[drop_first:]
     if not kept:
         raise ValueError(_nothing_left(t, keep, images, drop_first))
     if len(kept) == t.n:

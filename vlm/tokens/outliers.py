@@ -70,8 +70,8 @@ def _ratio(t: Tokens, stats: Stats | None, threshold: float, sinks: bool) -> tor
     if not threshold > 0:
         raise ValueError(f"The threshold of outlier masks is a factor over 0, this is {threshold}.")
     stats = need_stats(stats, t, "An outlier mask")
-    measured = not sinks and stats.std_without_sinks is not None
-    reference = (stats.std_without_sinks if measured else stats.std).to(t.states.device)
+    measured = None if sinks else stats.std_without_sinks
+    reference = (stats.std if measured is None else measured).to(t.states.device)
     spread = center if sinks else center_ordinary
     own = spread(t.states.float(), "An outlier mask", "take the mask out")[2]
     return own / reference.clamp_min(STD_FLOOR)

@@ -48,29 +48,34 @@ def pool_tokens(
         ValueError: no token map, no picture, a size that is no whole number above 0 or larger than
             a grid, fewer tokens than pictures and frames, or a picture of which tokens are missing.
     """
-    _check_size(tokens, rows, cols)
-    parts = _parts_of_pictures(t.token_map)
+    asked = _asked_size(tokens, rows, cols)
+    token_map = _need_map(t.token_map)
+    parts = _parts_of_pictures(token_map)
     pictures = [part for part in parts if part.image >= 0]
-    if tokens is not None:
-        if sum(len(part.at) for part in pictures) <= tokens:
+    if isinstance(asked, int):
+        if sum(len(part.at) for part in pictures) <= asked:
             return t
-        sizes = _shared_grids(pictures, tokens)
+        sizes = _shared_grids(pictures, asked)
     else:
-        sizes = [_asked_grid(part, rows, cols) for part in pictures]
+        sizes = [_asked_grid(part, *asked) for part in pictures]
     if all(size == (part.rows, part.cols) for part, size in zip(pictures, sizes, strict=True)):
         return t
     grid = iter(sizes)
     made = tuple(part if part.image < 0 else _on_grid(part, next(grid)) for part in parts)
-    return t.pool(Pooling(made).apply, _pooled_map(t.token_map, made))
+    return t.pool(Pooling(made).apply, _pooled_map(token_map, made))
 
 
-def _parts_of_pictures(token_map: dict | None) -> list[Part]:
+def _need_map(token_map: dict | None) -> dict:
     if token_map is None:
         raise ValueError(
             "Token Pool needs to know which tokens are the picture's, and this conditioning "
             "carries no token map. Take it from VLM Encode and a gate; a node that changes the "
             "number of tokens, as Conditioning (Concat) does, loses the map."
         )
+    return token_map
+
+
+def _parts_of_pictures(token_map: dict) -> list[Part]:
     parts = parts_of(token_map, token_map["n"])
     if all(part.image < 0 for part in parts):
         raise ValueError(
@@ -87,8 +92,14 @@ def _parts_of_pictures(token_map: dict | None) -> list[Part]:
     return parts
 
 
-def _check_size(tokens: int | None, rows: int | None, cols: int | None) -> None:
-    if (tokens is None) == (rows is None and cols is None) or (rows is None) != (cols is None):
+def _asked_size(tokens: int | None, rows: int | None, cols: int | None) -> int | tuple[int, int]:
+    """What is asked for: so many tokens altogether, or the grid of each picture."""
+    asked: int | tuple[int, int]
+    if tokens is not None and rows is None and cols is None:
+        asked = tokens
+    elif tokens is None and rows is not None and cols is not None:
+        asked = rows, cols
+    else:
         raise ValueError(
             "Token Pool takes either tokens (at most so many of all pictures) or rows and cols "
             "(the grid of each picture). Set one of the two."
@@ -100,6 +111,7 @@ def _check_size(tokens: int | None, rows: int | None, cols: int | None) -> None:
                 f"{name} of Token Pool is a whole number from 1, this is {value!r}. Set it to the "
                 f"size that each picture should become."
             )
+    return asked
 
 
 def _shared_grids(pictures: list[Part], tokens: int) -> list[tuple[int, int]]:
@@ -178,5 +190,5 @@ def _pooled_map(token_map: dict, parts: Sequence[Part]) -> dict:
         columns["col"] += [at % cols for at in range(count)]
         if not part.thumbnail and part.image in grids:
             grids[part.image] |= {"rows": rows, "cols": cols}
-    role, *places = columns.values()
-    return new_map(role, *places, grids=grids.values())
+    role, image, frame, tile, row, col = columns.values()
+    return new_map(role, image, frame, tile, row, col, grids.values())

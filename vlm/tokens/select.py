@@ -35,6 +35,16 @@ class LayerChoice:
     combine: str | None = None
     final_norm: bool = True
 
+    def each_weight(self) -> tuple[float, ...]:
+        """The weights, for a choice that has them.
+
+        Raises:
+            ValueError: It has none.
+        """
+        if self.weights is None:
+            raise ValueError(f"The layers {self.indices} were chosen without weights. {_HOW}")
+        return self.weights
+
 
 def parse_layers(
     spec: str | int | Sequence[int], num_layers: int, combine: str | None = None
@@ -149,7 +159,7 @@ def select_layers(
     if len(choice.indices) == 1:
         states = h.layer(choice.indices[0], final_norm=choice.final_norm)
         if choice.combine == "weighted":
-            states = (states.float() * choice.weights[0]).to(states.dtype)
+            states = (states.float() * choice.each_weight()[0]).to(states.dtype)
         return Tokens(states, h.token_map)
     stack = h.layers(list(choice.indices), final_norm=choice.final_norm)
     if choice.combine == "concat":
@@ -158,7 +168,7 @@ def select_layers(
         states = stack.mean(dim=1, dtype=torch.float32).to(stack.dtype)
     else:
         total = torch.zeros_like(stack[:, 0], dtype=torch.float32)
-        for i, weight in enumerate(choice.weights):
+        for i, weight in enumerate(choice.each_weight()):
             total.add_(stack[:, i], alpha=weight)
         states = total.to(stack.dtype)
     return Tokens(states, h.token_map)

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -27,6 +28,8 @@ from .tokens import Tokens
 _FORMAT = "vlm_stats"
 _NOTES = ("model", "layer", "prompts", "count", "global_std", "sinks")
 _VECTORS = ("mean", "std", "mean_without_sinks", "std_without_sinks")
+# Number of tokens, their mean [D], sum of squared differences from it [D]; of no tokens, numbers.
+_Sums: TypeAlias = tuple[int, Any, Any]
 FEW_TOKENS = 256  # the std of fewer is unsteady: by 1 / sqrt(2 N), 5 % of 256 and 20 % of 12
 
 
@@ -142,7 +145,8 @@ def measure_stats(
         ValueError: fewer than two tokens, different widths, NaN or Inf.
     """
     entries = [tokens] if isinstance(tokens, Tokens) else tokens
-    pool = ordinary = (0, 0.0, 0.0)  # n, mean, sum of squared differences from it
+    pool: _Sums = (0, 0.0, 0.0)
+    ordinary = pool
     width = None
     for entry in entries:
         width = width or entry.width
@@ -162,7 +166,8 @@ def measure_stats(
             f"{pool[0]}. Connect a longer text CONDITIONING, or several."
         )
     stds = [(part[2] / (part[0] - 1)).sqrt() for part in (pool, ordinary)]
-    evidence = (model, layer, prompts, pool[0])
+    noted = None if prompts is None else tuple(prompts)
+    evidence = (model, layer, noted, pool[0])
     sinks = pool[0] - ordinary[0]
     return Stats(pool[1], stds[0], *evidence, None, stds[1], ordinary[1], sinks)
 
@@ -272,7 +277,7 @@ def need_stats(stats: Stats | None, t: Tokens, doing: str) -> Stats:
     return stats
 
 
-def _add_tokens(pool: tuple, rows: torch.Tensor) -> tuple:
+def _add_tokens(pool: _Sums, rows: torch.Tensor) -> _Sums:
     """Add ``rows`` [N, D] to a running (n, mean, sum of squares about it), float64 on the CPU."""
     mean = rows.mean(dim=0)
     own = (rows - mean).square_().sum(dim=0).cpu().double()  # cpu first: MPS has no float64

@@ -4,7 +4,7 @@ import math
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -47,7 +47,7 @@ def read_npz(path: Path) -> dict[str, Any]:
     return found
 
 
-def _read_array(file: BinaryIO, name: str) -> np.ndarray:
+def _read_array(file: IO[bytes], name: str) -> np.ndarray:
     """An array of numbers; its header is read before room is made for it."""
     form = np.lib.format
     readers = {(1, 0): form.read_array_header_1_0, (2, 0): form.read_array_header_2_0}

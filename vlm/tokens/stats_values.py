@@ -62,23 +62,23 @@ def vector(name: str, value: object) -> torch.Tensor:
         ValueError: another shape, NaN or Inf, a std below 0.
     """
     try:
-        value = torch.as_tensor(value).detach().to("cpu", torch.float32)
+        tensor = torch.as_tensor(value).detach().to("cpu", torch.float32)
     except (TypeError, ValueError, RuntimeError) as error:
         kind = type(value).__name__
         raise TypeError(
             f"`{name}` of reference statistics is a {kind}, expected a tensor [D] or a list of D "
             "numbers."
         ) from error
-    if value.ndim != 1 or not value.numel():
+    if tensor.ndim != 1 or not tensor.numel():
         raise ValueError(
             f"Reference statistics need {name} as [D], one value per dimension; "
-            f"this is {list(value.shape)}."
+            f"this is {list(tensor.shape)}."
         )
-    if not value.isfinite().all():
+    if not tensor.isfinite().all():
         raise ValueError(
             f"Reference statistics have NaN or Inf in {name}. Encode the reference in bfloat16 or "
             f"float32 and measure again."
         )
-    if name.startswith("std") and (value < 0).any():
+    if name.startswith("std") and (tensor < 0).any():
         raise ValueError(f"Reference statistics have a negative value in {name}.")
-    return value
+    return tensor

@@ -94,12 +94,7 @@ def image_grid(token_map: dict | None, image: int = 0) -> tuple[int, int, int]:
     Raises:
         ValueError: No token map, no image tokens, or an image that has none.
     """
-    if token_map is None:
-        raise ValueError(
-            "GridDot Mask needs to know which tokens are the picture's, and this conditioning "
-            "carries no token map. Take it from VLM Encode and a gate; a node that changes the "
-            "number of tokens, as Conditioning (Concat) does, loses the map."
-        )
+    token_map = _need_map(token_map)
     pairs = zip(token_map["role"], token_map["image"], strict=True)
     there = sorted({number for role, number in pairs if role == "image"})
     if not there:
@@ -136,7 +131,8 @@ def apply_mask(t: T, mask: torch.Tensor, image: int = 0) -> T:
         ValueError: No token map, no such image, a mask of another size or number of frames, values
             outside 0..1, or tiles whose place is not known.
     """
-    frames, rows, cols = image_grid(t.token_map, image)
+    token_map = _need_map(t.token_map)
+    frames, rows, cols = image_grid(token_map, image)
     shape = tuple(mask.shape)
     if shape[-2:] != (rows, cols) or len(shape) not in (2, 3):
         raise ValueError(
@@ -149,8 +145,23 @@ def apply_mask(t: T, mask: torch.Tensor, image: int = 0) -> T:
             "one mask for all frames, or one per frame."
         )
     grid = resample_mask(mask, rows, cols).reshape(-1, rows, cols).expand(frames, rows, cols)
-    weights = _per_token(t.token_map, grid, image)
+    weights = _per_token(token_map, grid, image)
     return t if bool((weights == 1).all()) else t.weigh(weights)
+
+
+def _need_map(token_map: dict | None) -> dict:
+    """The token map.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if token_map is None:
+        raise ValueError(
+            "GridDot Mask needs to know which tokens are the picture's, and this conditioning "
+            "carries no token map. Take it from VLM Encode and a gate; a node that changes the "
+            "number of tokens, as Conditioning (Concat) does, loses the map."
+        )
+    return token_map
 
 
 def _per_token(token_map: dict, grid: torch.Tensor, image: int) -> torch.Tensor:

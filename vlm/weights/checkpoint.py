@@ -71,7 +71,8 @@ class Checkpoint:
                     )
                 self.names[name] = entry
                 self._files[name] = opened
-        self.theirs, self.entries = {}, {}
+        self.theirs: dict[str, str] = {}
+        self.entries: dict[str, Entry] = {}
         self.quantisation = fp8.Quantisation(str(where), list(self.names), metadata)
         for name, entry in self.names.items():
             self._add(name, entry)
@@ -162,7 +163,7 @@ def _fit(
     model = build_empty(config, family, checkpoint.where, dtype)
     tensors = model.state_dict()
     # By our names, the names of this version of transformers.
-    own = {our_name(name, family): name for name in tensors}
+    own = {ours: name for name in tensors if (ours := our_name(name, family)) is not None}
     wanted = {name: tuple(tensors[own[name]].shape) for name in own}
     stored = {name: tuple(entry.shape) for name, entry in checkpoint.entries.items()}
     turned = experts.find_turned(stored, wanted)

@@ -29,7 +29,7 @@ def find_turned(stored: Mapping[str, Shape], wanted: Mapping[str, Shape]) -> lis
         stored: Shapes in the files, by name.
         wanted: Shapes in the model, by the same names.
     """
-    turned = []
+    turned: list[str] = []
     for gate_up, shape in wanted.items():
         pair = gate_up, gate_up.removesuffix(GATE_UP) + DOWN
         if not gate_up.endswith(GATE_UP) or any(len(stored.get(name, ())) != 3 for name in pair):

@@ -49,7 +49,7 @@ def read_stops(path: Path, config: dict[str, Any]) -> frozenset[int]:
     places = [config, config.get("text_config") or {}]
     if path.is_dir() and file.is_file():
         places.insert(0, read_json(file))
-    said = next(
+    said: Any = next(
         (part["eos_token_id"] for part in places if part.get("eos_token_id") is not None), []
     )
     stops = said if isinstance(said, list) else [said]

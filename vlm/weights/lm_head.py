@@ -85,8 +85,8 @@ def find_head(where: Path, config: dict[str, Any], files: Checkpoint | None) -> 
         config: Content of config.json; where it says nothing, or two things, the files tell.
         files: The model's files; None = they are not read tensor by tensor.
     """
-    said = [part.get("tie_word_embeddings") for part in (config, config.get("text_config") or {})]
-    said = {one for one in said if one is not None}
+    both = [part.get("tie_word_embeddings") for part in (config, config.get("text_config") or {})]
+    said = {one for one in both if one is not None}
     tied = said.pop() if len(said) == 1 else files is None or _name_in(files) is None
     return None if tied else LMHead(where, files)
 

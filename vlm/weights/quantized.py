@@ -103,12 +103,19 @@ def load_quantized(
     return as_base_model(model.model.eval().requires_grad_(False), family)
 
 
-class _Moving:
+class _Moving(torch.nn.Module):
     """Put before bitsandbytes' 8-bit layer: what it keeps beside its weight moves along.
 
     It overrides `to` for that, which is not called when a module around it moves; what stays
     behind would be used by the next run, and would keep memory that was asked back.
+
+    Attributes:
+        state: bitsandbytes' own, of the last product.
+        weight: Its parameter.
     """
+
+    state: Any
+    weight: Any
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
         super()._apply(fn, recurse)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..families import Family
+from ..families.family import SingleFileDefaults
 from ..files.json_file import read_json
 from ..pictures.images import read_rules
 from ..pictures.preprocessor import PatchPreprocessor
@@ -76,7 +77,7 @@ def published_config(checkpoint: Checkpoint, family: Family) -> dict[str, Any]:
     Raises:
         ValueError: No published model has this width, or a tensor that tells a size is missing.
     """
-    published = family.single_file
+    published = _published(family)
     text, vision = _text_sizes(checkpoint, family), _vision_sizes(checkpoint, family)
     width = text["hidden_size"]
     tower = vision["embed_dim"] if "embed_dim" in vision else vision["hidden_size"]
@@ -106,16 +107,31 @@ def published_preprocessor(config: dict[str, Any], family: Family) -> PatchPrepr
         family: Its family.
     """
     vision = config.get("vision_config") or {}
-    look = family.single_file.preprocessor
+    look = _published(family).preprocessor
     return PatchPreprocessor(
         read_rules(look, vision), read_video_rules({}, look, vision, family.model_type)
     )
 
 
+def _published(family: Family) -> SingleFileDefaults:
+    """What a family's published models say.
+
+    Raises:
+        ValueError: Its models are not loaded from a single file.
+    """
+    if family.single_file is None:
+        raise ValueError(
+            f"A {family.title} cannot be read from a single file without its config.json, only "
+            "Qwen2-VL, Qwen2.5-VL and Qwen3-VL can. Choose the whole folder of the model."
+        )
+    return family.single_file
+
+
 def _text_sizes(checkpoint: Checkpoint, family: Family) -> dict[str, int]:
     layer = f"{LANGUAGE}layers.0"
     rows, width = _shape(checkpoint, f"{LANGUAGE}embed_tokens.weight", 2, family)
-    head = family.single_file.head_dim
+    published = _published(family)
+    head = published.head_dim
     queries, keys = (
         _shape(checkpoint, f"{layer}.self_attn.{part}_proj.weight", 2, family)[0] for part in "qk"
     )
@@ -126,7 +142,7 @@ def _text_sizes(checkpoint: Checkpoint, family: Family) -> dict[str, int]:
         "num_attention_heads": queries // head,
         "num_key_value_heads": keys // head,
     }
-    return sizes | ({"head_dim": head} if family.single_file.text_nested else {})
+    return sizes | ({"head_dim": head} if published.text_nested else {})
 
 
 def _vision_sizes(checkpoint: Checkpoint, family: Family) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def no_collector():
 def used(model, picture):
     """Runs a model as nodes do; returns its hidden states."""
     images = [picture(90, 70)] if model.family.has_vision else None
-    return model.encode(TEXT, images=images, depth=4)
+    return model.encode(TEXT, images=images, depth=4).hold_model_weakly()
 
 
 @pytest.mark.parametrize("hooks", [False, True])

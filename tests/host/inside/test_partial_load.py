@@ -384,12 +384,12 @@ def test_without_vram_the_vision_tower_comes_whole(loaded, no_vram, brought, pic
 
 def test_without_vram_what_has_no_cast_comes_whole(loaded, no_vram):
     """Connectors, and a language model that cannot come in pieces."""
-    from pack.nodes.devices import Placed
+    from pack.nodes.devices import ManagedModule
     from pack.vlm.running.backbone import TEXT as TEXT_PART
 
     _, host = loaded()
     no_vram(host)
-    placed = Placed(torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.Linear(16, 8)))
+    placed = ManagedModule(torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.Linear(16, 8)))
     placed.bring(0)
     assert placed.patcher.loaded_size() == placed.patcher.model_size() > 0
     host._in_pieces = False

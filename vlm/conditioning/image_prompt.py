@@ -1,0 +1,185 @@
+"""Image prompt: words and pictures to one conditioning, the way that suits the target.
+
+Nothing here is a way of its own: every step is one of the library's (`encode`, `select_layers`,
+`filter_tokens`, `pool_tokens`, `apply_mask`, `normalize`, `blend`, `image_influence`, ranges of
+entries), called as the nodes call it. What a target needs decides which:
+
+- **Z-Image, FLUX.2 klein** (`BLENDED`): their own text encoder is blind. Each picture goes through
+  a VLM with the words, its tokens are normalised against the words' own conditioning and blended
+  into it: the Qwen3-VL × Z-Image research's recipe, with blend ``auto`` for its ``interpolate`` so
+  that every token of the picture counts. Strength 1 is the recommended alpha of 0.3.
+- **Krea 2, Qwen-Image and whatever reads layers of a VLM that sees** (all others): pictures stand
+  in the prompt, as the target's own encoder has them. Strength is that of `image_influence`.
+- **FLUX.1** reads no layer of a VLM: a connector does, so it is refused here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ..arguments import checked
+from ..model import VLM
+from ..pictures.reference import PictureReference
+from ..targets import Target, find_target
+from .check import Needs, check
+from .entries import Entry
+from .image_prompt_ways import Blended, InPrompt
+
+BLENDED = ("z-image", "flux2-klein-4b", "flux2-klein-9b")
+
+
+@dataclass(frozen=True)
+class ImagePrompt:
+    """What `image_prompt` made.
+
+    Attributes:
+        entries: Of the conditioning, in time order, float32.
+        steps: What was done, a sentence per picture; names of the library's functions in backticks.
+    """
+
+    entries: list[Entry]
+    steps: list[str]
+
+
+@checked
+def image_prompt(
+    prompt: str,
+    pictures: Sequence[PictureReference] = (),
+    *,
+    target: str,
+    model: VLM | None = None,
+    words: Callable[[], list[Entry]] | None = None,
+    needs: Needs | None = None,
+    device: torch.device | str = "cpu",
+) -> ImagePrompt:
+    """Words and pictures to a conditioning.
+
+    A picture of strength 0 is left out: with no other, the result is the words' own conditioning,
+    bit for bit. Pictures with times of their own make entries for ranges of the schedule, in each
+    of which only those count that are on; a step exactly on an edge reads both sides.
+
+    Args:
+        prompt: The words.
+        pictures: In the order in which the VLM sees them.
+        target: The diffusion model that will read the result (`vlm.targets`).
+        model: The VLM that sees the pictures; also encodes the words where `words` is not given.
+        words: Makes the entries of the words' own conditioning, called at most once; None = the
+            model encodes them without a picture, at the target's layer.
+        needs: Of the diffusion model: what does not fit it is refused, before a picture is looked
+            at where the words show it.
+        device: Where tokens are normalised and blended, and where the result lies.
+
+    Returns:
+        The entries, and the steps taken.
+
+    Raises:
+        ValueError: A target that needs a connector or does not exist, neither model nor words,
+            pictures without a model that sees, pictures that one prompt cannot hold together,
+            widths that do not fit.
+    """
+    goal = find_target(target)
+    counting = [(at, each) for at, each in enumerate(pictures, 1) if each.strength != 0]
+    _check(goal, model, words)
+    own = _Words(prompt, goal, model, words, needs, device)
+    if not counting:
+        return ImagePrompt(own.entries(), [own.step])
+    kind = Blended if goal.name in BLENDED else InPrompt
+    way = kind(_seeing(model, goal), prompt, goal, own.entries, device)
+    way.look(counting)
+    entries: list[Entry] = []
+    for start, end in _ranges(counting):
+        active = [(at, each) for at, each in counting if each.start <= start and end <= each.end]
+        made = way.make(active) if active else own.entries()
+        entries += [cut for entry in made if (cut := entry.within(start, end)) is not None]
+    _fit(entries, needs)
+    return ImagePrompt(entries, [*([own.step] if own.step else []), *way.steps])
+
+
+class _Words:
+    """The words' own conditioning, made when it is asked for and once."""
+
+    def __init__(
+        self,
+        prompt: str,
+        goal: Target,
+        model: VLM | None,
+        words: Callable[[], list[Entry]] | None,
+        needs: Needs | None,
+        device: torch.device | str,
+    ):
+        self._made: list[Entry] | None = None
+        self._given = words
+        self._model, self._prompt, self._goal, self._device = model, prompt, goal, device
+        self._needs = needs
+        self.step = ""
+
+    def _encode(self) -> list[Entry]:
+        """By the model; without one `_check` has refused."""
+        if self._model is None:
+            return []
+        states = self._model.encode(self._prompt, target=self._goal.name)
+        return InPrompt.entries_of(states, self._device)
+
+    def entries(self) -> list[Entry]:
+        """The entries, which must fit what the diffusion model reads."""
+        if self._made is None:
+            self._made = self._encode() if self._given is None else self._given()
+            if not (isinstance(self._made, list) and self._made):
+                raise TypeError(
+                    "`words` of `image_prompt` makes a list of entries, this made "
+                    f"{type(self._made).__name__}. Give a function that returns `read_entries`."
+                )
+            _fit(self._made, self._needs)
+            tokens = self._made[0].tokens
+            how = "as given" if self._given is not None else "`encode`, `select_layers` auto"
+            self.step = f"words: {how}, {tokens.n} tokens, {tokens.width} wide"
+        return self._made
+
+
+def _ranges(pictures: list[tuple[int, PictureReference]]) -> list[tuple[float, float]]:
+    """The stretches of the schedule within which the same pictures count."""
+    edges = {0.0, 1.0}.union(*({each.start, each.end} for _, each in pictures))
+    ordered = sorted(edges)
+    return list(zip(ordered[:-1], ordered[1:], strict=True))
+
+
+def _fit(entries: list[Entry], needs: Needs | None) -> None:
+    if needs is None:
+        return
+    stops = [finding.text for finding in check(entries, needs) if finding.stops]
+    if stops:
+        raise ValueError(" ".join(stops))
+
+
+def _check(goal: Target, model: VLM | None, words: object) -> None:
+    if goal.layers is None:
+        raise ValueError(
+            f"{goal.title} reads no layer of a VLM as it is: a connector maps them. Use VLM Encode "
+            "Image/Text with VLM Connector Loader and Connector Apply instead of Image Prompt."
+        )
+    if model is None and words is None:
+        raise ValueError(
+            "Image Prompt has nothing that reads the words: neither `clip` nor `model` is there. "
+            "Connect Load CLIP to `clip`, or VLM Loader to `model`."
+        )
+
+
+def _seeing(model: VLM | None, goal: Target) -> VLM:
+    """The model, if it can look at pictures."""
+    if model is None:
+        raise ValueError(
+            "Image Prompt has pictures and no model that sees them. Connect VLM Loader or VLM From "
+            "CLIP to `model`."
+        )
+    if model.preprocessor is None:
+        wide = "" if goal.encoder_width is None else f" that is {goal.encoder_width} wide"
+        raise ValueError(
+            f"{model.name} reads text only, and there are pictures. Leave it on `clip` for the "
+            f"words, and connect a model that sees to `model`: VLM Loader with one{wide}, or "
+            "VLM From CLIP behind a Load CLIP with such a file (for Z-Image "
+            "qwen3vl_4b_fp8_scaled.safetensors, type krea2)."
+        )
+    return model
