@@ -130,6 +130,7 @@ def build(page: ComfyPage, spec: dict[str, Any], name: str) -> dict[str, Any]:
         named = {k: v for k, v in inputs.get(node["id"], {}).items() if isinstance(v, str)}
         if files & set(named.values()):
             node["widgets_values_named"] = named
+    workflow = {key: value for key, value in workflow.items() if value is not None}
     workflow["id"] = str(uuid.uuid5(uuid.NAMESPACE_URL, name))
     workflow["extra"] = {"ds": {"scale": 0.5, "offset": [180, 400]}}
     return workflow
