@@ -37,7 +37,12 @@ class Fault:
     says: str
 
 
-FAULTS = (
+FAULTS: tuple[Fault, ...] = (
+    Fault(
+        ("4.57",),
+        ("smolvlm.pictures",),
+        "its own SmolVLM puts patches one place too early",
+    ),
     Fault(
         ("5.3", "5.4"),
         tuple(f"qwen2_5_vl.pictures.{count}" for count in (1, 2, 3)),

@@ -10,9 +10,9 @@ import torch
 import vlm
 from vlm.batch.encode import encode_jobs, encode_shard
 from vlm.batch.jobs import Provenance, read_jobs
+from vlm.batch.recipe import Recipe
 from vlm.batch.shards import Shard, cut, held
 from vlm.conditioning.file import load_about, load_conditioning
-from vlm.conditioning.recipe import Recipe
 from vlm.pictures.media_files import read_picture
 
 pytestmark = pytest.mark.slow

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from vlm.batch.jobs import Provenance, list_jobs, read_jobs
-from vlm.conditioning.recipe import Recipe
+from vlm.batch.recipe import Recipe
 
 MAKER = Provenance("tiny")
 

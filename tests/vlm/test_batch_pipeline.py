@@ -7,8 +7,8 @@ import torch
 from vlm.batch import BatchEncoder
 from vlm.batch.encode import encode_jobs
 from vlm.batch.jobs import Provenance, make_job
+from vlm.batch.recipe import Recipe
 from vlm.conditioning.file import load_conditioning
-from vlm.conditioning.recipe import Recipe
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from vlm.batch.jobs import Job
+from vlm.batch.recipe import Recipe
 from vlm.batch.shards import INDEX, Shard, cut, save_job
 from vlm.conditioning.file import load_about, load_conditioning
-from vlm.conditioning.recipe import Recipe
 from vlm.tokens.tokens import Tokens
 
 JOBS = [Job(f"job-{number}", Recipe(text="a"), f"digest {number}") for number in range(5)]

@@ -12,7 +12,7 @@ import vlm
 from vlm.families.internvl import IMAGE
 from vlm.pictures.tiles import TILE
 from vlm.prompts.templates import INTERNVL_SYSTEM
-from vlm.report.figure import picture_grid
+from vlm.report.measures import picture_grid
 
 pytestmark = pytest.mark.slow
 

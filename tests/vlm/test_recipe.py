@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from vlm import cli
-from vlm.conditioning.recipe import Recipe, notes_of
+from vlm.batch.recipe import Recipe, notes_of
 
 
 def test_defaults_are_those_of_the_command_line():

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from ..conditioning.recipe import Inputs, Made, Recipe, make, notes_of, read_inputs
 from ..model import VLM
 from .jobs import Job, Provenance
+from .recipe import Inputs, Made, Recipe, make, notes_of, read_inputs
 from .shards import Shard, save_job
 
 # What one job can do wrong without harm to the next.

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..conditioning.recipe import Recipe, option
 from ..pictures.media_files import PICTURES, natural_order, read_text
+from .recipe import Recipe, option
 
 KEYS = ("id", "text_file", *(field.name for field in fields(Recipe)))
 NUMBERS = ("fps", "clip_sigma", "weight", "alpha")

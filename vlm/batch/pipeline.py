@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..conditioning.recipe import Recipe
 from ..load import load
 from .encode import encode_jobs
 from .jobs import Job, Provenance, make_job, read_options
+from .recipe import Recipe
 from .shards import held, index_row
 from .worker import find_device
 

@@ -8,10 +8,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from ..batch.recipe import Inputs, Made, Recipe, make, notes_of, read_inputs
 from ..conditioning.check import Needs, check
 from ..conditioning.entries import Entry
 from ..conditioning.file import save_conditioning
-from ..conditioning.recipe import Inputs, Made, Recipe, make, notes_of, read_inputs
 from ..model import VLM
 from ..pictures.media_files import read_text
 from ..report.inspection import Inspection, inspect_tokens

@@ -12,9 +12,9 @@ from types import FrameType
 
 from ..batch.encode import encode_shard
 from ..batch.jobs import Job, Provenance, list_jobs, read_jobs
+from ..batch.recipe import Recipe
 from ..batch.shards import Shard, cut
 from ..batch.worker import Worker, find_worker, read_worker, wait_for_others
-from ..conditioning.recipe import Recipe
 from ..model import VLM
 from ..tokens.stats import load_stats
 from .model import load_model

@@ -33,10 +33,29 @@ CHAT_TEMPLATE = """\
 """
 
 
+class TileEmbeddings(torch.nn.Module):
+    """The tower's embeddings for tiles that are seen whole, as all of ours are.
+
+    transformers finds each patch's place by fractions of the tile's side; 4.57 rounds them down to
+    the place before. Of a whole tile every patch has the place of its own number.
+    """
+
+    def __init__(self, embeddings: Any):
+        """Takes the layers of transformers' own module."""
+        super().__init__()
+        self.patch_embedding = TilePatchEmbed(embeddings.patch_embedding)
+        self.position_embedding = embeddings.position_embedding
+
+    def forward(self, pixel_values: torch.Tensor, patch_attention_mask: Any = None) -> torch.Tensor:
+        """Tiles [T, 3, S, S] to patches [T, P, D]."""
+        patches = self.patch_embedding(pixel_values).flatten(2).transpose(1, 2)
+        places = torch.arange(patches.shape[1], device=patches.device)
+        return patches + self.position_embedding(places)
+
+
 def prepare(model: Any) -> None:
-    """Gives the tower our patch embedding."""
-    embeddings = model.vision_model.embeddings
-    embeddings.patch_embedding = TilePatchEmbed(embeddings.patch_embedding)
+    """Gives the tower our embeddings of patches and places."""
+    model.vision_model.embeddings = TileEmbeddings(model.vision_model.embeddings)
 
 
 def vision_features(model: Any, pixels: torch.Tensor, grid: tuple[int, ...]) -> VisionFeatures:

@@ -26,7 +26,7 @@ def draw_norms(axes: Any, norms: torch.Tensor, roles: Sequence[str], sinks: torc
     """
     places = torch.arange(len(norms))
     heights = norms.clamp_min(_SMALLEST)
-    size = 16 if len(norms) < 600 else 6
+    size = 40 if len(norms) < 60 else 16 if len(norms) < 600 else 6
     for role in ROLES:
         own = torch.tensor([each == role for each in roles])
         if bool(own.any()):

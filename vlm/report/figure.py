@@ -155,8 +155,7 @@ def _fill_row(
         x, y = MARGIN + at * (cell + GAP) + LEFT, top + HEAD
         axes = page.axes(x, y, cell - LEFT - panel.right, panel.height)
         panel.draw(axes)
-        legend = axes.get_legend() is not None and len(row) > 1
-        axes.set_title(panel.title, pad=28 if legend else 9)
+        axes.set_title(panel.title, pad=9 if axes.get_legend() is None else 28)
         y += deepest + FOOT
         page.write(x, y, "\n".join(here), POINTS, INK, "bold")
         page.write(x, y + LINE * len(here) + AIR, "\n".join(good), POINTS, GREY)

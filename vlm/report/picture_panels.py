@@ -99,7 +99,7 @@ def _likeness_panel(subject: Subject, view: View, there: torch.Tensor, height: f
         low, high = float(likeness[there].min()), float(likeness[there].max())
         here = f"{view.name}: cosine with the words {low:.2f} to {high:.2f}."
     return Panel(
-        f"{view.name}: how like the words each token is",
+        f"{view.name}: how like the words it is",
         here,
         "1 = points the same way as the mean of your words, 0 = has nothing to do with them. Good: "
         "what the words name stands out in yellow. All of one colour: the words point at no place. "
@@ -139,9 +139,9 @@ def norms_panel(subject: Subject) -> Panel:
 
 
 def shares_panel(subject: Subject) -> Panel | None:
-    """What each picture adds; None where there is no picture."""
+    """What each picture adds; None where there is no picture, or nothing beside a single one."""
     found = shares(subject.norms, subject.sinks, subject.token_map)
-    if not any(share.image >= 0 for share in found):
+    if len(found) < 2 or not any(share.image >= 0 for share in found):
         return None
     named = "; ".join(map(_share_in_words, found[:MOST_NAMED]))
     more = f"; {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
