@@ -41,7 +41,22 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         ("4.57",),
         ("smolvlm.pictures",),
-        "SmolVLM's own tower puts patches one place too early; ours are where they belong",
+        "its own SmolVLM puts patches one place too early",
+    ),
+    Fault(
+        ("5.3", "5.4"),
+        tuple(f"qwen2_5_vl.pictures.{count}" for count in (1, 2, 3)),
+        "its own Qwen2.5-VL multiplies the time of a picture's tokens by the tokens per second",
+    ),
+    Fault(
+        ("5.3", "5.4", "5.5"),
+        ("qwen2_vl.video", "qwen2_5_vl.video"),
+        "its own Qwen2-VL and Qwen2.5-VL give all frames of a video one time",
+    ),
+    Fault(
+        ("5.3",),
+        ("qwen3_vl.video", "qwen3_vl_moe.video", "qwen3_5.video"),
+        "its own Qwen3-VL, Qwen3-VL-MoE and Qwen3.5 raise StopIteration at a video",
     ),
 )
 
