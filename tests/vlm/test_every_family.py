@@ -318,7 +318,8 @@ def test_a_new_text_behind_the_same_beginning(made, watch, err, picture, family)
 @every
 def test_it_writes_what_generate_writes(made, picture, family):
     model, reference = made(family)
-    pictures = [picture(64, 96)] if KNOWN[family].has_vision else []
+    sees = KNOWN[family].has_vision and expected.known_fault(f"{family}.pictures.1") is None
+    pictures = [picture(64, 96)] if sees else []
     prompt = model.encode(TEXT, pictures, system="")
     with torch.no_grad():
         out = reference.model.generate(
