@@ -54,8 +54,11 @@ def test_frames_of_a_video_go_through_the_same_function(one):
     assert all(level.shape == found.shape for level in levels)
 
 
-# LLaVA-OneVision's features need the line end where ours puts it.
-@pytest.mark.only(lambda family: family.has_vision and family.model_type != "llava_onevision")
+# LLaVA-OneVision's features need the line end where ours puts it, and SmolVLM's places are ours.
+OWN_WAY = ("llava_onevision", "smolvlm")
+
+
+@pytest.mark.only(lambda family: family.has_vision and family.model_type not in OWN_WAY)
 @pytest.mark.relies("vlm/pictures/patch_embed.py", *ADAPTERS)
 def test_our_patch_embedding_takes_the_place_of_theirs(one, err):
     picture = one.picture()
@@ -63,6 +66,21 @@ def test_our_patch_embedding_takes_the_place_of_theirs(one, err):
     found, ours = one.features(picture)
     assert err(found, want) <= 1e-5
     assert all(err(a, b) <= 1e-5 for a, b in zip(ours, levels, strict=True))
+
+
+@pytest.mark.only(lambda family: family.model_type == "smolvlm")
+@pytest.mark.relies("vlm/families/smolvlm.py", "vlm/pictures/patch_embed.py")
+def test_patches_of_a_whole_tile_have_the_places_of_their_numbers(one):
+    """Or all but the first of a row the place before, as 4.57 has them: ours do not ask."""
+    theirs, ours = one.model.vision_model.embeddings, one.seeing.vision_model.embeddings
+    places = ours.position_embedding.weight
+    side = round(len(places) ** 0.5)
+    pixels = torch.rand(1, 3, side * theirs.patch_size, side * theirs.patch_size)
+    bare = theirs.patch_embedding(pixels).flatten(2).transpose(1, 2)
+    found = theirs(pixels, torch.ones(1, side, side, dtype=torch.bool)) - bare
+    assert torch.allclose(ours(pixels) - bare, places[None], atol=1e-5)
+    right = torch.allclose(found[0], places, atol=1e-5)
+    assert right or torch.allclose(found[0, 1], places[0], atol=1e-5)
 
 
 @pytest.mark.only(lambda family: family.model_type == "llava_onevision")
