@@ -181,6 +181,8 @@ def find_views(token_map: dict, images: Any = None, video: Any = None) -> list[V
 def _frame(video: Any, at: float) -> Image.Image:
     """A frame of a video, `at` from 0 = the first to 1 = the last."""
     count, read = open_frames(video)
+    if not count:
+        raise ValueError("The video has no frame. Give the frames that were encoded.")
     (frame,) = read([round(at * (count - 1))])
     return frame
 
