@@ -20,10 +20,16 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
-    """No worker of whoever runs the tests."""
+    """No worker of whoever runs the tests, and interrupts as on a terminal.
+
+    What a script starts in the background ignores them.
+    """
     for name in list(os.environ):
         if name in ("RANK", "WORLD_SIZE") or name.startswith("SLURM_"):
             monkeypatch.delenv(name)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
