@@ -23,6 +23,16 @@ from .shown import shown
 from .sockets import Model
 
 HUGGING_FACE, COMFYUI = "huggingface", "comfyui"
+# ComfyUI's classes of text encoders, and what the model inside is called where that decides.
+_ENCODERS = {
+    ("ZImageTEModel", ""): "z-image",
+    ("Krea2TEModel", ""): "krea2",
+    ("QwenImageTEModel", ""): "qwen-image",
+    ("QwenImage21TEModel", ""): "qwen-image-2.1",
+    ("Flux2TEModel", "qwen3_4b"): "flux2-klein-4b",
+    ("Flux2TEModel", "qwen3_8b"): "flux2-klein-9b",
+    ("FluxClipModel", ""): "flux1",
+}
 
 
 def _attention(device: torch.device) -> Any:
@@ -91,6 +101,17 @@ def _encoder(stage: Any) -> Any:
         "Qwen3-VL and Qwen2.5-VL (text and pictures) and Qwen3 (text only): load such a file with "
         "Load CLIP, for example qwen_2.5_vl_7b_fp8_scaled.safetensors with type qwen_image."
     )
+
+
+def target_of_clip(clip: Any) -> str | None:
+    """The target whose own text encoder a CLIP is; None where it is none that is known."""
+    stage = clip.cond_stage_model
+    inside = getattr(stage, "clip", "")
+    for made in type(stage).__mro__:
+        found = _ENCODERS.get((made.__name__, inside)) or _ENCODERS.get((made.__name__, ""))
+        if found is not None:
+            return found
+    return None
 
 
 class VLMFromCLIP(io.ComfyNode):

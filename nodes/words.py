@@ -48,9 +48,12 @@ EVERYWHERE = {
 # Functions of the library, as people know the node that calls them.
 NODES = {
     "add_style": "Style Delta",
+    "apply_mask": "GridDot Mask",
     "blend": "Alpha Blend",
     "encode": _ENCODE,
     "filter_tokens": "Token Filter",
+    "image_influence": "Image Influence",
+    "image_prompt": "Image Prompt",
     "inspect_tokens": "VLM Inspect Tokens",
     "lap_pool": "LAP Pool",
     "load": f"{_LOADER} or VLM From CLIP",
@@ -59,6 +62,7 @@ NODES = {
     "load_stats": "VLM Reference Statistics",
     "measure_stats": "VLM Reference Statistics",
     "normalize": "Per-dim Normalize",
+    "pool_tokens": "Token Pool",
     "rewrite": "VLM Rewrite Prompt",
     "select_layers": _SELECT,
     "style_delta": "Style Delta",
