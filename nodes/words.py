@@ -52,8 +52,6 @@ NODES = {
     "blend": "Alpha Blend",
     "encode": _ENCODE,
     "filter_tokens": "Token Filter",
-    "image_influence": "Image Influence",
-    "image_prompt": "Image Prompt",
     "inspect_tokens": "VLM Inspect Tokens",
     "lap_pool": "LAP Pool",
     "load": f"{_LOADER} or VLM From CLIP",

@@ -260,7 +260,7 @@ def test_its_strength_above_1_is_image_influence(v, image):
     assert torch.allclose(result.entries[1].tokens.states, one.tokens.states, atol=1e-3)
     assert [entry.options["strength"] for entry in result.entries] == [0.5, 0.5]
     said = "; ".join(result.steps)
-    assert "`image_influence` 1, 2" in said and "0.5 of the prediction with picture 2" in said
+    assert "image influence 1, 2" in said and "0.5 of the prediction with picture 2" in said
 
 
 def test_its_times_take_the_picture_out_of_the_prompt(v, image):

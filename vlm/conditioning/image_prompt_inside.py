@@ -97,7 +97,7 @@ class InPrompt:
         entries = on_the_wire(weighed, self._device)
         told = "`encode`, `select_layers` auto"
         if any(strength != 1.0 for strength in strengths):
-            told += ", `image_influence` " + ", ".join(f"{strength:g}" for strength in strengths)
+            told += ", image influence " + ", ".join(f"{strength:g}" for strength in strengths)
         if any(view.weights is not None for view, _ in views):
             for number, (view, _) in enumerate(views):
                 entries = [_weigh_entry(entry, number, view) for entry in entries]

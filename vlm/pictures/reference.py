@@ -101,8 +101,9 @@ class PictureReference:
             )
         if not bool((self.mask > 0).any()):
             raise ValueError(
-                "This mask marks nothing: all of it is black. Paint what should count in the "
-                "mask editor, or connect no mask."
+                "This mask marks nothing: all of it is black, as it is of a picture with alpha and "
+                "nothing transparent. Paint what should count in the mask editor, or take the mask "
+                "off: without one the whole picture counts."
             )
 
     def _check_numbers(self) -> None:
