@@ -76,6 +76,7 @@ def states(model, picture, k=-1):
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.slow
 def test_it_is_the_dequantised_model(write, picture, family, form):
     file, plain, folder = write(form, family=family)
     kept = vlm.load(file, tokenizer=folder)

@@ -106,6 +106,7 @@ def test_refiner_does_not_read_padding(loaded, err, layout):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("refiner", "limit"), [(False, 2.5), (True, 8)])
+@pytest.mark.slow
 def test_memory(loaded, dtype, refiner, limit):
     """In the bytes of one layer's states, as benchmarks/lap.py has it at full size."""
     lap = loaded(UNIFUSION)
@@ -207,6 +208,7 @@ def test_of_some_tokens_with_weights_on_them(states, err):
     assert err(vlm.lap_pool(fewer).states, expected) < CLOSE
 
 
+@pytest.mark.slow
 def test_memory_of_hidden_states(states, loaded):
     """Also where a filter left holes: only the rows of a chunk are copied."""
     h = states("a red house by the sea at dawn, two boats, a flock of birds " * 60)

@@ -24,6 +24,7 @@ def left(h):
 
 @pytest.mark.parametrize("images", [0, 1, 2])
 @pytest.mark.parametrize("template", ["x2i", "x2i-train", "chat"])
+@pytest.mark.slow
 def test_layers_equal_transformers(v, hf, picture, err, images, template):
     pictures = [picture(64, 96, seed) for seed in range(images)]
     h = v.encode("two boats", images=pictures, target="flux1", template=template, padding="left")

@@ -81,6 +81,7 @@ def test_the_host_is_told_before_every_run_and_only_then(v, pictures):
 @pytest.mark.parametrize("warm", [False, True], ids=["cold", "prefix known"])
 @pytest.mark.parametrize("stop", [1, 2, 3, 10])
 @QWEN3
+@pytest.mark.slow
 def test_an_interrupt_leaves_everything_right(v, pictures, err, stop, warm):
     images = pictures([(90, 150), (64, 64)])
     want = v.encode(TEXT, images, depth=20).layers([1, 8, 20])

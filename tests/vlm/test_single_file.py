@@ -172,6 +172,7 @@ def built(config):
 
 
 @pytest.mark.parametrize("name", SINGLE_FILE)
+@pytest.mark.slow
 def test_a_published_model_is_known_by_its_tensors(name):
     want = built(SINGLE_FILE[name])
     entries = {n: Entry("BF16", tuple(w.shape)) for n, w in want.state_dict().items()}
