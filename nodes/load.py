@@ -13,6 +13,7 @@ from .caches import disk_cache, disk_cache_input, prefix_cache_input
 from .devices import DEVICES, ComfyHost
 from .shown import shown
 from .sockets import Model
+from .words import in_node_words
 
 NONE = "none"
 
@@ -90,7 +91,7 @@ class VLMLoader(io.ComfyNode):
             path = folders.model_path(model)
         except FileNotFoundError as error:
             return str(error)
-        return gguf_message(path.name) if is_gguf(path) else True
+        return in_node_words(gguf_message(path.name)) if is_gguf(path) else True
 
     @classmethod
     def execute(

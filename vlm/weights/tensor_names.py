@@ -118,7 +118,7 @@ def find_family(names: Iterable[str], where: str) -> Family:
     ):
         raise ValueError(
             f"{where} is a language model without a vision tower (it has {_some(names)}, but no "
-            "visual.* tensors): it cannot see. For text alone load it with Load CLIP and connect "
+            "visual.* tensors): it cannot see. For text alone load it with ComfyUI's Load CLIP and "
             "VLM From CLIP; for pictures choose a Qwen-VL file."
         )
     raise ValueError(
