@@ -17,6 +17,7 @@ from . import (
     rewrite,
     stats,
     style,
+    sweep,
     target,
     tokens,
 )
@@ -40,6 +41,7 @@ _ALL = [
     *connectors.NODES,
     *bridge.NODES,
     *target.NODES,
+    *sweep.NODES,
     *inspect.NODES,
 ]
 NODES = [speaking(node) for node in _ALL]
