@@ -41,7 +41,7 @@ class ConditioningSweep(io.ComfyNode):
         return io.Schema(
             node_id="VLMCSweep",
             display_name="Conditioning Sweep",
-            category="VLM Conditioning/tokens",
+            category="VLM Conditioning/encode",
             description="Tries the values of one or two settings on a picture's way into a text: "
             "layer, pooled size, kept tokens, normalisation, outliers, blend method, alpha. The "
             "VLM runs once; the sampler behind this node makes a picture of every combination, "
@@ -89,6 +89,7 @@ class ConditioningSweep(io.ComfyNode):
         axis_2: str = NONE,
         values_2: str = "",
         layer: str = START.layer,
+        images: Any = None,
     ) -> bool | str:
         """Whether axes and values can be read, when the workflow is queued."""
         if None in (axis_1, values_1, axis_2, values_2):
@@ -259,7 +260,7 @@ class ContactSheet(io.ComfyNode):
         return io.Schema(
             node_id="VLMCContactSheet",
             display_name="Contact Sheet",
-            category="VLM Conditioning/tokens",
+            category="VLM Conditioning/encode",
             description="Lays a list of pictures out on one page with their labels, two axes as a "
             "table, and saves it as PNG in ComfyUI's output folder. The PNG holds the workflow "
             "with all settings, as Save Image's does: drop it into ComfyUI to have them back.",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from graphs import Prompt, node
-from pack_graphs import LIKE_NATIVE, conditioning, dump, loader, picture, sampled, seen
+from pack_graphs import conditioning, dump, loader, picture, sampled, seen, through_filter
 from PIL import Image
 from refusals import change, failed, refused
 
@@ -20,7 +20,7 @@ FIXED = {"keep": "all", "method": "interpolate"}
 
 def swept(text: str = "a swept house", source: str = "encode", **inputs) -> Prompt:
     """VLM Encode → Conditioning Sweep → dump; the text side is `words`."""
-    made = seen(text, PICTURE, model=LIKE_NATIVE)
+    made = seen(text, PICTURE)
     made = {key: one for key, one in made.items() if key != "layer"}
     made["words"] = conditioning()
     made["sweep"] = node("VLMCSweep", source=[source, 0], text=["words", 0], **inputs)
@@ -156,9 +156,9 @@ def test_what_comes_over_a_wire_is_refused_in_words(comfy):
     text = failed(comfy, swept(**one), "sweep")
     assert "`keep` text leaves them all out. Set `keep` to all or image" in text
     wrong = swept(**one | {"axis_1": "alpha", "values_1": "0.1"})
-    wrong = change(wrong, "sweep", text=["encode", 0])
+    wrong = change(wrong, "sweep", text=["through", 0]) | {"through": through_filter("encode")}
     assert "this is hidden states" in failed(comfy, wrong, "sweep", "TypeError")
-    other = change(swept(**one | {"axis_1": "layer", "values_1": "-2, 90"}), "sweep")
+    other = swept(**one | {"axis_1": "layer", "values_1": "-2, 90"})
     assert "Layer 90 does not exist" in failed(comfy, other, "sweep")
 
 
@@ -166,7 +166,7 @@ def test_labels_of_another_sweep_are_refused(comfy):
     prompt = {
         "picture": PICTURE,
         "sheet": node("VLMCContactSheet", images=["picture", 0], labels=["many", 1]),
-        "vlm": loader(LIKE_NATIVE),
+        "vlm": loader(),
         "words": conditioning(),
         "many": node(
             "VLMCSweep", source=["vlm", 0], text=["words", 0], prompt="a house", axis_1="alpha",
