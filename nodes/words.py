@@ -62,7 +62,6 @@ NODES = {
     "rewrite": "VLM Rewrite Prompt",
     "select_layers": _SELECT,
     "style_delta": "Style Delta",
-    "sweep": "Conditioning Sweep",
 }
 _NAME = re.compile(r"`(\w+)`(?! on [A-Z])")
 _OURS = (ValueError, TypeError, FileNotFoundError)
