@@ -95,12 +95,13 @@ def sheet(prompt: Prompt, **inputs) -> Prompt:
 
 
 def test_a_list_goes_through_the_sampler_to_one_sheet(comfy):
-    prompt = sheet(swept(**TWO, **FIXED), title="a house of <b>bricks</b> 猫")
-    result = comfy.run(prompt)
+    prompt = sheet(swept("a house on a sheet", **TWO, **FIXED), title="a house of <b>bricks</b> 猫")
+    result = comfy.wait(comfy.queue(prompt, {"extra_pnginfo": {"workflow": {"nodes": [7]}}}))
     (png,) = result.images("sheet")
     page = Image.open(io.BytesIO(png))
     assert result.text("sheet").startswith(f"6 pictures on {page.width} x {page.height} pixels")
     assert page.width > 3 * 64 and page.height > 2 * 64
+    assert json.loads(page.info["workflow"]) == {"nodes": [7]}
     stored = json.loads(page.info["prompt"])
     assert stored["sweep"]["inputs"]["values_1"] == "0, 0.3, 0.6"
     # Alpha 0 is the text alone, whatever the layer; other cells differ.

@@ -8,8 +8,9 @@ written in Pillow's own font, which has Latin letters. Nothing else of the libra
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from PIL import ImageDraw, ImageFont
 
@@ -23,7 +24,8 @@ PREFERRED = (
 PLACEHOLDERS = "Last Resort"  # a font of matplotlib: boxes for everything
 
 
-class Face(NamedTuple):
+@dataclass(frozen=True)
+class Face:
     """A font in a file; an empty path is Pillow's own."""
 
     path: str
