@@ -5,6 +5,7 @@ from . import (
     bridge,
     clip,
     connectors,
+    contact_sheet,
     encode,
     files,
     griddot,
@@ -42,6 +43,7 @@ _ALL = [
     *bridge.NODES,
     *target.NODES,
     *sweep.NODES,
+    *contact_sheet.NODES,
     *inspect.NODES,
 ]
 NODES = [speaking(node) for node in _ALL]

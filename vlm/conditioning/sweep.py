@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
+from functools import lru_cache
 
 import torch
 
@@ -27,6 +27,8 @@ from ..tokens.tokens import Tokens
 from .entries import Entry, map_tokens, pair
 from .image_prompt_ways import on_the_wire
 from .sweep_values import OFF, Combination, Steps
+
+MOST_SHARED = 8  # results of a step that are kept: of 1000 tokens each takes 10 MB
 
 
 @checked
@@ -60,29 +62,26 @@ def sweep(
         each.reach(*deepest)
     reference = measure_stats(entry.tokens for entry in text) if stats is None else stats
 
-    @cache  # most combinations share their first steps with others
+    shared = lru_cache(MOST_SHARED)  # combinations have their first steps in common
+
+    @shared
     def chosen(layer: str) -> list[Entry]:
         layers = [Entry(select_layers(each, layer), each.options) for each in h.keyframes]
         return on_the_wire(layers, device)
 
-    @cache
+    @shared
     def kept(layer: str, pool: int, keep: str) -> list[Entry]:
         entries = chosen(layer)
         if pool:
             entries = map_tokens(entries, lambda tokens: pool_tokens(tokens, pool))
         return map_tokens(entries, lambda tokens: filter_tokens(tokens, keep))
 
-    @cache
+    @shared
     def normal(
         first: tuple[str, int, str], mode: str, strength: float, outliers: str
     ) -> list[Entry]:
-        def change(tokens: Tokens) -> Tokens:
-            changed = normalize(tokens, reference, mode, strength=strength)
-            if outliers == OFF or strength == 0:
-                return changed
-            return mask_outliers(changed, reference, outliers)
-
-        return map_tokens(kept(*first), change)
+        settings = (reference, mode, strength, outliers)
+        return map_tokens(kept(*first), lambda tokens: _normalised(tokens, *settings))
 
     made = []
     for s in settings:
@@ -90,6 +89,15 @@ def sweep(
         pictures = normal(first, s.normalisation, s.strength, s.outliers)
         made.append(_blended(text, pictures, s))
     return made
+
+
+def _normalised(
+    tokens: Tokens, reference: Stats, mode: str, strength: float, outliers: str
+) -> Tokens:
+    changed = normalize(tokens, reference, mode, strength=strength)
+    if outliers == OFF or strength == 0:
+        return changed
+    return mask_outliers(changed, reference, outliers)
 
 
 def _blended(text: list[Entry], pictures: list[Entry], steps: Steps) -> list[Entry]:
