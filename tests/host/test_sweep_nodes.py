@@ -186,3 +186,15 @@ def test_a_batch_stands_side_by_side_without_labels(comfy):
     (png,) = result.images("sheet")
     assert Image.open(io.BytesIO(png)).width > 3 * 64
     assert result.text("sheet").startswith("1 pictures on")
+
+
+@pytest.mark.slow
+def test_without_metadata_the_page_holds_no_settings(start_comfy):
+    """`--disable-metadata` counts for the sheet as for Save Image."""
+    host = start_comfy("--disable-metadata", fresh=True)
+    try:
+        prompt = {"picture": PICTURE, "sheet": node("VLMCContactSheet", images=["picture", 0])}
+        (png,) = host.run(prompt).images("sheet")
+    finally:
+        host.stop()
+    assert not {"prompt", "workflow"} & set(Image.open(io.BytesIO(png)).info)
