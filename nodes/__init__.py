@@ -6,6 +6,7 @@ from . import (
     bridge,
     clip,
     connectors,
+    contact_sheet,
     encode,
     files,
     griddot,
@@ -18,6 +19,7 @@ from . import (
     rewrite,
     stats,
     style,
+    sweep,
     target,
     tokens,
 )
@@ -41,6 +43,8 @@ _ALL = [
     *connectors.NODES,
     *bridge.NODES,
     *target.NODES,
+    *sweep.NODES,
+    *contact_sheet.NODES,
     *inspect.NODES,
 ]
 NODES = [speaking(node) for node in _ALL]
