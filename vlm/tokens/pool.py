@@ -79,7 +79,7 @@ def _parts_of_pictures(token_map: dict) -> list[Part]:
     parts = parts_of(token_map, token_map["n"])
     if all(part.image < 0 for part in parts):
         raise ValueError(
-            "`pool_tokens` found no image tokens. Give `encode` a picture, or call `pool_tokens` "
+            "`pool_tokens` found no image tokens. Give `encode` a picture, or put `pool_tokens` "
             "before `filter_tokens` takes image tokens out."
         )
     for part in parts:

@@ -119,7 +119,7 @@ class Quantisation:
     def refusal(self, name: str, what: str) -> ValueError:
         """The error for a quantisation that this pack does not run."""
         return ValueError(
-            f"{self.where} stores {name} as {what}, which `load` does not read; it reads "
+            f"{self.where} stores {name} as {what}, which is not read here; read are "
             "float32, float16, bfloat16 and fp8 with one scale per tensor. ComfyUI's Load CLIP "
             "reads more, and VLM From CLIP takes what it gives."
         )

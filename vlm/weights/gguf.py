@@ -22,7 +22,7 @@ def gguf_message(name: str) -> str:
         name: As the person chose it.
     """
     return (
-        f"{name} is a GGUF file, which `load` does not read. In ComfyUI the node pack "
+        f"{name} is a GGUF file, which this pack does not read. In ComfyUI the node pack "
         "ComfyUI-GGUF (city96) does: CLIPLoader (GGUF) gives a CLIP for VLM From CLIP. The "
         "vision part is a second file with mmproj in its name: for Qwen2.5-VL it comes along when "
         "it lies in the same folder and its name contains that of the model file without the "
