@@ -97,7 +97,7 @@ def image_grid(token_map: dict | None, image: int = 0) -> tuple[int, int, int]:
     there = sorted({number for role, number in pairs if role == "image"})
     if not there:
         raise ValueError(
-            "`apply_mask` found no image tokens. Give `encode` a picture, or call `apply_mask` "
+            "`apply_mask` found no image tokens. Give `encode` a picture, or put `apply_mask` "
             "before `filter_tokens` takes image tokens out."
         )
     grids = {grid["image"]: grid for grid in token_map["grids"]}
