@@ -83,9 +83,10 @@ def parse_gains(text: str) -> list[float] | None:
         ValueError: Something that is no number, or more than there can be layers.
     """
     parts = [part.strip() for part in text.split(",", MOST_GAINS)] if text.strip() else []
+    many = len(parts) > MOST_GAINS
     wrong = [part for part in parts if not _NUMBER.fullmatch(part)]
-    if wrong or len(parts) > MOST_GAINS:
-        what = f"{wrong[0][:40]!r} is no number" if wrong else f"there are over {MOST_GAINS}"
+    if many or wrong:
+        what = f"there are over {MOST_GAINS}" if many else f"{wrong[0][:40]!r} is no number"
         raise ValueError(
             f"`gains` cannot be read: {what}. Write one for each layer, such as 1, 1, 0.5, or "
             "leave it empty."
