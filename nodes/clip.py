@@ -17,6 +17,7 @@ from ..vlm.running.engine import Engine
 from ..vlm.running.native import NativeBackbone
 from ..vlm.running.native_preprocessor import native_preprocessor
 from ..vlm.running.prefix_cache import PrefixCache
+from ..vlm.weights.lm_head import FileHead
 from .caches import disk_cache, disk_cache_input, prefix_cache_input
 from .devices import ClipHost
 from .shown import shown
@@ -47,20 +48,34 @@ def _patches(
 
 
 def vlm_from_clip(
-    clip: Any, preprocessing: str, prefix_cache_mb: float, disk_cache_mb: int = 0
+    clip: Any,
+    preprocessing: str,
+    prefix_cache_mb: float,
+    disk_cache_mb: int = 0,
+    *,
+    name: str | None = None,
+    head: FileHead | None = None,
 ) -> VLM:
     """A VLM around the text encoder of a CLIP, which stays as it is.
+
+    Args:
+        clip: ComfyUI's CLIP.
+        preprocessing: HUGGING_FACE or COMFYUI.
+        prefix_cache_mb: Bound of the prefix cache, MB.
+        disk_cache_mb: Bound of the disk cache, MB; 0 = none.
+        name: What messages call it; None = "This CLIP" and what it is.
+        head: The LM head in the file, for what ComfyUI leaves out.
 
     Raises:
         ValueError: A text encoder that this pack cannot run.
     """
     encoder = _encoder(clip.cond_stage_model)
     host = ClipHost(clip)
-    backbone = NativeBackbone(encoder.transformer, host.device, _attention)
+    backbone = NativeBackbone(encoder.transformer, host.device, _attention, head)
     family = backbone.family
     tokenizer = getattr(clip.tokenizer, clip.tokenizer.clip).tokenizer
     engine = Engine(
-        f"This CLIP ({family.title}, {backbone.width} wide)",
+        name or f"This CLIP ({family.title}, {backbone.width} wide)",
         family,
         backbone,
         host,

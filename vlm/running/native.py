@@ -17,6 +17,7 @@ import torch
 
 from ..families import Family, qwen2_5_vl, qwen3, qwen3_vl
 from ..families.layer_cache import LayerCache
+from ..weights.lm_head import FileHead
 from .backbone import TEXT, VISION, Backbone
 
 # Temporal positions a second of video takes: Qwen2.5-VL's published vision_config.
@@ -60,6 +61,7 @@ class NativeBackbone(Backbone):
         transformer: torch.nn.Module,
         device: torch.device,
         attention: Callable[[torch.device], Callable],
+        head: FileHead | None = None,
     ):
         """Wraps a text encoder without changing anything of it.
 
@@ -68,6 +70,7 @@ class NativeBackbone(Backbone):
             device: Where ComfyUI runs it.
             attention: Gives the attention function for a device, as the native model would
                 choose it for a masked sequence.
+            head: The LM head in its file, for what ComfyUI leaves out; None = not known.
 
         Raises:
             ValueError: Not a model that this pack knows how to run.
@@ -83,6 +86,7 @@ class NativeBackbone(Backbone):
         self.num_deepstack = len(getattr(self.visual, "deepstack_visual_indexes", ()))
         self._device = device
         self._attention = attention
+        self._head = head
 
     def device_of(self, part: str) -> torch.device:
         """Where ComfyUI runs it; both parts are one model there."""
@@ -158,12 +162,18 @@ class NativeBackbone(Backbone):
                 "Qwen3-VL with Load CLIP, or a VLM with VLM Loader."
             )
         if self.family is qwen2_5_vl.FAMILY:
+            if self._head is not None:
+                return self._head_of_file(self._head)
             raise ValueError(
                 "This CLIP is a Qwen2.5-VL without its LM head, which Load CLIP leaves out, so it "
-                "cannot write. Use a VLM folder on VLM Loader, or a Qwen3-VL-4B file with type "
-                "krea2 in Load CLIP."
+                "cannot write. Choose its file or a VLM folder on VLM Loader, or a Qwen3-VL-4B "
+                "file with type krea2 in Load CLIP."
             )
         return lambda hidden: self._transformer.logits(hidden)[0, -1]
+
+    def _head_of_file(self, head: FileHead) -> Callable[[torch.Tensor], torch.Tensor]:
+        weight = head.weight(self.vocabulary, self.width).to(self._device)
+        return lambda hidden: torch.nn.functional.linear(hidden.to(weight.dtype), weight)[0, -1]
 
     @property
     def key_width(self) -> int:
