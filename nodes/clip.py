@@ -14,7 +14,7 @@ from ..vlm.model import VLM
 from ..vlm.pictures.images import PixelRules
 from ..vlm.prompts.tokenizer import Tokenizer
 from ..vlm.running.engine import Engine
-from ..vlm.running.native import NativeBackbone
+from ..vlm.running.native_kinds import kind_of_native
 from ..vlm.running.native_preprocessor import native_preprocessor
 from ..vlm.running.prefix_cache import PrefixCache
 from ..vlm.weights.lm_head import FileHead
@@ -71,8 +71,8 @@ def vlm_from_clip(
     """
     encoder = _encoder(clip.cond_stage_model)
     host = ClipHost(clip)
-    backbone = NativeBackbone(encoder.transformer, host.device, _attention, head)
-    family = backbone.family
+    family, kind = kind_of_native(encoder.transformer)
+    backbone = kind(encoder.transformer, family, host.device, _attention, head)
     tokenizer = getattr(clip.tokenizer, clip.tokenizer.clip).tokenizer
     engine = Engine(
         name or f"This CLIP ({family.title}, {backbone.width} wide)",
@@ -103,8 +103,9 @@ def _encoder(stage: Any) -> Any:
         return encoder
     raise ValueError(
         f"This CLIP holds {type(stage).__name__}, not one Qwen text encoder. VLM From CLIP runs "
-        "Qwen3-VL and Qwen2.5-VL (text and pictures) and Qwen3 (text only): load such a file with "
-        "Load CLIP, for example qwen_2.5_vl_7b_fp8_scaled.safetensors with type qwen_image."
+        "Qwen3-VL, Qwen2.5-VL and Qwen3.5 (text and pictures) and Qwen3 (text only): load such a "
+        "file with Load CLIP, for example qwen_2.5_vl_7b_fp8_scaled.safetensors with type "
+        "qwen_image."
     )
 
 
@@ -119,14 +120,16 @@ class VLMFromCLIP(io.ComfyNode):
             display_name="VLM From CLIP",
             category="VLM Conditioning/load",
             description="The Qwen text encoder inside a CLIP as a VLM: no second copy of the "
-            "weights on disk or in memory. Qwen3-VL and Qwen2.5-VL read text and pictures, Qwen3 "
-            "text only. LoRA patches, hooks and CLIP Set Last Layer on the CLIP count.",
+            "weights on disk or in memory. Qwen3-VL, Qwen2.5-VL and Qwen3.5 read text and "
+            "pictures, Qwen3 text only. LoRA patches, hooks and CLIP Set Last Layer on the CLIP "
+            "count.",
             search_aliases=["VLM", "CLIP to VLM", "Load CLIP", "Qwen3-VL", "Qwen2.5-VL", "Qwen3"],
             inputs=[
                 io.Clip.Input(
                     "clip",
-                    tooltip="From Load CLIP: Qwen3-VL, Qwen2.5-VL or Qwen3, in any precision that "
-                    "Load CLIP takes. It can go to other nodes as well.",
+                    tooltip="From Load CLIP: Qwen3-VL, Qwen2.5-VL, Qwen3.5 or Qwen3, in any "
+                    "precision that Load CLIP takes; or from CLIPLoader (GGUF). It can go to "
+                    "other nodes as well.",
                 ),
                 io.Combo.Input(
                     "preprocessing",

@@ -41,8 +41,9 @@ def load_with_comfyui(file: Path, device: str, prefix_cache_mb: float, disk_cach
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        said = " ".join(str(error).split())
         raise ValueError(
-            f"ComfyUI cannot read {file} ({' '.join(str(error).split())}). Download it again, or choose a dtype on VLM "
+            f"ComfyUI cannot read {file} ({said}). Download it again, or choose a dtype on VLM "
             "Loader to have it read without ComfyUI's loader."
         ) from error
     model = vlm_from_clip(

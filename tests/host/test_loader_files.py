@@ -99,6 +99,7 @@ def test_another_file_is_refused_by_what_it_is(host, name, what):
 
 
 def test_the_line_says_who_read_it(host):
+    host.free()
     assert "read by this pack's loader" in host.run(seen("who", None, model=FILE)).text("vlm")
 
 
