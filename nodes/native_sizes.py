@@ -49,6 +49,11 @@ SIZES = {
     "QWEN3VL_4B": Size("qwen3_vl", 2560, 36),
     "QWEN3VL_8B": Size("qwen3_vl", 4096, 36),
     "QWEN3VL_32B": Size("qwen3_vl", 5120, 50),  # cut, as MiniMax H3 reads it
+    "QWEN35_08B": Size("qwen3_5", 1024, 24),
+    "QWEN35_2B": Size("qwen3_5", 2048, 24),
+    "QWEN35_4B": Size("qwen3_5", 2560, 32),
+    "QWEN35_9B": Size("qwen3_5", 4096, 32),
+    "QWEN35_27B": Size("qwen3_5", 5120, 64),
 }
 
 
@@ -73,8 +78,9 @@ def is_read_by_comfyui(file: Path, entries: Mapping[str, Entry]) -> bool:
     published = [any(name.startswith(part) for name in entries) for part in _PUBLISHED]
     if len(set(published)) > 1:  # half of it is named in another way, and would be left out
         return False
-    family = find_model_type(entries)
-    return family == size.family and config_beside(file, FAMILIES[family]) is None
+    if size.family != "qwen3_5" and find_model_type(entries) != size.family:
+        return False
+    return config_beside(file, FAMILIES[size.family]) is None
 
 
 def _shape(entries: Mapping[str, Entry]) -> tuple[int, int]:

@@ -129,6 +129,7 @@ def write_folder(folder: Path, kind: str, weights: dict[str, torch.Tensor], laye
         picture |= {"patch_size": 16, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
         picture |= {"size": {"shortest_edge": 65536, "longest_edge": 16777216}}
         moving = picture | {"size": {"shortest_edge": 4096, "longest_edge": 25165824}}
+        moving |= {"video_processor_type": "Qwen3VLVideoProcessor"}
     elif kind != "qwen-image":
         config, picture, moving = qwen3_config(layers), None, None
     else:

@@ -162,7 +162,7 @@ def test_a_file_without_its_head_cannot_write(written):
 
 
 def test_the_table_holds_the_sizes_that_comfyui_builds():
-    from comfy.text_encoders import llama, qwen3vl
+    from comfy.text_encoders import llama, qwen3vl, qwen35
     from pack.nodes.native_sizes import SIZES
 
     known = qwen3vl.QWEN3VL_CONFIGS
@@ -171,6 +171,10 @@ def test_the_table_holds_the_sizes_that_comfyui_builds():
         "QWEN3_8B": llama.Qwen3_8BConfig, "QWEN3VL_4B": known["qwen3vl_4b"],
         "QWEN3VL_8B": known["qwen3vl_8b"], "QWEN3VL_32B": known.get("qwen3vl_32b"),
     }  # fmt: skip
+    configs |= {
+        name.upper(): functools.partial(qwen35._make_config, name) for name in qwen35.QWEN35_MODELS
+    }
+    assert configs.keys() == SIZES.keys()
     for name, config in configs.items():
         if config is None:  # an older ComfyUI, whose loader does not tell it apart either
             assert not hasattr(comfy.sd.TEModel, name)
