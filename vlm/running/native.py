@@ -99,7 +99,17 @@ class NativeBackbone(Backbone):
     def encode_vision(
         self, pixels: torch.Tensor, grid: tuple[int, ...]
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Runs its own vision tower; see `Backbone.encode_vision`."""
+        """Runs its own vision tower; see `Backbone.encode_vision`.
+
+        Raises:
+            ValueError: The tower has no weights.
+        """
+        if _lacks_weights(self.visual):
+            raise ValueError(
+                "This CLIP came without the weights of its vision tower, and pictures were given. "
+                "For a GGUF file put the second one, with mmproj in its name, beside it under the "
+                "name that its loader looks for, and load again; words alone run without it."
+            )
         pixels = pixels.to(self._device, self.dtype)
         # The grid stays on the CPU, as ComfyUI's own preprocessing leaves it: towers count with it.
         seen = self.visual(pixels, torch.tensor([grid]))
@@ -192,3 +202,16 @@ class NativeBackbone(Backbone):
         if part == TEXT and table.dtype.itemsize == 1:  # converted whole before it is looked up
             sizes.append(table.numel())
         return max(sizes, default=0) * self.dtype.itemsize
+
+
+def _lacks_weights(tower: Any) -> bool:
+    """Whether linear layers have not the shape of their own weights.
+
+    ComfyUI-GGUF gives those that are missing in a file zeros [in, out] instead of [out, in].
+    """
+    for layer in tower.modules():
+        weight = getattr(layer, "weight", None)
+        if isinstance(layer, torch.nn.Linear) and weight is not None:
+            if tuple(weight.shape) != (layer.out_features, layer.in_features):
+                return True
+    return False
