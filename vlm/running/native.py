@@ -209,9 +209,9 @@ def _lacks_weights(tower: Any) -> bool:
 
     ComfyUI-GGUF gives those that are missing in a file zeros [in, out] instead of [out, in].
     """
-    for layer in tower.modules():
-        weight = getattr(layer, "weight", None)
-        if isinstance(layer, torch.nn.Linear) and weight is not None:
-            if tuple(weight.shape) != (layer.out_features, layer.in_features):
-                return True
-    return False
+    layers = (layer for layer in tower.modules() if isinstance(layer, torch.nn.Linear))
+    return any(
+        layer.weight is not None
+        and tuple(layer.weight.shape) != (layer.out_features, layer.in_features)
+        for layer in layers
+    )
