@@ -65,9 +65,8 @@ def is_read_by_comfyui(file: Path, entries: Mapping[str, Entry]) -> bool:
             ComfyUI knows, and the library reads it.
         entries: Its tensors.
     """
-    found = comfy.sd.detect_te_model(entries)
-    size = SIZES.get(getattr(found, "name", ""))
-    if size is None or _shape(entries) != (size.width, size.layers):
+    size = SIZES.get(_name_there(entries))
+    if size is None or _shape(entries) != ((size.width,), size.layers):
         return False
     if not size.sees:
         return not any(name.startswith(_SEEING) for name in entries)
@@ -83,9 +82,16 @@ def is_read_by_comfyui(file: Path, entries: Mapping[str, Entry]) -> bool:
     return config_beside(file, FAMILIES[size.family]) is None
 
 
-def _shape(entries: Mapping[str, Entry]) -> tuple[int, int]:
-    """Width of the language model and how many decoder layers there are."""
+def _name_there(entries: Mapping[str, Entry]) -> str:
+    """What ComfyUI's TEModel calls it; "" = nothing, also where a version has no such question."""
+    detect = getattr(comfy.sd, "detect_te_model", None)
+    try:
+        return getattr(detect(entries) if detect else None, "name", "")
+    except (AttributeError, LookupError):  # it reads sizes of tensors that a file need not have
+        return ""
+
+
+def _shape(entries: Mapping[str, Entry]) -> tuple[tuple[int, ...], int]:
+    """Shape of a norm of the language model, and how many decoder layers there are."""
     norms = {int(match[1]): name for name in entries if (match := _NORM.search(name))}
-    if 0 not in norms:
-        return 0, 0
-    return entries[norms[0]].shape[0], len(norms)
+    return (entries[norms[0]].shape if 0 in norms else ()), len(norms)

@@ -31,7 +31,8 @@ def kind_of_native(transformer: Any) -> tuple[Family, type[NativeBackbone]]:
         f"This CLIP is a {type(transformer).__name__}, which VLM From CLIP cannot run. It runs "
         "Qwen3-VL, Qwen2.5-VL and Qwen3.5 (text and pictures) and Qwen3 (text only): in Load CLIP "
         "choose such a file, for example qwen_2.5_vl_7b_fp8_scaled.safetensors with type "
-        "qwen_image, or a Qwen3-VL-4B file with type krea2."
+        "qwen_image, or a Qwen3-VL-4B file with type krea2. Gemma 3 and Llama 3 run from their "
+        "folders on VLM Loader."
     )
 
 

@@ -7,6 +7,7 @@ those of its tiny file.
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 import comfy.model_management as management
 import comfy.sd
@@ -212,3 +213,13 @@ def test_only_the_sizes_that_comfyui_builds_are_given_to_it(tmp_path, change, re
     assert is_read_by_comfyui(tmp_path / "file.safetensors", entries) == read
     (tmp_path / "file.json").write_text('{"model_type": "qwen3_vl"}')
     assert not is_read_by_comfyui(tmp_path / "file.safetensors", entries)
+
+
+def test_odd_shapes_and_a_comfyui_without_the_question_are_left_to_the_library(monkeypatch):
+    from pack.nodes.native_sizes import is_read_by_comfyui
+    from pack.vlm.weights.safetensors_header import Entry
+
+    odd = {"model.layers.0.self_attn.k_proj.bias": Entry("BF16", ())}
+    assert not is_read_by_comfyui(Path("file.safetensors"), odd)
+    monkeypatch.delattr(comfy.sd, "detect_te_model")
+    assert not is_read_by_comfyui(Path("file.safetensors"), odd)
