@@ -5,6 +5,7 @@ from . import (
     bridge,
     clip,
     connectors,
+    contact_sheet,
     encode,
     files,
     griddot,
@@ -17,6 +18,7 @@ from . import (
     rewrite,
     stats,
     style,
+    sweep,
     target,
     tokens,
 )
@@ -40,6 +42,8 @@ _ALL = [
     *connectors.NODES,
     *bridge.NODES,
     *target.NODES,
+    *sweep.NODES,
+    *contact_sheet.NODES,
     *inspect.NODES,
 ]
 NODES = [speaking(node) for node in _ALL]
