@@ -33,7 +33,7 @@ def is_there(wrapper: str) -> bool:
     return importlib.util.find_spec(f"comfy.text_encoders.{where}") is not None
 
 
-@pytest.mark.parametrize("wrapper", filter(is_there, WRAPPERS))
+@pytest.mark.parametrize("wrapper", list(filter(is_there, WRAPPERS)))
 def test_it_is_the_model_that_runs(as_vlm, picture, wrapper):
     where, make, options, key = WRAPPERS[wrapper]
     where = importlib.import_module(f"comfy.text_encoders.{where}")
