@@ -1,5 +1,6 @@
 """ComfyUI's side of the pack: sockets, schemas, devices. One node family per file."""
 
+from ..vlm.logger import LOG
 from . import (
     blend,
     bridge,
@@ -22,7 +23,7 @@ from . import (
     target,
     tokens,
 )
-from .words import speaking
+from .words import InNodeWords, speaking
 
 _ALL = [
     *load.NODES,
@@ -47,3 +48,4 @@ _ALL = [
     *inspect.NODES,
 ]
 NODES = [speaking(node) for node in _ALL]
+LOG.addFilter(InNodeWords())

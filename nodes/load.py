@@ -17,6 +17,7 @@ from .native_files import load_with_comfyui
 from .native_sizes import is_read_by_comfyui
 from .shown import shown
 from .sockets import Model
+from .words import in_node_words
 
 NONE = "none"
 
@@ -96,7 +97,7 @@ class VLMLoader(io.ComfyNode):
             path = folders.model_path(model)
         except (FileNotFoundError, ValueError) as error:
             return str(error)
-        return gguf_message(path.name) if is_gguf(path) else True
+        return in_node_words(gguf_message(path.name)) if is_gguf(path) else True
 
     @classmethod
     def execute(

@@ -172,7 +172,7 @@ BAD = [
     (("--text", "a", "--video", "empty"), "holds no picture"),
     (("--text", "a", "--video", "none"), "There is no video none"),
     (("--text-file", "latin.txt"), "not text in UTF-8"),
-    (("--text", "a", "--keep", "picture"), "does not know role 'picture'"),
+    (("--text", "a", "--keep", "picture"), "`keep` has no role 'picture'"),
     (("--text", "a", "--alpha", "1.5"), "--alpha is the picture's share"),
     (("--text", "a", "--layers", "40"), "Layer 40 does not exist"),
     (("--text", "a", "--layers", "two"), "no choice of layers"),

@@ -281,7 +281,7 @@ def test_another_layer_count(tiny, put, states):
         vlm.lap_pool(shallow, lap)
     named = vlm.load_connector(put(lap_weights(UNIFUSION))).module
     message = r"lap\.safetensors .* reads layer 35, this VLM has the layers 0 to 12\. It was made "
-    with pytest.raises(ValueError, match=message + "for tiny: load that model on VLM Loader"):
+    with pytest.raises(ValueError, match=message + "for tiny: load that model with `load`"):
         vlm.lap_pool(shallow, named)
 
 
@@ -324,7 +324,7 @@ def test_nothing_left(states, loaded, tiny):
 
 def test_a_connector_needs_hidden_states(put, states):
     connector = vlm.load_connector(put(lap_weights(TXTFUSION), None))
-    with pytest.raises(ValueError, match="Connect the hidden states of VLM Encode to LAP Pool"):
+    with pytest.raises(ValueError, match="Give the hidden states of `encode` to `lap_pool`"):
         connector(vlm.select_layers(states(), -2))
 
 

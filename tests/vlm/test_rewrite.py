@@ -366,7 +366,7 @@ def test_nan_while_writing_is_named(v, monkeypatch):
         return out * float("nan") if layer == 9 and len(calls) > 36 else out
 
     monkeypatch.setattr(v.backbone, "run_layer", spoilt)
-    with pytest.raises(ValueError, match="VLM Rewrite Prompt: the states of layer 10 hold NaN"):
+    with pytest.raises(ValueError, match="`rewrite`: the states of layer 10 hold NaN"):
         v.rewrite(TEXT, **GREEDY)
 
 

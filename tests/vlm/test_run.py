@@ -130,7 +130,7 @@ def test_overflow_names_the_layer_and_advises_bfloat16(half, changed, picture, k
     with changed(overflowing(half), 6e4), pytest.raises(ValueError) as error:
         h.layer(8)
     text = str(error.value)
-    assert "VLM Encode" in text
+    assert "`encode`" in text
     assert "float16" in text
     assert "bfloat16" in text
     assert "layer 4 " in text or keep_mb == 0

@@ -228,12 +228,12 @@ def test_choices_that_do_not_fit_are_refused_and_nothing_runs():
         (("1,2", "single"), "single takes one layer, '1,2' means 2.*mean, weighted or concat"),
         (("1,2", "weighted"), "Layer 1 has no weight"),
         (("1:0.5", "mean"), "has weights, combine mean does not read them"),
-        (("1", "sum"), "combine 'sum'.*" + ", ".join(COMBINES)),
+        (("1", "sum"), "`combine` 'sum'.*" + ", ".join(COMBINES)),
         (("99",), "Layer 99 does not exist"),
         (("auto", "weighted"), "Layer -2 has no weight"),
     ):
         with pytest.raises(ValueError, match=words):
             select_layers(h, *arguments)
-    with pytest.raises(ValueError, match="Target Test reads no layer.*Connector Apply"):
+    with pytest.raises(ValueError, match="Target Test reads no layer.*`load_connector`"):
         select_layers(HiddenStates(layers=None))
     assert h.asked == []

@@ -346,4 +346,4 @@ def test_weights_of_eight_bits_without_a_mark(folder, file):
     rewrite(file, lambda weights: weights.update({name: weights[name].to(torch.int8)}))
     with pytest.raises(ValueError) as error:
         vlm.load(file, tokenizer=folder)
-    assert_tells(error, file, name, "I8", "Load CLIP", "VLM From CLIP")
+    assert_tells(error, file, name, "I8", "Load CLIP")

@@ -252,7 +252,7 @@ def _normalize(group: Any) -> None:
     group.add_argument(
         "--stats",
         metavar="FILE",
-        help="normalise against saved statistics (VLM Reference Statistics) instead",
+        help="normalise against saved statistics instead",
     )
     group.add_argument(
         "--clip-sigma",

@@ -103,9 +103,7 @@ def choose_layers(
         ValueError: as ``select_layers``.
     """
     if combine is not None and combine not in COMBINES:
-        raise ValueError(
-            f"Hidden Layer Select does not know combine {combine!r}. It has: {', '.join(COMBINES)}."
-        )
+        raise ValueError(f"There is no `combine` {combine!r}. Choose {', '.join(COMBINES)}.")
     auto = isinstance(layers, str) and layers.strip() == "auto"
     spec = _target_layers(h) if auto else layers
     choice = parse_layers(spec, h.num_layers, combine)
@@ -182,11 +180,11 @@ def _target_layers(h: "HiddenStates") -> tuple[int, ...]:
     if found is None:
         found = getattr(h.target, "layers", None)
     if found is None:
-        name = getattr(h.target, "title", None) or "chosen on VLM Encode"
+        name = getattr(h.target, "title", None) or "chosen"
         raise ValueError(
-            f"Target {name} reads no layer of a VLM as it is, so layers auto means nothing here. "
-            f"Set layers in Hidden Layer Select, such as -2, or use Connector Apply if the target "
-            f"needs a connector."
+            f"Target {name} reads no layer of a VLM as it is, so `layers` auto means nothing here. "
+            "Set `layers` to a number such as -2, or use `load_connector` if the target needs a "
+            "connector."
         )
     return found
 

@@ -46,15 +46,14 @@ class LMHead:
         if self._files is None:
             raise ValueError(
                 f"{self.where} was saved quantised, and its LM head cannot be read from there, so "
-                "it cannot write. Load the folder that is not quantised and set quantize on VLM "
-                "Loader."
+                "it cannot write. Load the folder that is not quantised and set `quantize`."
             )
         files = self._files
         name = _name_in(files)
         if name is None:
             raise ValueError(
                 f"{self.where} holds no LM head (lm_head.weight), so it can encode but not write. "
-                "Load the folder of the whole model on VLM Loader."
+                "Load the folder of the whole model."
             )
         entry, layer = files.names[name], name.removesuffix(".weight")
         if entry.shape != (rows, width):

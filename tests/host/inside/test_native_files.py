@@ -100,14 +100,14 @@ def test_what_is_known_of_a_picture_is_reused_and_unloading_changes_nothing(writ
 def test_a_dtype_is_read_by_the_packs_own_loader(written):
     """The way it was before, for who wants hidden states in the dtype of the file."""
     written("z-image", "bfloat16")
-    with pytest.raises(ValueError, match="choose dtype auto on VLM Loader"):
+    with pytest.raises(ValueError, match="8B: `dtype` auto"):
         execute(dtype="bfloat16")
 
 
 @pytest.mark.parametrize("form", ["int8", "nvfp4"])
 def test_what_only_comfyui_reads_names_dtype_auto(written, form):
     written("krea2", form)
-    with pytest.raises(ValueError, match="choose dtype auto on VLM Loader"):
+    with pytest.raises(ValueError, match="choose `dtype` auto"):
         execute(dtype="float16")
 
 
