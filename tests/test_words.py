@@ -112,6 +112,7 @@ def test_the_table_speaks_of_what_there_is(words):
 # Sentences that are read in ComfyUI alone.
 IN_COMFYUI = {
     "vlm/running/native.py": "runs ComfyUI's own CLIP",
+    "vlm/running/native_kinds.py": "runs ComfyUI's own CLIP",
     "vlm/running/native_preprocessor.py": "runs ComfyUI's own CLIP",
     "vlm/running/hidden_states.py": "raised inside ComfyUI's own nodes, whose words are not ours",
     "vlm/weights/fp8.py": "ComfyUI is what reads these files",
