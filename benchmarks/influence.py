@@ -164,11 +164,37 @@ def dimensions() -> list[table.Row]:
     return rows
 
 
+def runs_of_a_sweep() -> list[table.Row]:
+    """How often the VLM runs for twelve values: the most passes through any of its layers."""
+    import vlm
+    from vlm.conditioning.entries import Entry
+    from vlm.conditioning.sweep import sweep
+    from vlm.conditioning.sweep_values import Steps, combine, parse_axis
+
+    model = vlm.load("tiny")
+    ran = [0] * len(model.backbone.text.layers)
+
+    def count(at: int) -> Callable[..., None]:
+        def note(*_: Any) -> None:
+            ran[at] += 1
+
+        return note
+
+    for at, layer in enumerate(model.backbone.text.layers):
+        layer.register_forward_hook(count(at))
+    states = model.encode("a house", [torch.rand(1, 96, 128, 3)], target="z-image")
+    own = [Entry(vlm.Tokens(torch.randn(1, 12, model.backbone.width)), {})]
+    axes = [parse_axis("alpha", "0, 0.15, 0.3, 0.5"), parse_axis("layer", "-8, -2, -6")]
+    made = sweep(states, own, combine(Steps(), axes))
+    row = f"sweep of {len(made)} values: runs of the VLM"
+    return [table.Row(row, max(ran), 1, "runs of the busiest layer")]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs the benchmark; the exit status."""
     options = table.parser(__doc__).parse_args(arguments)
     rows = []
-    for work in (tokens_that_count, dots, dimensions):
+    for work in (tokens_that_count, dots, dimensions, runs_of_a_sweep):
         table.say(work.__name__.replace("_", " "))
         rows += work()
     return table.finish(rows, options.json)

@@ -1,10 +1,12 @@
 """ComfyUI's side of the pack: sockets, schemas, devices. One node family per file."""
 
+from ..vlm.logger import LOG
 from . import (
     blend,
     bridge,
     clip,
     connectors,
+    contact_sheet,
     encode,
     files,
     griddot,
@@ -19,10 +21,11 @@ from . import (
     rewrite,
     stats,
     style,
+    sweep,
     target,
     tokens,
 )
-from .words import speaking
+from .words import InNodeWords, speaking
 
 _ALL = [
     *load.NODES,
@@ -44,6 +47,9 @@ _ALL = [
     *connectors.NODES,
     *bridge.NODES,
     *target.NODES,
+    *sweep.NODES,
+    *contact_sheet.NODES,
     *inspect.NODES,
 ]
 NODES = [speaking(node) for node in _ALL]
+LOG.addFilter(InNodeWords())

@@ -17,8 +17,9 @@ from ..vlm.connectors.file import PICKLES, SAFETENSORS
 from ..vlm.families import FAMILIES
 from ..vlm.weights.safetensors_header import read_header
 from ..vlm.weights.single_file import has_tokenizer
-from ..vlm.weights.tensor_names import find_model_type
+from ..vlm.weights.tensor_names import find_family, find_model_type
 from .listing import Listing
+from .native_sizes import is_read_by_comfyui
 
 MODEL_ROOTS = ("vlm", "VLM", "LLM", "text_encoders")
 STATS_ROOT = "vlm_stats"
@@ -119,13 +120,15 @@ def _is_vlm_file(file: Path) -> bool:
 
 
 def _holds_vlm(file: Path) -> bool:
-    """Whether the header of a safetensors file names the tensors of a VLM; read once a change."""
+    """Whether a safetensors file holds a model that is read; its header is read once a change."""
     try:
         status = file.stat()
         state = (status.st_mtime_ns, status.st_size)
         known = _headers.get(file)
         if known is None or known[0] != state:
-            known = (state, find_model_type(read_header(file).entries) is not None)
+            entries = read_header(file).entries
+            ours = find_model_type(entries) is not None
+            known = (state, ours or is_read_by_comfyui(file, entries))
             _headers[file] = known
     except (OSError, ValueError):
         return False  # not ours to complain about: ComfyUI lists the file in its own loaders
@@ -150,9 +153,12 @@ def model_path(name: str) -> Path:
 
     Raises:
         FileNotFoundError: No such model; names never reach outside the model folders.
+        ValueError: A file that is there but holds no VLM; says what it seems to be.
     """
     path = _MODELS.get(name)
     if path is None:
+        if (other := _other_file(name)) is not None:
+            find_family(read_header(other).entries, name)
         places = ", ".join(f"models/{root}" for root in MODEL_ROOTS)
         raise FileNotFoundError(
             f"There is no VLM called {name!r}. Put the model's folder (config.json, tokenizer, "
@@ -160,6 +166,21 @@ def model_path(name: str) -> Path:
             "choose it on VLM Loader."
         )
     return path
+
+
+def embedding_folders() -> list[str]:
+    """Where ComfyUI's own loaders look for embeddings that a prompt names."""
+    return folder_paths.get_folder_paths("embeddings")
+
+
+def _other_file(name: str) -> Path | None:
+    """A safetensors file beside those that are listed, by the name that it would have there."""
+    for root in _roots(MODEL_ROOTS):
+        for pattern in ("*.safetensors", "*/*.safetensors"):
+            for file in root.glob(pattern):
+                if f"{root.name}/{file.relative_to(root).as_posix()}" == name and file.is_file():
+                    return file
+    return None
 
 
 def tokenizer_folder(model: Path) -> Path | None:

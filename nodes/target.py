@@ -10,6 +10,7 @@ from ..vlm.conditioning.check import Needs, check
 from ..vlm.conditioning.entries import read_entries
 from ..vlm.targets import TARGETS
 from .shown import shown
+from .words import in_node_words
 
 STOP, WARN = "stop", "warn"
 _TITLES = {
@@ -90,11 +91,11 @@ class CheckTarget(io.ComfyNode):
             kind = type(model.model.model_config).__name__
             return shown(f"{kind} is not a model this node knows: nothing compared", conditioning)
         findings = check(entries, needs)
-        stops = [finding.text for finding in findings if finding.stops]
+        stops = [in_node_words(finding.text) for finding in findings if finding.stops]
         if stops and on_misfit == STOP:
             raise ValueError(" ".join(stops))
         tokens = entries[0].tokens
-        line = " ".join(finding.text for finding in findings)
+        line = " ".join(in_node_words(finding.text) for finding in findings)
         fits = f"fits {needs.title}: {tokens.n} tokens, {tokens.width} wide"
         return shown(line or fits, conditioning)
 

@@ -8,9 +8,12 @@ name is followed by the node that has it: "Set `depth` on VLM Encode to 35."
 from __future__ import annotations
 
 import functools
+import logging
 import re
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 if TYPE_CHECKING:
     from comfy_api.latest import io
@@ -34,6 +37,7 @@ WIDGETS = {
     "dtype": f"`dtype` on {_LOADER}",
     "device": f"`device` on {_LOADER}",
     "quantize": f"`quantize` on {_LOADER}",
+    "pooled_output": "`pooled_from` on Connector Apply",
     "alpha": "`alpha` on Alpha Blend",
     "method": "`method` on Alpha Blend",
     "schedule": "`schedule` on Alpha Blend",
@@ -52,21 +56,25 @@ NODES = {
     "blend": "Alpha Blend",
     "encode": _ENCODE,
     "filter_tokens": "Token Filter",
+    "hand_over": "Time Hand-over",
     "inspect_tokens": "VLM Inspect Tokens",
     "lap_pool": "LAP Pool",
     "load": f"{_LOADER} or VLM From CLIP",
+    "load_conditioning": "Load VLM Conditioning",
     "load_connector": "VLM Connector Loader and Connector Apply",
-    "mask_outliers": "Per-dim Normalize",
     "load_stats": "VLM Reference Statistics",
+    "mask_outliers": "Per-dim Normalize",
     "measure_stats": "VLM Reference Statistics",
     "normalize": "Per-dim Normalize",
     "pool_tokens": "Token Pool",
     "rewrite": "VLM Rewrite Prompt",
+    "save_conditioning": "Save VLM Conditioning",
+    "save_stats": "VLM Reference Statistics",
     "select_layers": _SELECT,
     "style_delta": "Style Delta",
 }
 _NAME = re.compile(r"`(\w+)`(?! on [A-Z])")
-_OURS = (ValueError, TypeError, FileNotFoundError)
+_OURS = (ValueError, TypeError, FileNotFoundError, torch.cuda.OutOfMemoryError)
 
 
 def in_node_words(text: str, own: Collection[str] = ()) -> str:
@@ -84,6 +92,16 @@ def in_node_words(text: str, own: Collection[str] = ()) -> str:
         return EVERYWHERE.get(name) or WIDGETS.get(name) or NODES.get(name) or found[0]
 
     return _NAME.sub(other, text)
+
+
+class InNodeWords(logging.Filter):
+    """What the library logs, as people know the nodes."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Changes the record, and lets it pass."""
+        if isinstance(record.msg, str):
+            record.msg = in_node_words(record.msg)
+        return True
 
 
 def speaking(node: type[io.ComfyNode]) -> type[io.ComfyNode]:

@@ -6,6 +6,7 @@ import ast
 import functools
 import importlib.util
 import re
+from collections.abc import Collection
 from pathlib import Path
 from types import ModuleType
 
@@ -50,11 +51,16 @@ def messages() -> list[re.Pattern[str]]:
                 continue
             if sum(len(part or "") for part in parts) < least:
                 continue
-            # As the library says it, and as nodes do: with the widgets of other nodes.
-            for said in (parts, [part and words().in_node_words(part) for part in parts]):
+            # As the library says it, and as nodes do: with widgets of other nodes, and with theirs.
+            for said in (parts, *(spoken(parts, own) for own in ((), words().WIDGETS))):
                 pattern = "".join(".+" if part is None else re.escape(part) for part in said)
                 patterns.append(re.compile(pattern + ".*"))
     return patterns
+
+
+def spoken(parts: list[str | None], own: Collection[str]) -> list[str | None]:
+    """What a node that has the widgets `own` makes of the parts of a message."""
+    return [part and words().in_node_words(part, own) for part in parts]
 
 
 def quotes(page: Path) -> list[str]:

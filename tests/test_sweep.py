@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import html.parser
 import http.server
 import importlib.util
+import io
 import json
 import subprocess
 import sys
@@ -12,13 +15,14 @@ import urllib.parse
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 API = Path(__file__).parents[1] / "workflows" / "api"
 STYLE = API / "z-image-picture-style.json"
-PNG = b"\x89PNG fake"
 
 
 def _load():
+    sys.path.insert(0, str(API))  # as Python does for a script
     spec = importlib.util.spec_from_file_location("sweep", API / "sweep.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -26,6 +30,18 @@ def _load():
 
 
 sweep = _load()
+axes = importlib.import_module("sweeping.axes")
+workflow = importlib.import_module("sweeping.workflow")
+
+
+def png(text):
+    """A picture whose colour tells texts apart."""
+    drawn = io.BytesIO()
+    Image.new("RGB", (48, 32), tuple(hashlib.sha256(text.encode()).digest()[:3])).save(drawn, "PNG")
+    return drawn.getvalue()
+
+
+PNG = png("")
 
 
 class Comfy:
@@ -60,7 +76,7 @@ class Comfy:
     def get(self, path):
         if path.startswith("/view"):
             name = urllib.parse.parse_qs(path.partition("?")[2])["filename"][0]
-            return PNG + name.encode()
+            return png(name)
         number = path.rpartition("/")[2]
         images = [
             {"filename": f"{number}_{index}.png", "subfolder": "", "type": "output"}
@@ -105,6 +121,10 @@ def run(comfy, out, *words):
     return sweep.main([str(STYLE), "--server", comfy.address, "--out", str(out), *words])
 
 
+def pictures(folder):
+    return list(folder.glob("z-image*.png"))
+
+
 def of_class(prompt, kind):
     return next(node["inputs"] for node in prompt.values() if node["class_type"] == kind)
 
@@ -119,10 +139,10 @@ def test_every_combination_becomes_a_picture(comfy, tmp_path, capsys):
         for prompt in comfy.prompts
     ]
     assert queued == [("-2", 0.0), ("-2", 0.3), ("-8", 0.0), ("-8", 0.3)]
-    names = sorted(path.name for path in tmp_path.iterdir())
+    names = sorted(path.name for path in pictures(tmp_path))
     assert len(names) == 4
     assert names[0].startswith("z-image-picture-style_layers-2_alpha0.0_")
-    assert all(path.read_bytes().startswith(PNG) for path in tmp_path.iterdir())
+    assert all(path.read_bytes().startswith(PNG[:8]) for path in pictures(tmp_path))
     said = capsys.readouterr().out
     assert "4/4  layers -8  alpha 0.3" in said and "4 of 4 made" in said
 
@@ -141,7 +161,7 @@ def test_what_is_there_is_not_made_again(comfy, tmp_path, capsys):
 def test_all_pictures_of_a_run_are_kept(comfy, tmp_path):
     comfy.pictures = 3
     assert run(comfy, tmp_path, "--alpha=0.3") == 0
-    assert [path.stem[-2:] for path in sorted(tmp_path.iterdir())][1:] == ["_2", "_3"]
+    assert [path.stem[-2:] for path in sorted(pictures(tmp_path))][1:] == ["_2", "_3"]
 
 
 def test_words_picture_and_other_values(comfy, tmp_path):
@@ -219,10 +239,169 @@ def test_a_wire_from_a_node_that_is_missing_is_told():
         sweep.set_words(prompt, "a dog")
 
 
+# --- any input ----------------------------------------------------------------------------------
+
+
+def test_any_input_is_an_axis(comfy, tmp_path, capsys):
+    words = [
+        "--axis",
+        "KSampler.cfg=1,2.5",
+        "--axis",
+        "VLMCTokenFilter.keep=text,all",
+        "--alpha=0.3",
+    ]
+    assert run(comfy, tmp_path, *words) == 0
+    queued = [
+        (of_class(p, "KSampler")["cfg"], of_class(p, "VLMCTokenFilter")["keep"])
+        for p in comfy.prompts
+    ]
+    assert queued == [(1, "text"), (1, "all"), (2.5, "text"), (2.5, "all")]
+    assert "3/4  alpha 0.3  cfg 2.5  keep text" in capsys.readouterr().out
+
+
+TWO = {
+    "3": {"class_type": "CLIPTextEncode", "inputs": {"text": "a"}, "_meta": {"title": "Positive"}},
+    "4": {"class_type": "CLIPTextEncode", "inputs": {"text": "b"}, "_meta": {"title": "No. 1.5"}},
+    "5": {"class_type": "Encode", "inputs": {"images.image0": "x", "model": ["3", 0]}},
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "changed"),
+    [
+        ("CLIPTextEncode.text", {"3": "text", "4": "text"}),
+        ("CLIPTextEncode#4.text", {"4": "text"}),
+        ("#3.text", {"3": "text"}),
+        ("Positive.text", {"3": "text"}),
+        ("No. 1.5.text", {"4": "text"}),
+        ("Encode.images.image0", {"5": "images.image0"}),
+    ],
+)
+def test_places(place, changed):
+    prompt = json.loads(json.dumps(TWO))
+    workflow.set_place(prompt, place, "new")
+    for node, name in changed.items():
+        assert prompt[node]["inputs"][name] == "new"
+    rest = {key: one for key, one in prompt.items() if key not in changed}
+    assert rest == {key: one for key, one in TWO.items() if key not in changed}
+
+
+@pytest.mark.parametrize(
+    "place", ["Encode.model", "Encode.seed", "Encode#3.text", "CLIPTextEncode#9.text", "Nobody.x"]
+)
+def test_places_that_are_none(place):
+    prompt = json.loads(json.dumps(TWO))
+    with pytest.raises(sweep.SweepError, match=r"The workflow has no .* to set "):
+        workflow.set_place(prompt, place, "new")
+    assert prompt == TWO
+
+
+def test_axes_of_one_name_keep_their_nodes():
+    made = axes.all_runs(TWO, [axes.parse_axis("#3.text=a,b"), axes.parse_axis("#4.text=c")])
+    assert [each.words for each in made] == [["#3.text a", "#4.text c"], ["#3.text b", "#4.text c"]]
+    with pytest.raises(sweep.SweepError, match=r"#3\.text is an axis twice"):
+        axes.all_runs(TWO, [axes.parse_axis("#3.text=a"), axes.parse_axis("#3.text=b")])
+
+
+def test_values_of_an_axis():
+    assert axes.parse_axis("A.b=1,1.0,true, x ,1").values == (1, 1.0, True, "x")
+    assert axes.parse_axis("A.b=a, b; c=d").values == ("a, b", "c=d")
+
+
+def test_names_of_long_values_fit_a_file_system(comfy, tmp_path):
+    words = "一只猫" * 60
+    assert run(comfy, tmp_path, "--axis", f"PrimitiveStringMultiline.value={words}1;{words}2") == 0
+    names = [path.name for path in pictures(tmp_path)]
+    assert len(set(names)) == 2 and all(len(name.encode()) <= 200 for name in names)
+
+
+class Page(html.parser.HTMLParser):
+    """Tags of a page, and its text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text = [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_a_sheet_and_an_index_page(comfy, tmp_path):
+    evil = "<script>alert('猫')</script>"
+    words = ["--alpha", "0,0.3,0.5", "--layers=-2,-8", "--prompt", evil]
+    assert run(comfy, tmp_path, *words) == 0
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 3 * 48 and sheet.height > 2 * 32
+        colours = {colour for _, colour in sheet.convert("RGB").getcolors(100_000)}
+    made = {Image.open(path).convert("RGB").getpixel((0, 0)) for path in pictures(tmp_path)}
+    assert len(made) == 6 and made <= colours
+    page = Page((tmp_path / "index.html").read_text(encoding="utf-8"))
+    assert "script" not in [tag for tag, _ in page.tags]
+    assert evil in page.text and "alpha 0.3" in page.text and "layers -8" in page.text
+    linked = [urllib.parse.unquote(found["src"]) for tag, found in page.tags if tag == "img"]
+    assert sorted(linked) == sorted(path.name for path in pictures(tmp_path))
+    assert sum(tag == "tr" for tag, _ in page.tags) == 3
+
+
+def test_after_a_stop_the_pages_show_what_is_there(comfy, tmp_path, monkeypatch):
+    """Killed in the third picture, started again: only what was missing is made."""
+    runs, old = [], sweep.Server.run
+
+    def stopping(server, prompt):
+        runs.append(prompt)
+        if len(runs) == 3:
+            raise KeyboardInterrupt
+        return old(server, prompt)
+
+    monkeypatch.setattr(sweep.Server, "run", stopping)
+    assert run(comfy, tmp_path, "--alpha=0,0.1,0.2,0.3") == 130
+    before = {path: path.stat().st_mtime_ns for path in pictures(tmp_path)}
+    assert len(before) == 2 and not list(tmp_path.glob("*.part"))
+    page = Page((tmp_path / "index.html").read_text(encoding="utf-8"))
+    assert sum(tag == "img" for tag, _ in page.tags) == 2 and "alpha 0.3" in page.text
+    small = Image.open(tmp_path / "sheet.png").width
+    assert run(comfy, tmp_path, "--alpha=0,0.1,0.2,0.3") == 0
+    assert len(comfy.prompts) == 4 and len(pictures(tmp_path)) == 4
+    assert all(path.stat().st_mtime_ns == made for path, made in before.items())
+    assert Image.open(tmp_path / "sheet.png").width > small
+
+
+def test_a_picture_that_was_cut_short_is_not_there(tmp_path, comfy, monkeypatch):
+    """Killed while it writes: the file has another name until it is whole."""
+    monkeypatch.setattr(Path, "replace", lambda self, other: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(comfy, tmp_path, "--alpha=0")
+    assert not pictures(tmp_path)
+
+
+def test_without_pillow_there_is_a_page_and_a_sentence(comfy, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(globals(), "png", lambda _: PNG)
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    assert run(comfy, tmp_path, "--alpha=0,0.3") == 0
+    assert "Install Pillow" in capsys.readouterr().err
+    assert (tmp_path / "index.html").exists() and not (tmp_path / "sheet.png").exists()
+
+
+def test_needs_nothing_of_the_library(tmp_path):
+    """A script on another machine: no torch, no transformers; Pillow for the sheet."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import sweep, sweeping.pages as pages; "
+        "pages._contact_sheet(); print({'torch', 'transformers', 'vlm'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(API)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "set()"
+
+
 def test_lists():
-    assert sweep.parse_list("-2, -8,-2") == ["-2", "-8"]
-    assert sweep.parse_list("-2; -2:0.7, -8:0.3; 9,18,27") == ["-2", "-2:0.7, -8:0.3", "9,18,27"]
-    assert sweep.parse_list("") == []
+    assert axes.parse_list("-2, -8,-2") == ["-2", "-8"]
+    assert axes.parse_list("-2; -2:0.7, -8:0.3; 9,18,27") == ["-2", "-2:0.7, -8:0.3", "9,18,27"]
+    assert axes.parse_list("") == []
 
 
 @pytest.mark.parametrize(
@@ -230,6 +409,10 @@ def test_lists():
     [
         (["--alpha", "a lot"], "write numbers, such as"),
         (["--set", "KSampler"], "write CLASS.INPUT=VALUE"),
+        (["--axis", "KSampler.cfg"], "write CLASS.INPUT=VALUES"),
+        (["--axis", "KSampler.cfg="], "there are no values"),
+        (["--axis", "KSampler.speed=1,2"], "no KSampler to set speed on"),
+        (["--axis", "KSampler#99.cfg=1,2"], "no KSampler#99 to set cfg on"),
         (["--set", "Sampler.steps=4"], "no Sampler to set steps on: it has CLIPLoader"),
         (["--set", "KSampler.speed=4"], "no KSampler to set speed on"),
         (["--set", "KSampler.model=4"], "or a wire feeds it"),
@@ -317,8 +500,8 @@ def test_every_workflow_takes_what_it_has_a_place_for(path):
     there = {node["class_type"] for node in prompt.values()}
     for kinds, name, value in (
         (("LoadImage",), "image", "cat.png"),
-        (*sweep.PLACES["layers"], "-4"),
-        (*sweep.PLACES["alpha"], 0.7),
+        (*axes.PLACES["layers"], "-4"),
+        (*axes.PLACES["alpha"], 0.7),
     ):
         if there & set(kinds):
             sweep.set_values(prompt, kinds, name, value)
@@ -326,7 +509,7 @@ def test_every_workflow_takes_what_it_has_a_place_for(path):
         else:
             with pytest.raises(sweep.SweepError, match=f"no {kinds[0]}.* to set {name} on"):
                 sweep.set_values(prompt, kinds, name, value)
-    if there & set(sweep.ENCODERS):
+    if there & set(workflow.ENCODERS):
         sweep.set_words(prompt, "a dog")
         assert "a dog" in json.dumps(prompt)
         assert all(node["inputs"].get("target") != "a dog" for node in prompt.values())

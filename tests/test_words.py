@@ -5,11 +5,14 @@ from __future__ import annotations
 import ast
 import importlib.util
 import inspect
+import json
+import logging
 import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 import vlm
 from vlm.model import VLM
@@ -87,6 +90,7 @@ def test_the_table_speaks_of_what_there_is(words):
     calls = [getattr(vlm, name) for name in vlm.__all__ if callable(getattr(vlm, name))]
     calls += [VLM.encode, VLM.rewrite, HiddenStates.layer]
     arguments = {name for call in calls for name in inspect.signature(call).parameters}
+    arguments.add("pooled_output")  # an option of entries
     assert {*words.WIDGETS, *words.EVERYWHERE} <= arguments
     assert set(words.NODES) <= {call.__name__ for call in calls}
     sources = [ast.parse(file.read_text("utf-8")) for file in (ROOT / "nodes").glob("*.py")]
@@ -103,3 +107,64 @@ def test_the_table_speaks_of_what_there_is(words):
         assert widget in strings and node in shown
     for said in words.NODES.values():
         assert set(re.split(" or | and ", said)) <= shown
+
+
+# Sentences that are read in ComfyUI alone.
+IN_COMFYUI = {
+    "vlm/running/native.py": "runs ComfyUI's own CLIP",
+    "vlm/running/native_kinds.py": "runs ComfyUI's own CLIP",
+    "vlm/running/native_preprocessor.py": "runs ComfyUI's own CLIP",
+    "vlm/running/hidden_states.py": "raised inside ComfyUI's own nodes, whose words are not ours",
+    "vlm/weights/fp8.py": "ComfyUI is what reads these files",
+    "vlm/weights/gguf.py": "ComfyUI with another pack is what reads these files",
+    "vlm/weights/tensor_names.py": "ComfyUI is what reads these files",
+    "vlm/conditioning/image_prompt.py": "one node's whole way",
+    "vlm/conditioning/image_prompt_ways.py": "one node's whole way",
+}
+
+
+def titles_of_nodes():
+    """What people call the nodes, in full and short."""
+    locale = json.loads((ROOT / "locales/en/nodeDefs.json").read_text("utf-8"))
+    titles = {node["display_name"] for node in locale.values()}
+    short = {"VLM Encode", "VLM Rewrite", "Reference Statistics", "Check Target", "Inspect Tokens"}
+    return {title.split(" (")[0] for title in titles} | short | {"widget"} | set(locale)
+
+
+def spoken(source):
+    """Its texts, docstrings left out."""
+    tree = ast.parse(source)
+    silent = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and id(node) not in silent
+        ):
+            yield node.lineno, node.value
+
+
+def test_the_library_names_no_node():
+    titles = titles_of_nodes()
+    assert len(titles) > 25
+    found = []
+    for file in sorted((ROOT / "vlm").rglob("*.py")):
+        place = file.relative_to(ROOT).as_posix()
+        if place.startswith(("vlm/cli/", "vlm/doctor/")) or place in IN_COMFYUI:
+            continue
+        for line, text in spoken(file.read_text("utf-8")):
+            found += [f"{place}:{line}: {title}" for title in titles if title in text]
+    assert not found, "The library speaks of arguments and functions (nodes/words.py)"
+
+
+def test_out_of_memory_and_the_log_speak_of_widgets(words):
+    error = torch.cuda.OutOfMemoryError("`encode`: choose a smaller `max_pixels`.")
+    with pytest.raises(torch.cuda.OutOfMemoryError, match="^VLM Encode: .*`max_pixels` on VLM Enc"):
+        make_node(words, error).execute(1)
+    record = logging.LogRecord("a", logging.WARNING, "", 1, "%d: `filter_tokens`", (3,), None)
+    assert words.InNodeWords().filter(record)
+    assert record.getMessage() == "3: Token Filter"

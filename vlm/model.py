@@ -303,16 +303,16 @@ class VLM:
 
     def _is_blind(self) -> str:
         return (
-            f"{self.name} reads text only, pictures or a video were given. Use a model with eyes: "
-            "in Load CLIP a Qwen2.5-VL file (qwen_2.5_vl_7b_fp8_scaled.safetensors) with type "
-            "qwen_image or a Qwen3-VL-4B file (qwen3vl_4b_fp8_scaled.safetensors) with type krea2, "
-            "or a Qwen-VL model on VLM Loader."
+            f"{self.name} reads text only, pictures or a video were given. Use a model with "
+            "eyes: a Qwen-VL model with `load`, or in ComfyUI's Load CLIP a Qwen2.5-VL file "
+            "(qwen_2.5_vl_7b_fp8_scaled.safetensors) with type qwen_image or a Qwen3-VL-4B file "
+            "(qwen3vl_4b_fp8_scaled.safetensors) with type krea2."
         )
 
     def _takes_no_video(self) -> str:
         return (
-            f"{self.name} ({self.family.title}) takes pictures, not videos. Connect single frames "
-            "as images, or use a Qwen-VL or InternVL model on VLM Loader."
+            f"{self.name} ({self.family.title}) takes pictures, not videos. Give single frames as "
+            "`images`, or use a Qwen-VL or InternVL model with `load`."
         )
 
     def _prepare_vision(self, inputs: PromptInputs, goal: Target) -> list[VisionInput]:

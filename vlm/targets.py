@@ -64,7 +64,7 @@ class Target:
         if missing:
             raise ValueError(
                 f"{self.title} reads layer {missing[0]}, this VLM has the layers 0 to "
-                f"{num_layers - 1}. Load {self.encoder} or a VLM of the same depth on VLM Loader."
+                f"{num_layers - 1}. Load {self.encoder} or a VLM of the same depth."
             )
         return max(layer % num_layers for layer in layers)
 

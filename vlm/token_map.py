@@ -93,15 +93,15 @@ def read_map(token_map: Any, n: int) -> dict | None:
     if wrong:
         LOG.warning(
             "VLM Conditioning ignores the token map of a conditioning: %s. Take the conditioning "
-            "from VLM Encode and a gate again to get a token map.",
+            "from `encode` again to get a token map.",
             wrong,
         )
         return None
     have = token_map["n"]
     if have > n:
         LOG.warning(
-            "The token map covers %d tokens, the conditioning has %d: a node between shortened it, "
-            "so the map is dropped. Token Filter shortens a conditioning and keeps the map.",
+            "The token map covers %d tokens, the conditioning has %d: something between "
+            "shortened it, so the map is dropped. `filter_tokens` shortens it and keeps the map.",
             have,
             n,
         )
@@ -109,7 +109,7 @@ def read_map(token_map: Any, n: int) -> dict | None:
     if have < n:
         LOG.warning(
             "The token map covers %d tokens, the conditioning has %d: the rest is unknown. "
-            "Conditioning (Concat) does this; Alpha Blend (concat) joins the token maps.",
+            "ComfyUI's Conditioning (Concat) does this; `blend` (concat) joins them.",
             have,
             n,
         )

@@ -142,21 +142,28 @@ class Result:
 
     def dump(self, node: str | int) -> list[CondEntry]:
         """What a TestTensorDump node wrote, one item per entry of the CONDITIONING."""
-        from safetensors.torch import load_file
+        return self.dumps(node)[0]
 
+    def dumps(self, node: str | int) -> list[list[CondEntry]]:
+        """The same for each CONDITIONING of a list that the node read."""
         output = self.outputs.get(str(node), {})
         if "tensor_dump" not in output:
             raise KeyError(f"node {node} dumped nothing; there are outputs of {set(self.outputs)}")
-        path = Path(output["tensor_dump"][0])
-        tensors = load_file(str(path))
-        facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        entries = []
-        for index, fact in enumerate(facts):
-            prefix = f"{index}.options."
-            option_tensors = {
-                k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)
-            }
-            entries.append(
-                CondEntry(tensors[f"{index}"], option_tensors, fact["options"], fact["keys"])
-            )
-        return entries
+        return [_read_dump(Path(path)) for path in output["tensor_dump"]]
+
+
+def _read_dump(path: Path) -> list[CondEntry]:
+    from safetensors.torch import load_file
+
+    tensors = load_file(str(path))
+    facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    entries = []
+    for index, fact in enumerate(facts):
+        prefix = f"{index}.options."
+        option_tensors = {
+            k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)
+        }
+        entries.append(
+            CondEntry(tensors[f"{index}"], option_tensors, fact["options"], fact["keys"])
+        )
+    return entries

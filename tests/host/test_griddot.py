@@ -164,7 +164,7 @@ def test_several_entries(comfy):
 @pytest.mark.parametrize(
     ("dots", "message"),
     [
-        ('{"dots": [', "dots on GridDot Mask cannot be read as JSON"),
+        ('{"dots": [', "`dots` cannot be read as JSON"),
         ('{"dots": 3}', "is JSON, but no list of dots"),
         ('[{"x": 1.5, "y": 0, "radius": 1}]', "x 1.5, y 0, outside the picture"),
         ('[{"x": NaN, "y": 0, "radius": 1}]', "dot's x is a number, this is nan"),

@@ -38,6 +38,8 @@ def host(flux_connectors, comfy):
     weights = random_lap(TXTFUSION).state_dict()
     whole = {f"model.diffusion_model.txtfusion.{name}": value for name, value in weights.items()}
     save_file(whole | {"model.diffusion_model.first.weight": torch.ones(2)}, folder.parent / KREA2)
+    for name in (OURS, NARROW, KREA2):
+        comfy.wait_for_option("VLMCConnectorLoader", "connector", name)
     return comfy
 
 

@@ -284,7 +284,10 @@ def test_sweep_script_runs_the_vlm_once(host, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "4 of 4 made" in done.stdout
-    made = [path.read_bytes() for path in sorted((tmp_path / "out").glob("*.png"))]
+    made = [path.read_bytes() for path in sorted((tmp_path / "out").glob("z-*.png"))]
+    with Image.open(tmp_path / "out" / "sheet.png") as sheet:
+        assert sheet.width > 2 * 64 and sheet.height > 2 * 64
+    assert "alpha 0.4" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert len(made) == len(set(made)) == 4
     # Layer -2 of the small model's 29 is what enters the last of its 28 decoder layers.
     assert host.module_calls("DecoderLayer") == 27

@@ -9,7 +9,7 @@ WORDS = {
     "letters": "Ein rotes Haus, une maison rouge, 一只红色的猫, 🎨",
     # Longer than Gemma's window of 512 tokens.
     "long": " ".join(
-        f"The house number {n} stands by the river and has {n} lamps." for n in range(60)
+        f"The house number {n} stands by the river and has {n} lamps." for n in range(42)
     ),
 }
 

@@ -127,6 +127,7 @@ def resume_and_compare(server, command, out, whole):
     assert tree(out) == whole
 
 
+@pytest.mark.slow
 def test_a_second_run_does_nothing(server, command, whole, tmp_path):
     out = tmp_path / "out"
     assert server.run(command(out))[0] == 0
@@ -135,6 +136,7 @@ def test_a_second_run_does_nothing(server, command, whole, tmp_path):
 
 
 @pytest.mark.parametrize("turn", range(10))
+@pytest.mark.slow
 def test_killed_at_a_random_change_of_files(server, command, whole, tmp_path, turn):
     expected, changes = whole
     out = tmp_path / "out"
@@ -146,6 +148,7 @@ def test_killed_at_a_random_change_of_files(server, command, whole, tmp_path, tu
     resume_and_compare(server, command, out, expected)
 
 
+@pytest.mark.slow
 def test_killed_by_the_clock_again_and_again(server, command, whole, tmp_path):
     out = tmp_path / "out"
     rng = random.Random(7)

@@ -172,7 +172,7 @@ BAD = [
     (("--text", "a", "--video", "empty"), "holds no picture"),
     (("--text", "a", "--video", "none"), "There is no video none"),
     (("--text-file", "latin.txt"), "not text in UTF-8"),
-    (("--text", "a", "--keep", "picture"), "does not know role 'picture'"),
+    (("--text", "a", "--keep", "picture"), "`keep` has no role 'picture'"),
     (("--text", "a", "--alpha", "1.5"), "--alpha is the picture's share"),
     (("--text", "a", "--layers", "40"), "Layer 40 does not exist"),
     (("--text", "a", "--layers", "two"), "no choice of layers"),
@@ -262,6 +262,7 @@ def reports(monkeypatch):
     ],
     ids=["text", "pictures", "video"],
 )
+@pytest.mark.slow
 def test_report(folder, place, reports, words, said, capsys):
     (place / "film").mkdir()
     for number in range(4):
@@ -292,6 +293,7 @@ def test_a_report_that_cannot_be(folder, place, monkeypatch, capsys, words, said
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_demo(tmp_path, capsys, reports):
     assert cli.main(["demo", "--out", str(tmp_path / "new" / "demo")]) == 0
     said = capsys.readouterr()
@@ -362,6 +364,7 @@ def test_a_bar_counts_the_steps_and_goes_away(monkeypatch, capsys):
     assert not capsys.readouterr().err.split("\r")[-1].strip()
 
 
+@pytest.mark.slow
 def test_as_a_process():
     def run(*words):
         command = [sys.executable, "-m", "vlm", *words]
@@ -378,6 +381,7 @@ def test_as_a_process():
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+@pytest.mark.slow
 def test_letters_that_stdout_cannot_show(tmp_path, encoding):
     command = [sys.executable, "-m", "vlm", "tiny", str(tmp_path / "日本"), "--layers", "1"]
     environment = {**os.environ, "PYTHONIOENCODING": encoding}

@@ -74,6 +74,7 @@ def test_tensors_come_back_as_they_were(cache, dtype):
     assert cache.get(B) is None
 
 
+@pytest.mark.slow
 def test_another_process_finds_them(cache):
     cache.put(A, values())
     code = "import sys; from vlm.running.disk_cache import DiskCache as D; "

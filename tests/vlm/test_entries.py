@@ -114,7 +114,7 @@ def test_a_batch_of_rows_stays_a_batch():
 
 def test_hidden_states_where_conditioning_is_expected(tiny):
     h = tiny("qwen3_vl", 2).encode("a")
-    with pytest.raises(TypeError, match="text needs CONDITIONING.*hidden states.*Hidden Layer Sel"):
+    with pytest.raises(TypeError, match="text needs CONDITIONING.*hidden states.*`select_layers"):
         read_entries(h, "text")
 
 

@@ -349,6 +349,7 @@ def test_states_of_what_it_wrote(made, err, picture, family):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @every
+@pytest.mark.slow
 def test_buffers_of_a_bfloat16_file_are_those_of_from_pretrained(family, tmp_path, dtype):
     """In each dtype that it may run in: none is rounded to the file's first."""
     # At this width Gemma 3's factor for the embeddings is no number of bfloat16's.

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 import vlm
@@ -12,6 +13,7 @@ from vlm.running.fingerprint import fingerprint
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_the_same_in_another_process(tmp_path):
     code = (
         "import vlm; from vlm.running.fingerprint import fingerprint; import sys;"

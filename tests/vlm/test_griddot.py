@@ -171,9 +171,9 @@ def test_a_dot_says_what_is_wrong_with_it(values, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"dots": []}, "has no dot and no mask"),
+        ({"dots": []}, "no dot and no mask"),
         ({"dots": [Dot(0.5, 0.5, 0.1)] * (MAX_DOTS + 1)}, "1001 dots are more than"),
-        ({"combine": "mean"}, "does not know combine 'mean'. Choose max, sum, screen"),
+        ({"combine": "mean"}, "no `combine` 'mean'. Choose max, sum, screen"),
         ({"floor": 1.5}, "floor is the weight of what no dot reaches, 0 to 1; this is 1.5"),
         ({"floor": math.nan}, "floor is the weight"),
         ({"rows": 0}, "rows and columns, this is 0 x 6"),
@@ -218,16 +218,16 @@ def test_a_bare_list_without_strength():
         ("3", "is JSON, but no list of dots"),
         ("{}", "is JSON, but no list of dots"),
         ('{"version": 2, "dots": []}', "has the version 2, this pack reads version 1"),
-        ("[3]", "Dot 1 on GridDot Mask is 3, expected x, y, radius and strength"),
-        ('[{"x": 0, "y": 0}]', "Dot 1 on GridDot Mask has no radius"),
+        ("[3]", "Dot 1 of `dots` is 3, expected x, y, radius and strength"),
+        ('[{"x": 0, "y": 0}]', "Dot 1 of `dots` has no radius"),
         (
             '[{"x": 0, "y": 0, "radius": 1}, {"x": 0, "y": 0, "radius": 1, "r": 2}]',
-            "Dot 2 on GridDot Mask has 'r', which no dot has",
+            "Dot 2 of `dots` has 'r', which no dot has",
         ),
-        ('[{"x": NaN, "y": 0, "radius": 1}]', "Dot 1 on GridDot Mask: .*x is a number.*nan"),
+        ('[{"x": NaN, "y": 0, "radius": 1}]', "Dot 1 of `dots`: .*x is a number.*nan"),
         ('[{"x": 0, "y": 1e999, "radius": 1}]', "y is a number, this is inf"),
         ('[{"x": 0, "y": 0, "radius": null}]', "radius is a number, this is None"),
-        ('[{"x": 2, "y": 0, "radius": 1}]', "Dot 1 on GridDot Mask: .*x 2, y 0, outside"),
+        ('[{"x": 2, "y": 0, "radius": 1}]', "Dot 1 of `dots`: .*x 2, y 0, outside"),
     ],
 )
 def test_bad_json(text, message):
@@ -237,6 +237,6 @@ def test_bad_json(text, message):
 
 def test_ten_thousand_dots_are_refused_at_once():
     start = time.perf_counter()
-    with pytest.raises(ValueError, match="10000 dots are more than GridDot Mask takes .1000."):
+    with pytest.raises(ValueError, match="10000 dots are more than `dots` takes .1000."):
         parse_dots(json.dumps([{"x": 2, "y": 0, "radius": 1}] * 10_000))
     assert time.perf_counter() - start < 10

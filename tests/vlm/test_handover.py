@@ -73,7 +73,7 @@ def test_all_entries_of_a_combined_conditioning_take_part():
 
 
 def test_nothing_left_is_an_error():
-    with pytest.raises(ValueError, match="Nothing is left.*40%.*Time Hand-over"):
+    with pytest.raises(ValueError, match="Nothing is left.*40%.*`hand_over`"):
         hand_over([ranged("a", 0.5, 1.0)], [ranged("b", 0.0, 0.3)], 0.4)
 
 

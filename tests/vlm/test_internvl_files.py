@@ -218,6 +218,7 @@ def test_a_tokenizer_without_pictures(folder):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("count", [1, 3, 12, 24])
 @torch.no_grad()
+@pytest.mark.slow
 def test_the_memory_estimate_of_the_tower(dtype, count):
     """The real tower's proportions at a quarter of its width, two layers deep."""
     vision = {"hidden_size": 256, "intermediate_size": 1024, "num_attention_heads": 4}

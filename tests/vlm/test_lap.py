@@ -106,6 +106,7 @@ def test_refiner_does_not_read_padding(loaded, err, layout):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("refiner", "limit"), [(False, 2.5), (True, 8)])
+@pytest.mark.slow
 def test_memory(loaded, dtype, refiner, limit):
     """In the bytes of one layer's states, as benchmarks/lap.py has it at full size."""
     lap = loaded(UNIFUSION)
@@ -207,6 +208,7 @@ def test_of_some_tokens_with_weights_on_them(states, err):
     assert err(vlm.lap_pool(fewer).states, expected) < CLOSE
 
 
+@pytest.mark.slow
 def test_memory_of_hidden_states(states, loaded):
     """Also where a filter left holes: only the rows of a chunk are copied."""
     h = states("a red house by the sea at dawn, two boats, a flock of birds " * 60)
@@ -279,7 +281,7 @@ def test_another_layer_count(tiny, put, states):
         vlm.lap_pool(shallow, lap)
     named = vlm.load_connector(put(lap_weights(UNIFUSION))).module
     message = r"lap\.safetensors .* reads layer 35, this VLM has the layers 0 to 12\. It was made "
-    with pytest.raises(ValueError, match=message + "for tiny: load that model on VLM Loader"):
+    with pytest.raises(ValueError, match=message + "for tiny: load that model with `load`"):
         vlm.lap_pool(shallow, named)
 
 
@@ -322,7 +324,7 @@ def test_nothing_left(states, loaded, tiny):
 
 def test_a_connector_needs_hidden_states(put, states):
     connector = vlm.load_connector(put(lap_weights(TXTFUSION), None))
-    with pytest.raises(ValueError, match="Connect the hidden states of VLM Encode to LAP Pool"):
+    with pytest.raises(ValueError, match="Give the hidden states of `encode` to `lap_pool`"):
         connector(vlm.select_layers(states(), -2))
 
 

@@ -82,6 +82,7 @@ def test_convert_keeps_the_metadata(tmp_path, put):
     assert lap_metadata(again) == METADATA
 
 
+@pytest.mark.slow
 def test_krea2s_own_are_known_by_their_sizes(put, tiny):
     """Width, layers and heads are the released ones; the feed-forward is small."""
     weights = lap_weights(TXTFUSION, width=2560, heads=20)

@@ -14,6 +14,7 @@ import types
 import pytest
 import torch
 import transformers
+from hugging_face import pil_processor
 from model_files import edit
 from safetensors.torch import load_file, save_file
 from test_memory_estimate import assert_about_right, peak_of
@@ -51,9 +52,7 @@ def folder(tiny_folder, family, tmp_path):
 def processor(tiny_folder, family, monkeypatch):
     """The family's own, PIL alone."""
     folder = tiny_folder(family, LAYERS)
-    new = not transformers.__version__.startswith("4.")
-    plain = {"backend": "pil"} if new else {"use_fast": False}
-    images = transformers.AutoImageProcessor.from_pretrained(str(folder), **plain)
+    images = pil_processor(folder)
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
     own = own_processor(family, monkeypatch)
     skip = {"check_argument_for_proper_class": lambda self, name, value: None}

@@ -97,7 +97,7 @@ def test_files_without_one(folder):
     assert model.encode("a house").layer(-1).shape[-1] == 64
     with pytest.raises(ValueError) as error:
         model.rewrite("a house")
-    assert_tells(error, path, "no LM head", "can encode but not write", "VLM Loader")
+    assert_tells(error, path, "no LM head", "can encode but not write", "whole model")
 
 
 def test_one_of_another_model(folder):
@@ -113,7 +113,7 @@ def test_folders_that_were_saved_quantised():
 
     with pytest.raises(ValueError) as error:
         LMHead("Saved-4bit", None).weight(10, 64, torch.float32)
-    assert_tells(error, "Saved-4bit was saved quantised", "set quantize on VLM Loader")
+    assert_tells(error, "Saved-4bit was saved quantised", "set `quantize`")
 
 
 def test_fp8_with_a_scale(folder, normed, tmp_path):

@@ -118,6 +118,7 @@ def test_missing_preprocessor_files_mean_the_familys_values(tiny_folder, tiny, t
         assert (rules.patch, rules.merge, rules.mean) == (want.patch, want.merge, want.mean)
 
 
+@pytest.mark.slow
 def test_importing_the_library_loads_neither_transformers_nor_matplotlib():
     code = (
         "import sys, vlm; "

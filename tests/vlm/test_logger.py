@@ -51,6 +51,7 @@ def test_there_is_no_other_logger():
     assert not others, "use vlm.logger.LOG"
 
 
+@pytest.mark.slow
 def test_debug_tells_of_a_run():
     """In a process of its own: the variable is read when the library is imported."""
     words = (

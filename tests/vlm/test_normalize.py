@@ -278,12 +278,12 @@ def test_other_widths_and_single_tokens_are_refused_in_words():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"mode": "zscore"}, "mode 'zscore'.*auto, global, per_dim, hybrid, robust"),
-        ({"weight": 1.5}, "weight .* 0 to 1, this is 1.5"),
-        ({"strength": -0.1}, "strength .* 0 to 1, this is -0.1"),
-        ({"clip_sigma": -1.0}, "clip_sigma .* this is -1"),
-        ({"target_std": 0.0}, "target_std .* this is 0"),
-        ({"target_std": float("nan")}, "target_std .* this is nan"),
+        ({"mode": "zscore"}, "`mode` 'zscore'.*auto, global, per_dim, hybrid, robust"),
+        ({"weight": 1.5}, "`weight` .*0 to 1, this is 1.5"),
+        ({"strength": -0.1}, "`strength` .*0 to 1, this is -0.1"),
+        ({"clip_sigma": -1.0}, "`clip_sigma` .*this is -1"),
+        ({"target_std": 0.0}, "`target_std` .*this is 0"),
+        ({"target_std": float("nan")}, "`target_std` .*this is nan"),
     ],
 )
 def test_settings_out_of_range(settings, words):

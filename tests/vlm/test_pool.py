@@ -303,9 +303,9 @@ def test_a_fitting_grid_is_within_its_bounds(rows, cols):
 
 def test_errors_in_words():
     t = picture(4, 6)
-    with pytest.raises(ValueError, match="Token Pool.*carries no token map.*VLM Encode"):
+    with pytest.raises(ValueError, match="`pool_tokens`.*carries no token map.*`encode`"):
         pool_tokens(Tokens(t.states), tokens=4)
-    with pytest.raises(ValueError, match="found no image tokens.*Token Filter"):
+    with pytest.raises(ValueError, match="found no image tokens.*`filter_tokens`"):
         pool_tokens(tokens_of(words(5)), tokens=4)
     with pytest.raises(ValueError, match="image 0 has 4 x 6 tokens, 5 x 2 were asked for"):
         pool_tokens(t, rows=5, cols=2)

@@ -399,6 +399,7 @@ def test_an_interrupt_keeps_the_bound(v, one, two, at):
 @pytest.mark.parametrize("at", [1, 2, 3])
 @pytest.mark.parametrize("depth", [0, 1, 4])
 @QWEN3
+@pytest.mark.slow
 def test_an_interrupted_prefix_serves_prompts_begun_before(v, two, err, at, depth):
     begun = v.encode(FIRST, two, depth=depth)
     v.prefix_cache.clear()

@@ -125,6 +125,7 @@ def test_no_beginning_is_kept(qwen, picture):
 
 
 @needs_it
+@pytest.mark.slow
 def test_a_long_answer_is_what_generate_writes(qwen, theirs):
     """Its state is carried over many single tokens."""
     prompt = qwen.encode("a house", system="")
@@ -176,6 +177,7 @@ def test_mixtures_of_experts_are_another_family(folder):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("tokens", [128, 1024])
 @torch.no_grad()
+@pytest.mark.slow
 def test_the_memory_of_a_layer(dtype, tokens):
     """Of the linear kind, which needs more than the other; at a quarter of 4B's width."""
     import transformers

@@ -166,6 +166,7 @@ def test_it_writes_with_an_lm_head_of_its_own(folder):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("tokens", [128, 512])
 @torch.no_grad()
+@pytest.mark.slow
 def test_the_memory_of_a_layer(dtype, tokens):
     """At a quarter of the published width, with the published number of experts."""
     text = {"vocab_size": 2000, "num_hidden_layers": 1, "bos_token_id": 1, "eos_token_id": 2}

@@ -30,7 +30,7 @@ BAD = [
     ({"weight": -0.1}, "--weight is the share of per_dim"),
     ({"clip_sigma": -1}, "--clip-sigma is -1, expected 0"),
     ({"clip_sigma": float("inf")}, "--clip-sigma is inf"),
-    ({"keep": "picture"}, "does not know role 'picture'"),
+    ({"keep": "picture"}, "`keep` has no role 'picture'"),
     ({"layers": "two"}, "no choice of layers"),
     ({"layers": "-2", "combine": "weighted"}, "has no weight"),
     ({"reference_layers": "1:2:3:4"}, "no choice of layers"),

@@ -165,6 +165,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+@pytest.mark.slow
 def test_nothing_is_cut_or_covered(model, drawn, tmp_path, case):
     report = case(model)
     report.save(tmp_path / "report.png")
@@ -295,6 +296,7 @@ class Trained:
         (None, "has no weights by layer to show"),
     ],
 )
+@pytest.mark.slow
 def test_weights_by_layer(monkeypatch, drawn, states, weights, said):
     report = Trained(weights, monkeypatch, drawn, states).report
     assert said in report.text
@@ -366,6 +368,7 @@ def test_off_by():
     assert off_by(torch.ones(2), torch.zeros(2)) == (1.0, 1.0, 0)
 
 
+@pytest.mark.slow
 def test_matplotlib_and_transformers_load_on_first_use():
     code = (
         "import sys, vlm.report.inspection, vlm.cli; "

@@ -38,6 +38,7 @@ def stopping_at(v, monkeypatch, *ids):
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
+@pytest.mark.slow
 def test_greedy_is_generate(v, hf, picture, record_property, count):
     images = [picture(70 + 40 * i, 100, i) for i in range(count)]
     made = v.rewrite(TEXT, images, system="Rewrite it.", **GREEDY)
@@ -60,6 +61,7 @@ def test_greedy_is_generate(v, hf, picture, record_property, count):
 @pytest.mark.parametrize("sampled", [False, True])
 @pytest.mark.parametrize("warm", [False, True])
 @pytest.mark.parametrize("count", [0, 2])
+@pytest.mark.slow
 def test_states_are_those_of_encoding_again(v, picture, err, count, warm, sampled):
     images = [picture(70, 100, i) for i in range(count)]
     if warm:
@@ -364,7 +366,7 @@ def test_nan_while_writing_is_named(v, monkeypatch):
         return out * float("nan") if layer == 9 and len(calls) > 36 else out
 
     monkeypatch.setattr(v.backbone, "run_layer", spoilt)
-    with pytest.raises(ValueError, match="VLM Rewrite Prompt: the states of layer 10 hold NaN"):
+    with pytest.raises(ValueError, match="`rewrite`: the states of layer 10 hold NaN"):
         v.rewrite(TEXT, **GREEDY)
 
 

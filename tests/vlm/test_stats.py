@@ -150,7 +150,7 @@ def test_bare_statistics_and_other_peoples_files_load(tmp_path):
 
 
 def test_a_wrong_file_is_refused_with_what_was_expected(tmp_path):
-    expected = "VLM Reference Statistics saves: safetensors with mean and std"
+    expected = "`save_stats` writes: safetensors with mean and std"
     with pytest.raises(FileNotFoundError, match=expected):
         load_stats(tmp_path / "none.safetensors")
     (tmp_path / "text.safetensors").write_text("mean,std\n1,2\n")

@@ -96,7 +96,7 @@ def test_auto_keeps_the_picture_layers_after_a_filter(tiny, picture):
 
 def test_a_connectors_target_has_no_layers_of_its_own(tiny):
     h = tiny("qwen3_vl", 2).encode("a house", target="flux1")
-    with pytest.raises(ValueError, match="FLUX.1.*Connector Apply"):
+    with pytest.raises(ValueError, match="FLUX.1.*`load_connector`"):
         vlm.select_layers(h)
     assert vlm.select_layers(h, "1").states.shape[2] == 64
 

@@ -121,6 +121,7 @@ def test_fewer_layers_are_the_first_of_more(folders, family, tmp_path):
     [("qwen3_vl", 16, 1), ("qwen3_vl", 128, 3), ("qwen3_vl", 2560, 2), ("qwen3_vl", 4096, 1),
      ("qwen2_vl", 128, 2), ("qwen2_5_vl", 48, 2), ("qwen2_5_vl", 1280, 1)],
 )  # fmt: skip
+@pytest.mark.slow
 def test_other_sizes(family, width, layers, tmp_path):
     folder = write_tiny(tmp_path / "model", family, width, layers)
     model, info = load(folder)

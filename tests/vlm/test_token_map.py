@@ -101,13 +101,13 @@ def test_a_longer_tensor_gets_unknown_tokens_and_a_warning(caplog):
     assert read["image"] == before["image"] + [-1] * 3 and read["grids"] == before["grids"]
     assert made == before
     assert "12 tokens" in caplog.text and "15" in caplog.text
-    assert "Conditioning (Concat)" in caplog.text and "Alpha Blend (concat)" in caplog.text
+    assert "Conditioning (Concat)" in caplog.text and "`blend`" in caplog.text
 
 
 def test_a_shorter_tensor_drops_the_map_with_a_warning(caplog):
     with caplog.at_level(logging.WARNING):
         assert read_map(two_images(), 11) is None
-    assert "dropped" in caplog.text and "Token Filter" in caplog.text
+    assert "dropped" in caplog.text and "`filter_tokens`" in caplog.text
 
 
 def spoiled(**changes: object) -> dict:
@@ -136,7 +136,7 @@ def spoiled(**changes: object) -> dict:
 def test_a_foreign_map_is_dropped_with_a_warning_that_says_why(foreign, words, caplog):
     with caplog.at_level(logging.WARNING):
         assert read_map(foreign, 12) is None
-    assert words in caplog.text and "VLM Encode" in caplog.text
+    assert words in caplog.text and "`encode`" in caplog.text
 
 
 def test_take_keeps_order_places_and_the_grids_of_images_that_remain():

@@ -65,8 +65,8 @@ def check(entries: list[Entry], needs: Needs) -> list[Finding]:
         if entry.tokens.n < needs.least_tokens:
             text = (
                 f"This conditioning has {entry.tokens.n} tokens, {needs.title} was trained on at "
-                f"least {needs.least_tokens}. Choose the target {_padding_target(needs)} on VLM "
-                "Encode, which pads the prompt, and keep `all` on Token Filter."
+                f"least {needs.least_tokens}. Set `target` to {_padding_target(needs)}, which "
+                "pads the prompt, and `keep` to all."
             )
             findings[text] = Finding(False, text)
     return sorted(findings.values(), key=lambda finding: not finding.stops)
@@ -86,15 +86,15 @@ def _widths(entry: Entry, needs: Needs) -> list[Finding]:
 def _width_fix(width: int, needs: Needs) -> str:
     """How to come to the width a model reads."""
     if needs.pooled:
-        return "Put Connector Apply with a connector made for it before the sampler."
+        return "Put a connector made for it (`load_connector`) before the sampler."
     fitting = [row.title for row in TARGETS.values() if row.width == width]
     for row in TARGETS.values():
         if row.layers is None or row.combine != "concat":
             continue
         if row.width == needs.width and row.encoder_width == width:
             return (
-                f"Choose the target {row.name} on VLM Encode and `auto` on Hidden Layer Select: it "
-                f"concatenates {len(row.layers)} layers."
+                f"Set `target` to {row.name} and `layers` to auto: it concatenates "
+                f"{len(row.layers)} layers."
             )
     fix = f"Load the VLM whose width fits {needs.title}, or put a connector in between."
     if fitting:
@@ -113,8 +113,8 @@ def _values(entry: Entry) -> list[Finding]:
     if bool(torch.isfinite(entry.tokens.states).all()):
         return []
     text = (
-        "This conditioning holds NaN or Inf, finite numbers were expected. Choose bfloat16 on "
-        "VLM Loader, or weaken what stands before it."
+        "This conditioning holds NaN or Inf, finite numbers were expected. Set `dtype` to "
+        "bfloat16, or weaken what stands before it."
     )
     return [Finding(True, text)]
 
@@ -126,14 +126,13 @@ def _pooled(entry: Entry, needs: Needs) -> list[Finding]:
     if pooled is None:
         text = (
             f"{needs.title} also reads a pooled vector of {needs.pooled}, this conditioning has "
-            "none, so zeros would be used. Wire a CLIP-L conditioning to `pooled_from` on "
-            "Connector Apply."
+            "none, so zeros would be used. Set `pooled_output` to that of a CLIP-L conditioning."
         )
         return [Finding(False, text)]
     if pooled.shape[-1] >= needs.pooled:
         return []
     text = (
-        f"The pooled vector is {pooled.shape[-1]} wide, {needs.title} reads {needs.pooled}. Wire a "
-        "CLIP-L conditioning to `pooled_from` on Connector Apply."
+        f"The pooled vector is {pooled.shape[-1]} wide, {needs.title} reads {needs.pooled}. Set "
+        "`pooled_output` to that of a CLIP-L conditioning."
     )
     return [Finding(True, text)]

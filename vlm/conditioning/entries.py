@@ -84,7 +84,7 @@ def read_entries(
         fix = f"Connect {takes}."
         if kind == "HiddenStates":
             kind = "hidden states"
-            fix = "Put Hidden Layer Select, LAP Pool or Connector Apply in between."
+            fix = "Put `select_layers`, `lap_pool` or `load_connector` in between."
         raise TypeError(f"{socket} needs {takes}, this is {kind}. {fix}")
     if not conditioning:
         raise ValueError(f"{socket} is an empty CONDITIONING. Connect one with at least one entry.")

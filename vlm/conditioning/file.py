@@ -28,7 +28,7 @@ from .entries import Entry
 FORMAT, VERSION = "vlm_conditioning", 1
 _PLAIN = (type(None), bool, int, float, str)
 _EXPECTED = (
-    "Expected what Save VLM Conditioning or `python -m vlm encode` writes; write the file again."
+    "Expected what `save_conditioning` or `python -m vlm encode` writes; write the file again."
 )
 _DAMAGE = (KeyError, TypeError, ValueError, AttributeError, RecursionError)  # what bad JSON raises
 # Nodes whose options no file can hold, and that can as well come after loading.

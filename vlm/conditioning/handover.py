@@ -37,6 +37,6 @@ def hand_over(first: list[Entry], second: list[Entry], percent: float) -> list[E
     if not kept:
         raise ValueError(
             f"Nothing is left: no entry of the first lies before {percent:.0%} of the schedule, "
-            "none of the second after it. Remove the time ranges before Time Hand-over."
+            "none of the second after it. Remove the time ranges before `hand_over`."
         )
     return kept

@@ -55,13 +55,12 @@ def image_influence(
     count = len(whole.prompt.vision_inputs)
     if not count:
         raise ValueError(
-            "Image Influence has no image to weigh. Connect at least one, or use VLM Encode "
-            "Image/Text."
+            "There is no image to weigh. Give at least one in `images`, or call `encode`."
         )
     if len(strengths) not in (1, count):
         raise ValueError(
-            f"Image Influence has {count} images and {len(strengths)} strengths. Give one per "
-            "image (a batch counts as several), or a single one for all."
+            f"There are {count} images and {len(strengths)} strengths. Give one per image (a batch "
+            "counts as several), or a single one for all."
         )
     plain = _entries(whole)
     shares = [strengths[number if len(strengths) > 1 else 0] - 1.0 for number in range(count)]
@@ -99,8 +98,8 @@ def in_time(weighed: list[Entry], plain: list[Entry], start: float, end: float) 
     """
     if not 0.0 <= start < end <= 1.0:
         raise ValueError(
-            f"The strengths of Image Influence hold from {start:g} to {end:g} of the schedule; "
-            "expected a start_percent below end_percent, both in 0 to 1."
+            f"The strengths hold from {start:g} to {end:g} of the schedule; expected a "
+            "start_percent below end_percent, both in 0 to 1."
         )
     parts = (
         [entry.within(0.0, start) for entry in plain if start > 0.0],

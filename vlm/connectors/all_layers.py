@@ -67,7 +67,7 @@ class AllLayersConnector(Connector):
             return ConnectorOutput(Tokens(context), pooled)
         if isinstance(states, (Tokens, torch.Tensor)):
             raise ValueError(
-                f"{self.name} is an {self.title}: it reads all layers of a VLM, not one. Connect "
-                "the hidden states of VLM Encode to Connector Apply, without Hidden Layer Select."
+                f"{self.name} is an {self.title}: it reads all layers of a VLM, not one. Give it "
+                "the hidden states of `encode`, without `select_layers`."
             )
         raise TypeError(f"A connector reads hidden states, this is a {type(states).__name__}.")

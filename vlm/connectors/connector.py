@@ -179,5 +179,5 @@ class Connector(ABC):
 
     def _advice(self) -> str:
         if self.source_vlms:
-            return f"It was made for {self.made_for}: load that model on VLM Loader."
-        return "Load the VLM that it was trained on, or another connector on VLM Connector Loader."
+            return f"It was made for {self.made_for}: load that model with `load`."
+        return "Load the VLM that it was trained on, or another connector with `load_connector`."

@@ -12,7 +12,7 @@ import torch
 
 from ..arguments import checked
 from ..running.hidden_states import HiddenStates
-from ..tokens.select import LayerChoice, parse_layers
+from ..tokens.layer_spec import LayerChoice, parse_layers
 from ..tokens.tokens import Tokens
 from .lap_blocks import LAP, pool_chunks, rows_at_once
 
@@ -63,8 +63,8 @@ def lap_pool(
             real = torch.tensor([[role != PAD for role in h.token_map["role"]]], device=device)
             if refiner and not real.any():
                 raise ValueError(
-                    "Only pad tokens are left, so there is nothing for LAP Pool's refiner to read. "
-                    "Keep other roles on Token Filter."
+                    "Only pad tokens are left, so there is nothing for the refiner to read. Set "
+                    "`keep` to other roles."
                 )
             states = lap(stretch, h.n, weights, refiner, real, h.dtype)
     return Tokens(states, h.token_map)
@@ -195,5 +195,5 @@ def _check_width(lap: LAP, width: int) -> None:
 
 def _advice(lap: LAP) -> str:
     if lap.origin.vlm:
-        return f"It was made for {lap.origin.vlm}: load that model on VLM Loader."
+        return f"It was made for {lap.origin.vlm}: load that model with `load`."
     return "Load the VLM that it was trained on, or name as many layers as it pools."

@@ -52,7 +52,7 @@ class PoolingConnector(Connector):
         if not isinstance(states, HiddenStates):
             raise ValueError(
                 f"{self.name} is a {self.title}: it pools several layers of a VLM, not one. "
-                "Connect the hidden states of VLM Encode to LAP Pool, without Hidden Layer Select."
+                "Give the hidden states of `encode` to `lap_pool`, without `select_layers`."
             )
         tokens = lap_pool(states, self.module)
         return ConnectorOutput(replace(tokens, states=tokens.states.float()))

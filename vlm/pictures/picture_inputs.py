@@ -141,8 +141,8 @@ def _check_range(values: torch.Tensor) -> None:
     low, high = (float(bound) for bound in torch.aminmax(values))
     if not torch.isfinite(values).all():
         raise ValueError(
-            "The picture contains NaN or Inf: an earlier node failed. "
-            "Look at it with Preview Image; if it comes from VAE Decode, run the VAE in float32."
+            "The picture contains NaN or Inf: what made it failed. Look at it; if it comes from a "
+            "VAE, run the VAE in float32."
         )
     if low < -OVERSHOOT or high > 1 + OVERSHOOT:
         fix = "Divide it by 255." if high > 2 else "Scale it to 0..1."
@@ -166,7 +166,7 @@ def _check(images: torch.Tensor) -> None:
     if images.ndim not in (2, 3, 4) or (images.ndim > 2 and shape[-1] not in (1, 3, 4)):
         raise ValueError(
             f"A tensor of shape {shape} is not a picture. Expected [H, W, C] or [B, H, W, C] "
-            "with 1, 3 or 4 channels last, as Load Image gives it."
+            "with 1, 3 or 4 channels last."
         )
     if 0 in shape:
         raise ValueError(

@@ -91,7 +91,7 @@ class PictureReference:
             return
         if not bool(torch.isfinite(self.mask).all()):
             raise ValueError(
-                "The mask of a picture reference holds NaN or Inf. Look at the node that made it."
+                "The mask of a picture reference holds NaN or Inf. Look at what made it."
             )
         (height, width), (rows, cols) = self.image.shape[:2], self.mask.shape
         if abs(cols * height / (rows * width) - 1) > SHAPE_TOLERANCE:

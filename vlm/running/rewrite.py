@@ -53,7 +53,7 @@ class Rewriting(Run):
         finished: Whether a stop token ended it.
     """
 
-    node = "VLM Rewrite Prompt"
+    function = "`rewrite`"
 
     def __init__(
         self,
@@ -274,12 +274,12 @@ def _roles(engine: Engine, tokenizer: Tokenizer, prompt: Prompt, ids: Sequence[i
 def _nothing_written(roles: Sequence[str], max_tokens: int) -> str:
     if "thinking" in roles:
         return (
-            f"VLM Rewrite Prompt: the VLM only thought ({roles.count('thinking')} tokens) and did "
+            f"`rewrite`: the VLM only thought ({roles.count('thinking')} tokens) and did "
             f"not come to an answer. Raise max_tokens ({max_tokens} now), or say in system that it "
             "shall answer at once."
         )
     return (
-        "VLM Rewrite Prompt: the VLM wrote nothing that can be read: its answer is empty or blank. "
+        "`rewrite`: the VLM wrote nothing that can be read: its answer is empty or blank. "
         "Change prompt or system, choose another seed with a temperature above 0, or type an "
         "answer."
     )

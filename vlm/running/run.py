@@ -28,14 +28,14 @@ class Run:
     """A run of one prompt.
 
     Attributes:
-        node: The node that messages name.
+        function: What messages name.
 
     `hidden` are the states of the tokens from `offset` on; the tokens before it are a prefix that
     has already passed the layers that run. Where the prefix has not been, both go on as one.
     With a plain forward all tokens pass all layers.
     """
 
-    node = "VLM Encode"
+    function = "`encode`"
 
     def __init__(self, engine: Engine, store: LayerStore, wanted: Sequence[int]):
         """Prepares a run.
@@ -173,11 +173,11 @@ class Run:
         tokens, patches = len(self.prompt.ids), self._patches()
         parts = [TEXT, VISION] if self._needs_vision() else [TEXT]
         needed = max(self._needed(part) for part in parts)
-        advice = "a smaller dtype or a quantised file on the loader"
+        advice = "a smaller `dtype`, a quantised file"
         if self.prompt.vision_inputs:
-            advice = f"a smaller max_pixels on {self.node}, fewer images, or {advice}"
+            advice = f"a smaller `max_pixels`, fewer images, {advice}"
         return (
-            f"{self.node}: out of memory. {self.engine.name} needs about "
+            f"{self.function}: out of memory. {self.engine.name} needs about "
             f"{needed / GIGABYTE:.1f} GB beside its weights for {tokens} tokens and {patches} "
             f"patches of its largest image, more than was free. Choose {advice}."
         )
@@ -375,13 +375,13 @@ class Run:
     def _not_finite(self, bad: int) -> ValueError:
         """What is said of NaN or Inf in layer `bad`."""
         self.engine.prefix_cache.clear()
-        advice = "Choose bfloat16 or float32 as dtype on VLM Loader."
+        advice = "Set `dtype` to bfloat16 or float32."
         if self.backbone.dtype in (torch.bfloat16, torch.float32):
             advice = "The model's files may be damaged; download them again."
         dtype = str(self.backbone.dtype).removeprefix("torch.")
         known = bad == 0 or bad - 1 in self.store.held
         before = "" if known else " (or of one before it, which was not kept)"
         return ValueError(
-            f"{self.node}: the states of layer {bad}{before} hold NaN or Inf in {dtype}. "
+            f"{self.function}: the states of layer {bad}{before} hold NaN or Inf in {dtype}. "
             f"Finite numbers were expected. {advice}"
         )

@@ -40,15 +40,15 @@ def keep_roles(keep: str | Iterable[str]) -> tuple[str, ...]:
     if isinstance(keep, str):
         if keep not in KEEP_PRESETS:
             raise ValueError(
-                f"Token Filter does not know keep {keep!r}. Presets: {', '.join(KEEP_PRESETS)}; "
+                f"There is no `keep` {keep!r}. Presets: {', '.join(KEEP_PRESETS)}; "
                 f"or a tuple of roles out of {', '.join(ROLES)}."
             )
         return KEEP_PRESETS[keep]
     roles = tuple(keep)
     unknown = [role for role in roles if role not in ROLES]
     if unknown or not roles:
-        what = f"does not know role {unknown[0]!r}" if unknown else "was given no role to keep"
-        raise ValueError(f"Token Filter {what}. Roles: {', '.join(ROLES)}.")
+        what = f"`keep` has no role {unknown[0]!r}" if unknown else "`keep` names no role"
+        raise ValueError(f"{what}. Roles: {', '.join(ROLES)}.")
     return roles
 
 
@@ -110,7 +110,7 @@ def _image_numbers(
         have = f"images {', '.join(map(str, there))}" if there else "no images"
         raise ValueError(
             f"Image {missing[0]} does not exist: these tokens have {have} (counted from 0). "
-            f"Set images in Token Filter to one of them, or leave it empty for all."
+            "Set `images` to one of them, or leave it empty for all."
         )
     return wanted
 
@@ -135,10 +135,10 @@ def _say(keep: str | Iterable[str], images: object = None) -> str:
 
 def _no_map(keep: str | Iterable[str], images: object) -> str:
     return (
-        f"Token Filter cannot do {_say(keep, images)}: this conditioning carries no token map, so "
-        f"nobody knows which token is what. It comes with VLM Encode and gets lost where another "
-        f"node changes the number of tokens, as Conditioning (Concat) does. Take the conditioning "
-        f"from VLM Encode, join with Alpha Blend (concat) instead, or set keep to all."
+        f"`filter_tokens` cannot do {_say(keep, images)}: this conditioning carries no token map, "
+        "so nobody knows which token is what. It comes with `encode` and gets lost where something "
+        "else changes the number of tokens, as ComfyUI's Conditioning (Concat) does. Take the "
+        "conditioning from `encode`, join with `blend` (concat) instead, or set `keep` to all."
     )
 
 
@@ -149,7 +149,7 @@ def _nothing_left(t: T, keep: str | Iterable[str], images: object, drop_first: i
         there = ", ".join(f"{role} {count}" for role, count in count_roles(t.token_map).items())
     dropped = f" and drop_first {drop_first}" if drop_first else ""
     return (
-        f"Token Filter leaves nothing: {_say(keep, images)}{dropped} matches none of the {t.n} "
+        f"`filter_tokens` leaves nothing: {_say(keep, images)}{dropped} matches none of the {t.n} "
         f"tokens. There were: {there}. Choose a keep that names one of these roles"
         + (", or a smaller drop_first." if drop_first else ".")
     )

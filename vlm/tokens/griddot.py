@@ -45,10 +45,7 @@ class Dot:
             value = getattr(self, field.name)
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not number or not abs(value) < math.inf:
-                raise ValueError(
-                    f"A dot's {field.name} is a number, this is {value!r}. Type one in the panel "
-                    "of GridDot Mask."
-                )
+                raise ValueError(f"A dot's {field.name} is a number, this is {value!r}. Write one.")
         if not (0 <= self.x <= 1 and 0 <= self.y <= 1):
             raise ValueError(
                 f"A dot lies at x {self.x}, y {self.y}, outside the picture. x and y are "
@@ -84,27 +81,27 @@ def parse_dots(text: str) -> list[Dot]:
         ValueError: Not that; the message says where.
     """
     if not isinstance(text, str):
-        raise ValueError(f"dots on GridDot Mask is text (JSON), this is {type(text).__name__}.")
+        raise ValueError(f"`dots` is text (JSON), this is {type(text).__name__}.")
     if not text.strip():
         return []
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(
-            f"dots on GridDot Mask cannot be read as JSON ({error}). Write "
+            f"`dots` cannot be read as JSON ({error}). Write "
             '{"version": 1, "dots": [{"x": 0.5, "y": 0.5, "radius": 0.3, "strength": 1}]}, or '
             "leave it empty."
         ) from error
     if isinstance(data, dict):
         if data.get("version", VERSION) != VERSION:
             raise ValueError(
-                f"dots on GridDot Mask has the version {data['version']!r}, this pack reads "
+                f"`dots` has the version {data['version']!r}, this pack reads "
                 f"version {VERSION}. Update the pack, or place the dots again."
             )
         data = data.get("dots")
     if not isinstance(data, list):
         raise ValueError(
-            "dots on GridDot Mask is JSON, but no list of dots. Write "
+            "`dots` is JSON, but no list of dots. Write "
             '[{"x": 0.5, "y": 0.5, "radius": 0.3, "strength": 1}].'
         )
     _check_count(len(data))
@@ -120,26 +117,24 @@ def _read_dot(number: int, entry: Any) -> Dot:
     names = [field.name for field in fields(Dot)]
     if not isinstance(entry, dict):
         raise ValueError(
-            f"Dot {number} on GridDot Mask is {entry!r}, expected x, y, radius and strength."
+            f"Dot {number} of `dots` is {entry!r}, expected x, y, radius and strength."
         )
     missing = [name for name in names[:3] if name not in entry]
     strange = [name for name in entry if name not in names]
     if missing or strange:
         what = f"has no {missing[0]}" if missing else f"has {strange[0]!r}, which no dot has"
-        raise ValueError(
-            f"Dot {number} on GridDot Mask {what}. A dot is x, y, radius and strength."
-        )
+        raise ValueError(f"Dot {number} of `dots` {what}. A dot is x, y, radius and strength.")
     try:
         return Dot(**entry)
     except ValueError as error:
-        raise ValueError(f"Dot {number} on GridDot Mask: {error}") from error
+        raise ValueError(f"Dot {number} of `dots`: {error}") from error
 
 
 def _check_count(count: int) -> None:
     if count > MAX_DOTS:
         raise ValueError(
-            f"{count} dots are more than GridDot Mask takes ({MAX_DOTS}). Use fewer and larger "
-            "ones, or draw a MASK."
+            f"{count} dots are more than `dots` takes ({MAX_DOTS}). Use fewer and larger ones, or "
+            "draw a mask."
         )
 
 
@@ -220,9 +215,7 @@ def _check_settings(
     if rows < 1 or cols < 1:
         raise ValueError(f"A token grid has rows and columns, this is {rows} x {cols}.")
     if combine not in COMBINE:
-        raise ValueError(
-            f"GridDot Mask does not know combine {combine!r}. Choose {', '.join(COMBINE)}."
-        )
+        raise ValueError(f"There is no `combine` {combine!r}. Choose {', '.join(COMBINE)}.")
     if not 0 <= floor <= 1:
         raise ValueError(f"floor is the weight of what no dot reaches, 0 to 1; this is {floor}.")
     if mask is not None and tuple(mask.shape[-2:]) != (rows, cols):
@@ -231,12 +224,12 @@ def _check_settings(
             "grid with resample_mask."
         )
     if not len(dots) and mask is None:
-        raise ValueError("GridDot Mask has no dot and no mask. Add a dot, or connect a MASK.")
+        raise ValueError("There is no dot and no mask. Give one in `dots`, or a `mask`.")
     _check_count(len(dots))
 
 
 def _all_zero(rows: int, cols: int, positive: list[Dot], mask: torch.Tensor | None) -> str:
-    text = f"GridDot Mask leaves nothing: all weights of the {rows} x {cols} grid are 0. "
+    text = f"The mask leaves nothing: all weights of the {rows} x {cols} grid are 0. "
     if mask is not None and not mask.any():
         return text + "The MASK is black; connect one with white, or raise floor."
     if not positive:

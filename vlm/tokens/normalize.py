@@ -105,9 +105,7 @@ def resolve_mode(t: Tokens, mode: str) -> str:
         ValueError: an unknown mode.
     """
     if mode not in MODES:
-        raise ValueError(
-            f"Per-dim Normalize does not know mode {mode!r}. Modes: {', '.join(MODES)}."
-        )
+        raise ValueError(f"There is no `mode` {mode!r}. Modes: {', '.join(MODES)}.")
     if mode != "auto":
         return mode
     if t.token_map is None or {"image", "unknown"} & set(t.token_map["role"]):
@@ -217,14 +215,8 @@ def _check_settings(
 ) -> None:
     for name, value in (("weight", weight), ("strength", strength)):
         if not 0 <= value <= 1:
-            raise ValueError(f"{name} of Per-dim Normalize goes from 0 to 1, this is {value}.")
+            raise ValueError(f"`{name}` goes from 0 to 1, this is {value}.")
     if clip_sigma is not None and not clip_sigma >= 0:
-        raise ValueError(
-            f"clip_sigma of Per-dim Normalize is a number of std, 0 for no clip; this is "
-            f"{clip_sigma}."
-        )
+        raise ValueError(f"`clip_sigma` is a number of std, 0 for no clip; this is {clip_sigma}.")
     if target_std is not None and not (math.isfinite(target_std) and target_std > 0):
-        raise ValueError(
-            f"target_std of Per-dim Normalize is a std over 0 (Qwen3-4B's is 61), this is "
-            f"{target_std}."
-        )
+        raise ValueError(f"`target_std` is a std over 0 (Qwen3-4B's is 61), this is {target_std}.")

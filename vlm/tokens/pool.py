@@ -68,9 +68,9 @@ def pool_tokens(
 def _need_map(token_map: dict | None) -> dict:
     if token_map is None:
         raise ValueError(
-            "Token Pool needs to know which tokens are the picture's, and this conditioning "
-            "carries no token map. Take it from VLM Encode and a gate; a node that changes the "
-            "number of tokens, as Conditioning (Concat) does, loses the map."
+            "`pool_tokens` needs to know which tokens are the picture's, and this conditioning "
+            "carries no token map. Take it from `encode`; what changes the number of tokens, as "
+            "ComfyUI's Conditioning (Concat) does, loses the map."
         )
     return token_map
 
@@ -79,15 +79,15 @@ def _parts_of_pictures(token_map: dict) -> list[Part]:
     parts = parts_of(token_map, token_map["n"])
     if all(part.image < 0 for part in parts):
         raise ValueError(
-            "Token Pool found no image tokens. Connect a picture to VLM Encode, or put Token Pool "
-            "before the Token Filter that takes image tokens out."
+            "`pool_tokens` found no image tokens. Give `encode` a picture, or put `pool_tokens` "
+            "before `filter_tokens` takes image tokens out."
         )
     for part in parts:
         if not part.whole:
             raise ValueError(
-                f"Token Pool cannot place the tokens of image {part.image}: their rows and columns "
-                f"do not make one whole grid of {part.rows} x {part.cols}. Put Token Pool before "
-                f"the node that took some of them out."
+                f"`pool_tokens` cannot place the tokens of image {part.image}: their rows and "
+                f"columns do not make one whole grid of {part.rows} x {part.cols}. Put "
+                "`pool_tokens` before what took some of them out."
             )
     return parts
 
@@ -101,14 +101,14 @@ def _asked_size(tokens: int | None, rows: int | None, cols: int | None) -> int |
         asked = rows, cols
     else:
         raise ValueError(
-            "Token Pool takes either tokens (at most so many of all pictures) or rows and cols "
+            "`pool_tokens` takes either tokens (at most so many of all pictures) or rows and cols "
             "(the grid of each picture). Set one of the two."
         )
     for name, value in (("tokens", tokens), ("rows", rows), ("cols", cols)):
         whole = isinstance(value, int) and not isinstance(value, bool)
         if value is not None and not (whole and value >= 1):
             raise ValueError(
-                f"{name} of Token Pool is a whole number from 1, this is {value!r}. Set it to the "
+                f"`{name}` is a whole number from 1, this is {value!r}. Set it to the "
                 f"size that each picture should become."
             )
     return asked
@@ -122,7 +122,7 @@ def _shared_grids(pictures: list[Part], tokens: int) -> list[tuple[int, int]]:
     frames = [len(parts) for parts in groups.values()]
     if tokens < sum(frames):
         raise ValueError(
-            f"Token Pool cannot make {tokens} tokens of {sum(frames)} pictures (frames and "
+            f"`pool_tokens` cannot make {tokens} tokens of {sum(frames)} pictures (frames and "
             f"thumbnails counted one by one): each keeps at least one. Ask for {sum(frames)} "
             f"or more, or take fewer frames."
         )
@@ -159,7 +159,7 @@ def _asked_grid(part: Part, rows: int, cols: int) -> tuple[int, int]:
         return min(rows, part.rows), min(cols, part.cols)
     if rows > part.rows or cols > part.cols:
         raise ValueError(
-            f"Token Pool makes grids smaller: image {part.image} has {part.rows} x {part.cols} "
+            f"`pool_tokens` makes grids smaller: image {part.image} has {part.rows} x {part.cols} "
             f"tokens, {rows} x {cols} were asked for. Set rows to at most {part.rows} and cols to "
             f"at most {part.cols}, or name a number of tokens instead."
         )

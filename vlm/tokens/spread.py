@@ -38,7 +38,7 @@ def center(
     if n < 2:
         raise ValueError(
             f"{doing} measures the spread of each dimension over the tokens and needs at least 2 "
-            f"tokens; there is 1. Keep more in Token Filter, or {instead}."
+            f"tokens; there is 1. Set `keep` to more roles, or {instead}."
         )
     mean = x.mean(dim=1, keepdim=True)
     centered = x - mean

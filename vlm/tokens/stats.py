@@ -152,7 +152,7 @@ def measure_stats(
         width = width or entry.width
         if entry.width != width:
             raise ValueError(
-                f"VLM Reference Statistics got conditionings of different widths, {width} and "
+                f"`measure_stats` got conditionings of different widths, {width} and "
                 f"{entry.width}. Measure one encoder and layer at a time."
             )
         states = entry.states.float()
@@ -162,8 +162,8 @@ def measure_stats(
         ordinary = _add_tokens(ordinary, rows[~sink] if sink.any() else rows)
     if pool[0] < 2:
         raise ValueError(
-            f"VLM Reference Statistics measures a spread over tokens and needs at least 2, it got "
-            f"{pool[0]}. Connect a longer text CONDITIONING, or several."
+            f"`measure_stats` measures a spread over tokens and needs at least 2, it got "
+            f"{pool[0]}. Give it a longer text, or several."
         )
     stds = [(part[2] / (part[0] - 1)).sqrt() for part in (pool, ordinary)]
     noted = None if prompts is None else tuple(prompts)
@@ -217,7 +217,7 @@ def load_stats(path: str | Path) -> Stats:
         ValueError: another kind of file, missing tensors, NaN or Inf, notes of another kind.
     """
     path = Path(path)
-    expected = "Expected what VLM Reference Statistics saves: safetensors with mean and std."
+    expected = "Expected what `save_stats` writes: safetensors with mean and std."
     if not path.is_file():
         raise FileNotFoundError(f"There is no statistics file {path}. {expected}")
     if path.suffix.lower() == ".npz":

@@ -35,12 +35,10 @@ def resample_mask(mask: torch.Tensor, rows: int, cols: int) -> torch.Tensor:
     """
     if not isinstance(mask, torch.Tensor) or mask.ndim not in (2, 3) or 0 in mask.shape:
         given = list(mask.shape) if isinstance(mask, torch.Tensor) else type(mask).__name__
-        raise ValueError(
-            f"A mask is [height, width] or [batch, height, width], this is {given}. Connect a MASK."
-        )
+        raise ValueError(f"A mask is [height, width] or [batch, height, width], this is {given}.")
     values = mask.detach().cpu().double()
     if not torch.isfinite(values).all():
-        raise ValueError("This mask holds NaN or Inf. Look at the node that made it.")
+        raise ValueError("This mask holds NaN or Inf. Look at what made it.")
     low, high = values.min().item(), values.max().item()
     if low < -OVERSHOOT or high > 1 + OVERSHOOT:
         raise ValueError(
@@ -99,14 +97,14 @@ def image_grid(token_map: dict | None, image: int = 0) -> tuple[int, int, int]:
     there = sorted({number for role, number in pairs if role == "image"})
     if not there:
         raise ValueError(
-            "GridDot Mask found no image tokens. Connect a picture to VLM Encode, or put GridDot "
-            "Mask before the Token Filter that takes image tokens out."
+            "`apply_mask` found no image tokens. Give `encode` a picture, or put `apply_mask` "
+            "before `filter_tokens` takes image tokens out."
         )
     grids = {grid["image"]: grid for grid in token_map["grids"]}
     if image not in there or image not in grids:
         raise ValueError(
             f"Image {image} has no tokens here: there are images {', '.join(map(str, there))} "
-            "(counted from 0). Set image_number on GridDot Mask to one of them."
+            "(counted from 0). Choose one of them."
         )
     return grids[image]["frames"], grids[image]["rows"], grids[image]["cols"]
 
@@ -157,9 +155,9 @@ def _need_map(token_map: dict | None) -> dict:
     """
     if token_map is None:
         raise ValueError(
-            "GridDot Mask needs to know which tokens are the picture's, and this conditioning "
-            "carries no token map. Take it from VLM Encode and a gate; a node that changes the "
-            "number of tokens, as Conditioning (Concat) does, loses the map."
+            "`apply_mask` needs to know which tokens are the picture's, and this conditioning "
+            "carries no token map. Take it from `encode`; what changes the number of tokens, as "
+            "ComfyUI's Conditioning (Concat) does, loses the map."
         )
     return token_map
 
@@ -191,6 +189,6 @@ def _check_places(
     fits = all(f < frames and row < rows and col < cols for f, row, col in on_grid)
     if len(set(on_grid)) != len(on_grid) or not fits:
         raise ValueError(
-            f"GridDot Mask cannot place the tokens of image {image}: their rows and columns are "
+            f"`apply_mask` cannot place the tokens of image {image}: their rows and columns are "
             "not those of one grid over the whole picture. Encode the picture without tiles."
         )

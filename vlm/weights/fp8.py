@@ -119,9 +119,9 @@ class Quantisation:
     def refusal(self, name: str, what: str) -> ValueError:
         """The error for a quantisation that this pack does not run."""
         return ValueError(
-            f"{self.where} stores {name} as {what}, which VLM Loader does not read; it reads "
-            "float32, float16, bfloat16 and fp8 with one scale per tensor. ComfyUI itself reads "
-            "more: load the file with Load CLIP and connect VLM From CLIP."
+            f"{self.where} stores {name} as {what}, which is not read here; read are "
+            "float32, float16, bfloat16 and fp8 with one scale per tensor. ComfyUI's own loader "
+            "reads more: there choose `dtype` auto, or Load CLIP with VLM From CLIP."
         )
 
     def scale_name(self, layer: str, entry: Entry, linear: bool) -> str | None:

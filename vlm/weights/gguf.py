@@ -22,8 +22,8 @@ def gguf_message(name: str) -> str:
         name: As the person chose it.
     """
     return (
-        f"{name} is a GGUF file, which VLM Loader does not read. Install the node pack "
-        "ComfyUI-GGUF (city96), load it with CLIPLoader (GGUF) and connect VLM From CLIP. The "
+        f"{name} is a GGUF file, which this pack does not read. In ComfyUI the node pack "
+        "ComfyUI-GGUF (city96) does: CLIPLoader (GGUF) gives a CLIP for VLM From CLIP. The "
         "vision part is a second file with mmproj in its name: for Qwen2.5-VL it comes along when "
         "it lies in the same folder and its name contains that of the model file without the "
         "quantisation; for Qwen3-VL it does not come along, and the model reads text only."

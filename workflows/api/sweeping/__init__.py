@@ -1,0 +1,1 @@
+"""The parts of sweep.py: plain Python, and Pillow for the sheet."""
