@@ -119,6 +119,7 @@ IN_COMFYUI = {
     "vlm/weights/gguf.py": "ComfyUI with another pack is what reads these files",
     "vlm/weights/tensor_names.py": "ComfyUI is what reads these files",
     "vlm/conditioning/image_prompt.py": "one node's whole way",
+    "vlm/conditioning/image_prompt_inside.py": "one node's whole way",
     "vlm/conditioning/image_prompt_ways.py": "one node's whole way",
 }
 

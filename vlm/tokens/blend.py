@@ -192,6 +192,7 @@ def _check(
             f"`schedule` of `blend` is {schedule!r}, expected one of: {', '.join(SCHEDULES)}."
         )
     alpha, start = alphas
+    shares = [alpha] if isinstance(alpha, int | float) else list(alpha)
     several = not isinstance(alpha, int | float)
     if several and (method == "concat" or schedule != "constant"):
         what = "method concat" if method == "concat" else f"schedule {schedule}"
@@ -199,7 +200,7 @@ def _check(
             f"`alpha` of `blend` is a list, which {what} does not read. Give a single number, or "
             "choose another."
         )
-    for value in (*(alpha if several else (alpha,)), start):
+    for value in (*shares, start):
         if not 0 <= value <= 1:
             raise ValueError(
                 f"`alpha` of `blend` is the picture's share and goes from 0 to 1, this is {value}."
