@@ -11,10 +11,11 @@ from graphs import flux1, klein, node, z_image
 from pack_graphs import LIKE_NATIVE, blended, dump, loader, picture, sampled
 from PIL import Image, ImageDraw
 from refusals import change, failed, refused
+from workflow_tools import API, example_picture, read, small
 
 from vlm.conditioning.image_prompt_blended import blend_alphas
 
-pytestmark = pytest.mark.usefixtures("qwen3vl")  # the VLM as wide as the tiny text encoders
+pytestmark = pytest.mark.usefixtures("qwen3vl", "public_vlm")  # as wide as text encoders here
 
 TEXT = "a red house by the river"
 SHOWN = picture(0x994422, 128, 96)
@@ -127,6 +128,21 @@ def test_strength_0_and_no_picture_are_clip_text_encode_bit_for_bit(comfy, nativ
     (alone,) = comfy.run(prompted(native=native, vlm=vlm)).dump("dump")
     for got in (result.dump("dump")[0], alone):
         assert torch.equal(got.tensor, want.tensor) and got.keys == want.keys
+
+
+def test_the_workflow_node_by_node_gives_the_same_bits(comfy, checkout):
+    example_picture(comfy, checkout, 128)
+    names = ("z-image-image-prompt", "z-image-image-prompt-separate")
+    graphs = [small(read(API / f"{name}.json")) for name in names]
+    kinds = [one["class_type"] for one in graphs[0].values()]
+    assert len([kind for kind in kinds if "Loader" not in kind]) <= 9
+    results = []
+    for graph in graphs:
+        (sampler,) = [one for one in graph.values() if one["class_type"] == "KSampler"]
+        graph["dump"] = dump(sampler["inputs"]["positive"][0])
+        results.append(fresh(comfy, graph))
+    same(results[0].dump("dump"), results[1].dump("dump"))
+    assert results[0].images() == results[1].images()
 
 
 # --- what a person wants -----------------------------------------------------------------------
