@@ -11,6 +11,7 @@ from pathlib import Path
 import folder_paths
 
 from ..vlm.connectors.file import PICKLES, SAFETENSORS
+from ..vlm.files.names import LONGEST, is_file_name
 from ..vlm.weights.single_file import has_tokenizer
 from .listing import Listing
 from .model_files import find_models
@@ -20,6 +21,7 @@ STATS_ROOT = "vlm_stats"
 CONDITIONING_ROOT = "vlm_conditioning"
 CONNECTOR_ROOT = "vlm_connectors"
 OUTPUT = "output"
+_LONGEST_PATH = 1000  # characters of a name with its folders; Linux takes paths of 4096 bytes
 NO_CONNECTOR = "no file found: put one into ComfyUI/models/vlm_connectors"
 NO_CONDITIONING = "no file found: run Save VLM Conditioning, then press R"
 FILL_ME = "no model found: put a Qwen-VL folder into ComfyUI/models/VLM"
@@ -202,10 +204,10 @@ def new_stats_file(name: str) -> Path:
         ValueError: A name with a folder in it, or one that no file can have.
     """
     stem = name.strip().removesuffix(".safetensors")
-    if not stem or stem.startswith(".") or any(c in stem for c in '/\\:*?"<>|\0'):
+    if not is_file_name(stem.rstrip(".")) or stem.startswith("."):
         raise ValueError(
-            f"{name!r} cannot be a file name. Give save_as on VLM Reference Statistics a plain "
-            "name without folders, for example z-image-qwen3-4b."
+            f"{name[:LONGEST]!r} cannot be a file name. Give save_as on VLM Reference Statistics a "
+            "plain name without folders, for example z-image-qwen3-4b."
         )
     _STATS.forget()
     return Path(folder_paths.models_dir) / STATS_ROOT / f"{stem}.safetensors"
@@ -266,12 +268,12 @@ def check_conditioning_name(name: str) -> list[str]:
         ValueError: A name that leaves the folder, or one that no file can have.
     """
     parts = name.strip().removesuffix(".safetensors").split("/")
-    wrong = any(not part.strip() or part.startswith(".") for part in parts)
-    if wrong or any(c in name for c in '\\:*?"<>|\0'):
+    wrong = any(not is_file_name(part.strip().rstrip(".")) or part[0] == "." for part in parts)
+    if wrong or len(name) > _LONGEST_PATH:
         raise ValueError(
-            f"{name!r} cannot be the name of a file. Give name on Save VLM Conditioning letters "
-            'and digits, folders with / if you like, and no .. and none of \\ : * ? " < > |, for '
-            "example portraits/style."
+            f"{name[:LONGEST]!r} cannot be the name of a file. Give name on Save VLM Conditioning "
+            "letters and digits, folders with / if you like, and no .. and none of "
+            '\\ : * ? " < > |, for example portraits/style.'
         )
     return parts
 

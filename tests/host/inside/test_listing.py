@@ -220,3 +220,36 @@ def test_the_layout_of_hugging_faces_cache_is_listed(folders, tmp_path):
         "LLM/models--someone--tiny/snapshots/0123abc",
         "LLM/hub/models--someone--tiny/snapshots/0123abc",
     ]
+
+
+ODD_NAMES = (
+    "\x1b[2Jx",
+    "a\tb",
+    "a" * 300,
+    "a\ud800",
+    "nul",
+    "Con.x",
+    "a" * 2000,
+    "",
+    "../a",
+    " / ",
+)
+
+
+@pytest.mark.parametrize("name", ODD_NAMES, ids=lambda name: ascii(name)[:12])
+def test_names_that_no_file_can_have_are_refused_when_queued(folders, name):
+    from pack.nodes.files import SaveConditioning
+    from pack.nodes.stats import ReferenceStats
+
+    said = SaveConditioning.validate_inputs(name=name)
+    assert "name on Save VLM Conditioning" in said and len(said) < 600
+    if name:  # empty = not saved
+        said = ReferenceStats.validate_inputs(save_as=name)
+        assert "save_as on VLM Reference Statistics" in said and len(said) < 600
+
+
+@pytest.mark.parametrize("name", ["style", "cats/style", "a. b", "Müller/家.safetensors", "%year%"])
+def test_names_that_files_can_have(folders, name):
+    from pack.nodes.files import SaveConditioning
+
+    assert SaveConditioning.validate_inputs(name=name) is True
