@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io
 
 from ..vlm.conditioning.entries import pair, read_entries, write_entries
 from ..vlm.conditioning.handover import hand_over
-from ..vlm.tokens.blend import METHODS, SCHEDULES, blend, resolve_method
+from ..vlm.conditioning.ramp import MOST_RANGES, alpha_ramp, blend_over_time
+from ..vlm.tokens.alphas import SCHEDULES, parse_alphas
+from ..vlm.tokens.blend import METHODS, blend, resolve_method
 from ..vlm.tokens.tokens import Tokens
 from .devices import conditioning_device
 from .shown import shown
@@ -74,6 +75,73 @@ class AlphaBlend(io.ComfyNode):
                     tooltip="How alpha grows from the first token to the last. constant = the same "
                     "for all.",
                 ),
+                io.Float.Input(
+                    "schedule_start",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Alpha of the first token, where the schedule is not constant.",
+                ),
+                io.String.Input(
+                    "token_alphas",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="One alpha for each token of the result: 0.1, 0.3, 0.3, …, instead of "
+                    "alpha and schedule. The line on the node says how many there are. Empty = "
+                    "alpha.",
+                ),
+                io.Combo.Input(
+                    "over_time",
+                    options=list(SCHEDULES),
+                    default="constant",
+                    optional=True,
+                    tooltip="How alpha goes over the steps of sampling: from alpha to alpha_end, "
+                    "in a few ranges of time. constant = alpha throughout.",
+                ),
+                io.Float.Input(
+                    "alpha_end",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    tooltip="Alpha at the end of sampling, where over_time is not constant. Below "
+                    "alpha = the picture sets layout and colours early, the words finish.",
+                ),
+                io.Float.Input(
+                    "ramp_start",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Until here, as a share of the schedule, it stays at alpha.",
+                ),
+                io.Float.Input(
+                    "ramp_end",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    advanced=True,
+                    tooltip="From here on it is alpha_end.",
+                ),
+                io.Int.Input(
+                    "ranges",
+                    default=4,
+                    min=2,
+                    max=MOST_RANGES,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Ranges of time between ramp_start and ramp_end, each with one alpha. "
+                    "More than the sampler has steps do nothing.",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output(
@@ -83,27 +151,62 @@ class AlphaBlend(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, token_alphas: str = "") -> bool | str:
+        """Whether the list can be read, when the workflow is queued."""
+        try:
+            parse_alphas(token_alphas or "")
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
     def execute(
-        cls, text: Any, picture: Any, alpha: float, method: str, schedule: str = "constant"
+        cls,
+        text: Any,
+        picture: Any,
+        alpha: float,
+        method: str,
+        schedule: str = "constant",
+        schedule_start: float = 0.0,
+        token_alphas: str = "",
+        over_time: str = "constant",
+        alpha_end: float = 0.0,
+        ramp_start: float = 0.0,
+        ramp_end: float = 1.0,
+        ranges: int = 4,
     ) -> io.NodeOutput:
-        """Blends each pair of entries."""
+        """Blends each pair of entries, for each range of time."""
         words = read_entries(text, "text on Alpha Blend")
         pictures = read_entries(picture, "picture on Alpha Blend")
         pairs = pair(words, pictures)
-        options = (alpha, method, schedule, True)
-        blended = [
-            replace(main, tokens=blend(other.tokens, main.tokens, *options))
-            for main, other in pairs
-        ]
+        listed = parse_alphas(token_alphas)
+        if listed and over_time != "constant":
+            raise ValueError(
+                "Alpha Blend has a list in token_alphas and a ramp in over_time, and can do one of "
+                "them. Empty token_alphas, or set over_time to constant."
+            )
+        steps = alpha_ramp(alpha, alpha_end, over_time, ranges, ramp_start, ramp_end)
+
+        def mix(other: Tokens, main: Tokens, share: float) -> Tokens:
+            return blend(other, main, listed or share, method, schedule, True, schedule_start)
+
+        blended = blend_over_time(pairs, steps, mix)
         first = pairs[0]
+        said = f"{len(listed)} alphas" if listed else "alpha " + _over_time(steps)
         line = (
-            f"{_named(method, first[1].tokens, first[0].tokens)}, alpha {alpha:g}: "
+            f"{_named(method, first[1].tokens, first[0].tokens)}, {said}: "
             f"{first[1].tokens.n} picture and {first[0].tokens.n} text tokens to "
             f"{blended[0].tokens.n}"
         )
-        if len(pairs) > 1:
-            line += f", {len(pairs)} entries"
+        if len(blended) > 1:
+            line += f", {len(blended)} entries"
         return shown(line, write_entries(blended, conditioning_device()))
+
+
+def _over_time(steps: list[tuple[float, float, float]]) -> str:
+    """`0.5 to 25 %, 0.3 to 50 %, 0.1`: alpha, and until where."""
+    parts = [f"{alpha:.3g} to {end:.0%}" for _, end, alpha in steps[:-1]]
+    return ", ".join([*parts, f"{steps[-1][2]:.3g}"])
 
 
 def _named(method: str, picture: Tokens, text: Tokens) -> str:

@@ -7,12 +7,14 @@ from comfy_api.latest import io
 from ..vlm.running.disk_cache import DiskCache
 from . import folders
 
+PREFIX_CACHE_MB = 1024
+
 
 def prefix_cache_input() -> io.Input:
     """The widget of the prefix cache's bound."""
     return io.Int.Input(
         "prefix_cache_mb",
-        default=1024,
+        default=PREFIX_CACHE_MB,
         min=0,
         max=65536,
         optional=True,

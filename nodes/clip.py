@@ -14,15 +14,26 @@ from ..vlm.model import VLM
 from ..vlm.pictures.images import PixelRules
 from ..vlm.prompts.tokenizer import Tokenizer
 from ..vlm.running.engine import Engine
-from ..vlm.running.native import NativeBackbone
+from ..vlm.running.native_kinds import kind_of_native
 from ..vlm.running.native_preprocessor import native_preprocessor
 from ..vlm.running.prefix_cache import PrefixCache
+from ..vlm.weights.lm_head import FileHead
 from .caches import disk_cache, disk_cache_input, prefix_cache_input
 from .devices import ClipHost
 from .shown import shown
 from .sockets import Model
 
 HUGGING_FACE, COMFYUI = "huggingface", "comfyui"
+# ComfyUI's classes of text encoders, and what the model inside is called where that decides.
+_ENCODERS = {
+    ("ZImageTEModel", ""): "z-image",
+    ("Krea2TEModel", ""): "krea2",
+    ("QwenImageTEModel", ""): "qwen-image",
+    ("QwenImage21TEModel", ""): "qwen-image-2.1",
+    ("Flux2TEModel", "qwen3_4b"): "flux2-klein-4b",
+    ("Flux2TEModel", "qwen3_8b"): "flux2-klein-9b",
+    ("FluxClipModel", ""): "flux1",
+}
 
 
 def _attention(device: torch.device) -> Any:
@@ -47,20 +58,34 @@ def _patches(
 
 
 def vlm_from_clip(
-    clip: Any, preprocessing: str, prefix_cache_mb: float, disk_cache_mb: int = 0
+    clip: Any,
+    preprocessing: str,
+    prefix_cache_mb: float,
+    disk_cache_mb: int = 0,
+    *,
+    name: str | None = None,
+    head: FileHead | None = None,
 ) -> VLM:
     """A VLM around the text encoder of a CLIP, which stays as it is.
+
+    Args:
+        clip: ComfyUI's CLIP.
+        preprocessing: HUGGING_FACE or COMFYUI.
+        prefix_cache_mb: Bound of the prefix cache, MB.
+        disk_cache_mb: Bound of the disk cache, MB; 0 = none.
+        name: What messages call it; None = "This CLIP" and what it is.
+        head: The LM head in the file, for what ComfyUI leaves out.
 
     Raises:
         ValueError: A text encoder that this pack cannot run.
     """
     encoder = _encoder(clip.cond_stage_model)
     host = ClipHost(clip)
-    backbone = NativeBackbone(encoder.transformer, host.device, _attention)
-    family = backbone.family
+    family, kind = kind_of_native(encoder.transformer)
+    backbone = kind(encoder.transformer, family, host.device, _attention, head)
     tokenizer = getattr(clip.tokenizer, clip.tokenizer.clip).tokenizer
     engine = Engine(
-        f"This CLIP ({family.title}, {backbone.width} wide)",
+        name or f"This CLIP ({family.title}, {backbone.width} wide)",
         family,
         backbone,
         host,
@@ -88,9 +113,21 @@ def _encoder(stage: Any) -> Any:
         return encoder
     raise ValueError(
         f"This CLIP holds {type(stage).__name__}, not one Qwen text encoder. VLM From CLIP runs "
-        "Qwen3-VL and Qwen2.5-VL (text and pictures) and Qwen3 (text only): load such a file with "
-        "Load CLIP, for example qwen_2.5_vl_7b_fp8_scaled.safetensors with type qwen_image."
+        "Qwen3-VL, Qwen2.5-VL and Qwen3.5 (text and pictures) and Qwen3 (text only): load such a "
+        "file with Load CLIP, for example qwen_2.5_vl_7b_fp8_scaled.safetensors with type "
+        "qwen_image."
     )
+
+
+def target_of_clip(clip: Any) -> str | None:
+    """The target whose own text encoder a CLIP is; None where it is none that is known."""
+    stage = clip.cond_stage_model
+    inside = getattr(stage, "clip", "")
+    for made in type(stage).__mro__:
+        found = _ENCODERS.get((made.__name__, inside)) or _ENCODERS.get((made.__name__, ""))
+        if found is not None:
+            return found
+    return None
 
 
 class VLMFromCLIP(io.ComfyNode):
@@ -104,14 +141,16 @@ class VLMFromCLIP(io.ComfyNode):
             display_name="VLM From CLIP",
             category="VLM Conditioning/load",
             description="The Qwen text encoder inside a CLIP as a VLM: no second copy of the "
-            "weights on disk or in memory. Qwen3-VL and Qwen2.5-VL read text and pictures, Qwen3 "
-            "text only. LoRA patches, hooks and CLIP Set Last Layer on the CLIP count.",
+            "weights on disk or in memory. Qwen3-VL, Qwen2.5-VL and Qwen3.5 read text and "
+            "pictures, Qwen3 text only. LoRA patches, hooks and CLIP Set Last Layer on the CLIP "
+            "count.",
             search_aliases=["VLM", "CLIP to VLM", "Load CLIP", "Qwen3-VL", "Qwen2.5-VL", "Qwen3"],
             inputs=[
                 io.Clip.Input(
                     "clip",
-                    tooltip="From Load CLIP: Qwen3-VL, Qwen2.5-VL or Qwen3, in any precision that "
-                    "Load CLIP takes. It can go to other nodes as well.",
+                    tooltip="From Load CLIP: Qwen3-VL, Qwen2.5-VL, Qwen3.5 or Qwen3, in any "
+                    "precision that Load CLIP takes; or from CLIPLoader (GGUF). It can go to "
+                    "other nodes as well.",
                 ),
                 io.Combo.Input(
                     "preprocessing",

@@ -35,6 +35,14 @@ def _load_device(choice: str) -> torch.device:
     return management.text_encoder_device()
 
 
+def text_encoder_options(choice: str) -> dict[str, torch.device]:
+    """Options of ComfyUI's own loader for a node's choice of a device; `auto` is its default."""
+    if choice == "auto":
+        return {}
+    device = _load_device(choice)
+    return {"load_device": device} | ({"offload_device": device} if choice == "cpu" else {})
+
+
 class _ManagedHost(Host):
     """What any model in ComfyUI has: its devices, a bar on the node, Cancel.
 

@@ -14,7 +14,8 @@ from ..vlm.prompts.templates import TEMPLATES
 from ..vlm.running.hidden_states import HiddenStates as HeldStates
 from ..vlm.targets import TARGETS, find_target
 from ..vlm.token_map import count_roles
-from ..vlm.tokens.select import COMBINES, choose_layers, parse_layers, select_layers
+from ..vlm.tokens.layer_spec import parse_gains, parse_layers
+from ..vlm.tokens.select import COMBINES, choose_layers, select_layers
 from .devices import conditioning_device
 from .prompting import (
     check_template,
@@ -213,7 +214,8 @@ class HiddenLayerSelect(io.ComfyNode):
                     options=[AUTO, *COMBINES],
                     default=AUTO,
                     tooltip="How several layers become one: mean, weighted (sum of layer times "
-                    "weight), concat (one after another in width). auto = the target's.",
+                    "weight), concat (one after another in width, each times its weight if there "
+                    "are weights). auto = the target's.",
                 ),
                 io.Combo.Input(
                     "final_norm",
@@ -224,6 +226,23 @@ class HiddenLayerSelect(io.ComfyNode):
                     tooltip="Whether the last layer comes with the model's final norm; other "
                     "layers have none. auto = the target's.",
                 ),
+                io.String.Input(
+                    "gains",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="concat: what each layer is multiplied by, in their order: 1, 1, 0.5, "
+                    "… (Krea 2 has twelve). 0 silences a layer. Empty = 1 for all.",
+                ),
+                io.Boolean.Input(
+                    "hold_norm",
+                    default=True,
+                    optional=True,
+                    advanced=True,
+                    tooltip="With gains or weights on concat: scale each token back to the norm it "
+                    "has without them, so that gains shift weight between layers and make no token "
+                    "louder.",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output(
@@ -233,8 +252,12 @@ class HiddenLayerSelect(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, layers: str, combine: str = AUTO) -> bool | str:
-        """Whether `layers` can be read, when the workflow is queued."""
+    def validate_inputs(cls, layers: str, combine: str = AUTO, gains: str = "") -> bool | str:
+        """Whether `layers` and `gains` can be read, when the workflow is queued."""
+        try:
+            parse_gains(gains or "")
+        except ValueError as error:
+            return str(error)
         if combine is not None and combine not in (AUTO, *COMBINES):
             return f"combine is {combine!r}; choose {', '.join((AUTO, *COMBINES))}."
         try:
@@ -248,7 +271,13 @@ class HiddenLayerSelect(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, hidden_states: Any, layers: str, combine: str = AUTO, final_norm: str = AUTO
+        cls,
+        hidden_states: Any,
+        layers: str,
+        combine: str = AUTO,
+        final_norm: str = AUTO,
+        gains: str = "",
+        hold_norm: bool = True,
     ) -> io.NodeOutput:
         """Selects; runs the layers that are deeper than what is held."""
         need(hidden_states, HeldStates, "hidden_states on Hidden Layer Select")
@@ -257,17 +286,22 @@ class HiddenLayerSelect(io.ComfyNode):
             layers.strip(),
             None if combine == AUTO else combine,
             None if final_norm == AUTO else final_norm == "on",
+            parse_gains(gains),
         )
         choice = choose_layers(hidden_states, *options)
         entries = [
-            Entry(select_layers(each, *options), each.options) for each in hidden_states.keyframes
+            Entry(select_layers(each, *options, hold_norm), each.options)
+            for each in hidden_states.keyframes
         ]
         tokens = entries[0].tokens
         names = ", ".join(map(str, choice.indices[:12])) + ("…" if choice.indices[12:] else "")
         ran = hidden_states.depth - held
         how = f"{ran} layers run, {time.perf_counter() - start:.1f} s" if ran > 0 else "held"
+        way = choice.combine
+        if way == "concat" and choice.weights is not None:
+            way += " with gains" + (", norm held" if hold_norm else "")
         line = (
-            f"layer {names} of {hidden_states.num_layers - 1} ({choice.combine}), "
+            f"layer {names} of {hidden_states.num_layers - 1} ({way}), "
             f"{tokens.n} tokens, {tokens.width} wide, {how}"
         )
         return shown(line, write_entries(entries, conditioning_device()))

@@ -12,7 +12,9 @@ import folder_paths
 
 from ..vlm.connectors.file import PICKLES, SAFETENSORS
 from ..vlm.files.names import LONGEST, is_file_name
+from ..vlm.weights.safetensors_header import read_header
 from ..vlm.weights.single_file import has_tokenizer
+from ..vlm.weights.tensor_names import find_family
 from .listing import Listing
 from .model_files import find_models
 
@@ -90,9 +92,12 @@ def model_path(name: str) -> Path:
 
     Raises:
         FileNotFoundError: No such model; names never reach outside the model folders.
+        ValueError: A file that is there but holds no VLM; says what it seems to be.
     """
     path = _MODELS.get(name) or _SECOND_NAMES.get(name)
     if path is None:
+        if (other := _other_file(name)) is not None:
+            find_family(read_header(other).entries, name)
         places = ", ".join(f"models/{root}" for root in MODEL_ROOTS)
         raise FileNotFoundError(
             f"There is no VLM called {name!r}. Put the model's folder (config.json, tokenizer, "
@@ -100,6 +105,21 @@ def model_path(name: str) -> Path:
             "choose it on VLM Loader."
         )
     return path
+
+
+def embedding_folders() -> list[str]:
+    """Where ComfyUI's own loaders look for embeddings that a prompt names."""
+    return folder_paths.get_folder_paths("embeddings")
+
+
+def _other_file(name: str) -> Path | None:
+    """A safetensors file beside those that are listed, by the name that it would have there."""
+    for root in _roots(MODEL_ROOTS):
+        for pattern in ("*.safetensors", "*/*.safetensors"):
+            for file in root.glob(pattern):
+                if f"{root.name}/{file.relative_to(root).as_posix()}" == name and file.is_file():
+                    return file
+    return None
 
 
 def tokenizer_folder(model: Path) -> Path | None:

@@ -12,7 +12,7 @@ from ..vlm.connectors.lap import AUTO, choose_lap, lap_pool, parse_layer_strengt
 from ..vlm.connectors.lap_blocks import LAP, TXTFUSION
 from ..vlm.connectors.pooling import PoolingConnector
 from ..vlm.running.hidden_states import HiddenStates as HeldStates
-from ..vlm.tokens.select import LayerChoice
+from ..vlm.tokens.layer_spec import LayerChoice
 from .devices import conditioning_device
 from .shown import shown
 from .sockets import Connector, HiddenStates, ManagedConnector, need

@@ -6,11 +6,15 @@ from comfy_api.latest import io
 
 from ..vlm.files.units import GIGABYTE
 from ..vlm.load import DTYPES, load
+from ..vlm.model import VLM
 from ..vlm.weights.gguf import gguf_message, is_gguf
 from ..vlm.weights.quantized import QUANTIZE
+from ..vlm.weights.safetensors_header import read_header
 from . import folders
 from .caches import disk_cache, disk_cache_input, prefix_cache_input
 from .devices import DEVICES, ComfyHost
+from .native_files import load_with_comfyui
+from .native_sizes import is_read_by_comfyui
 from .shown import shown
 from .sockets import Model
 from .words import in_node_words
@@ -30,8 +34,9 @@ class VLMLoader(io.ComfyNode):
             category="VLM Conditioning/load",
             description="Loads a vision-language model (Qwen2-VL, Qwen2.5-VL, Qwen3-VL, Qwen3.5, "
             "InternVL, Gemma 3, LLaVA-OneVision, SmolVLM) or a text-only one (Qwen3, Llama 3) from "
-            "a folder in Hugging Face layout, or a Qwen-VL from a single .safetensors file, fp8 "
-            "included. ComfyUI moves its weights like any other model's.",
+            "a folder in Hugging Face layout, or a single .safetensors file, through ComfyUI's own "
+            "loader where Load CLIP reads it: fp8, int8 and nvfp4 included. ComfyUI moves its "
+            "weights like any other model's.",
             search_aliases=[
                 "VLM",
                 "load VLM",
@@ -49,7 +54,7 @@ class VLMLoader(io.ComfyNode):
                     "model",
                     options=folders.model_names(),
                     tooltip="Model folder (config.json, tokenizer, safetensors) or single "
-                    ".safetensors file of a Qwen-VL model, found up to two levels deep in "
+                    ".safetensors file of a Qwen model, found up to two levels deep in "
                     "models/VLM, models/vlm, models/LLM or models/text_encoders, and in the "
                     "folders of extra_model_paths.yaml.",
                 ),
@@ -57,9 +62,10 @@ class VLMLoader(io.ComfyNode):
                     "dtype",
                     options=["auto", *DTYPES],
                     default="auto",
-                    tooltip="Precision of weights and hidden states. auto = as in the files"
-                    "; fp8 files stay fp8 and are computed in bfloat16. float16 can "
-                    "overflow in Qwen models; bfloat16 does not.",
+                    tooltip="Precision of weights and hidden states. auto = as in the files; a "
+                    "single file that Load CLIP reads goes through ComfyUI's own loader (fp8, "
+                    "int8, nvfp4) and computes in float32. float16 can overflow in Qwen models; "
+                    "bfloat16 does not.",
                 ),
                 io.Combo.Input(
                     "device",
@@ -89,7 +95,7 @@ class VLMLoader(io.ComfyNode):
             return True
         try:
             path = folders.model_path(model)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, ValueError) as error:
             return str(error)
         return in_node_words(gguf_message(path.name)) if is_gguf(path) else True
 
@@ -105,6 +111,11 @@ class VLMLoader(io.ComfyNode):
     ) -> io.NodeOutput:
         """Loads it; the weights go to the device when something is encoded."""
         path = folders.model_path(model)
+        as_it_is = dtype == "auto" and quantize == NONE
+        if as_it_is and path.is_file() and is_read_by_comfyui(path, read_header(path).entries):
+            native = load_with_comfyui(path, device, prefix_cache_mb, disk_cache_mb)
+            size = native.patcher.model_size()
+            return shown(_line(native, "weights as in the file, computed in float32", size), native)
         loaded = load(
             path,
             dtype=dtype,
@@ -114,13 +125,19 @@ class VLMLoader(io.ComfyNode):
             quantize=None if quantize == NONE else quantize,
             disk_cache=disk_cache(disk_cache_mb),
         )
-        backbone = loaded.backbone
-        size = sum(weight.nbytes for weight in backbone.parameters()) / GIGABYTE
-        line = (
-            f"{loaded.family.title}, {backbone.num_decoder_layers} layers, "
-            f"{backbone.width} wide, {str(backbone.dtype).removeprefix('torch.')}, {size:.1f} GB"
-        )
-        return shown(line, loaded)
+        size = sum(weight.nbytes for weight in loaded.backbone.parameters())
+        precision = str(loaded.backbone.dtype).removeprefix("torch.")
+        return shown(_line(loaded, precision, size), loaded)
+
+
+def _line(model: VLM, precision: str, size: int) -> str:
+    """What was loaded, how large it is, and which of the two read it."""
+    backbone = model.backbone
+    by = "this pack's" if isinstance(model.host, ComfyHost) else "ComfyUI's"
+    return (
+        f"{model.family.title}, {backbone.num_decoder_layers} layers, {backbone.width} wide, "
+        f"{precision}, {size / GIGABYTE:.1f} GB, read by {by} loader"
+    )
 
 
 NODES = [VLMLoader]

@@ -16,6 +16,7 @@ from ..vlm.families import FAMILIES
 from ..vlm.logger import LOG
 from ..vlm.weights.safetensors_header import read_header
 from ..vlm.weights.tensor_names import find_model_type
+from .native_sizes import is_read_by_comfyui
 
 # Two levels of folders, and the layout of Hugging Face's cache in either of them.
 _PATTERNS = ("*", "*/*", "models--*/snapshots/*", "*/models--*/snapshots/*")
@@ -86,8 +87,9 @@ def _is_vlm_file(file: Path) -> bool:
 
 
 def _names_tensors(file: Path) -> bool:
-    """Whether the header of a safetensors file names the tensors of a VLM."""
-    return find_model_type(read_header(file).entries) is not None
+    """Whether the header of a safetensors file names the tensors of a model that is read."""
+    entries = read_header(file).entries
+    return find_model_type(entries) is not None or is_read_by_comfyui(file, entries)
 
 
 def _holds(file: Path, test: Callable[[Path], bool]) -> bool:
@@ -111,6 +113,6 @@ def _holds(file: Path, test: Callable[[Path], bool]) -> bool:
 def _ask(file: Path, test: Callable[[Path], bool]) -> bool:
     try:
         return test(file)
-    except (OSError, ValueError, RecursionError, MemoryError) as error:
+    except Exception as error:  # ComfyUI is asked too, and says no more than we what it raises
         LOG.warning("VLM Loader leaves out %s: %s", ascii(str(file)), str(error)[:200])
         return False

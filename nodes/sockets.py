@@ -14,6 +14,7 @@ Model = io.Custom("VLMC_MODEL")
 HiddenStates = io.Custom("VLMC_HIDDEN_STATES")
 Stats = io.Custom("VLMC_STATS")
 Connector = io.Custom("VLMC_CONNECTOR")
+Pictures = io.Custom("VLMC_PICTURES")
 
 
 def tokens_template() -> io.MatchType.Template:

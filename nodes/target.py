@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..vlm.conditioning.check import Needs, check
 from ..vlm.conditioning.entries import read_entries
+from ..vlm.targets import TARGETS
 from .shown import shown
 from .words import in_node_words
 
@@ -20,6 +21,14 @@ _TITLES = {
     "krea2": "Krea 2",
 }
 _KLEIN_TOKENS = 512
+# Which targets a MODEL can be, by its title.
+_ROWS = {
+    "FLUX.1": ("flux1",),
+    "FLUX.2": ("flux2-klein-4b", "flux2-klein-9b"),
+    "Z-Image": ("z-image",),
+    "Qwen-Image": ("qwen-image", "qwen-image-2.1"),
+    "Krea 2": ("krea2",),
+}
 
 
 def needs_of(model: Any) -> Needs | None:
@@ -38,6 +47,12 @@ def needs_of(model: Any) -> Needs | None:
         return Needs(title, network.txt_in.in_features, least_tokens=_KLEIN_TOKENS)
     pooled = getattr(getattr(network, "params", None), "vec_in_dim", None) or 0
     return Needs(title, network.txt_in.in_features, pooled)
+
+
+def targets_of(needs: Needs | None) -> list[str]:
+    """Names of the targets that a MODEL can be, one of its width first; none = not known."""
+    rows = () if needs is None else _ROWS.get(needs.title, ())
+    return sorted(rows, key=lambda name: TARGETS[name].width != needs.width)
 
 
 class CheckTarget(io.ComfyNode):

@@ -112,12 +112,14 @@ def test_the_table_speaks_of_what_there_is(words):
 # Sentences that are read in ComfyUI alone.
 IN_COMFYUI = {
     "vlm/running/native.py": "runs ComfyUI's own CLIP",
+    "vlm/running/native_kinds.py": "runs ComfyUI's own CLIP",
     "vlm/running/native_preprocessor.py": "runs ComfyUI's own CLIP",
     "vlm/running/hidden_states.py": "raised inside ComfyUI's own nodes, whose words are not ours",
     "vlm/weights/fp8.py": "ComfyUI is what reads these files",
     "vlm/weights/gguf.py": "ComfyUI with another pack is what reads these files",
     "vlm/weights/tensor_names.py": "ComfyUI is what reads these files",
     "vlm/conditioning/image_prompt.py": "one node's whole way",
+    "vlm/conditioning/image_prompt_inside.py": "one node's whole way",
     "vlm/conditioning/image_prompt_ways.py": "one node's whole way",
 }
 

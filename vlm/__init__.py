@@ -15,6 +15,7 @@ from .conditioning.check import Needs, check
 from .conditioning.entries import Entry, read_entries, write_entries
 from .conditioning.file import load_conditioning, save_conditioning
 from .conditioning.handover import hand_over
+from .conditioning.ramp import alpha_ramp, blend_over_time
 from .connectors.lap import lap_pool
 from .connectors.lap_file import save_lap
 from .connectors.load import load_connector
@@ -45,8 +46,10 @@ __all__ = [
     "Stats",
     "Tokens",
     "add_style",
+    "alpha_ramp",
     "apply_mask",
     "blend",
+    "blend_over_time",
     "check",
     "filter_tokens",
     "hand_over",

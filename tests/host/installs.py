@@ -56,6 +56,13 @@ def own_matplotlib(python: Path) -> Path | None:
     return _installed(folder, ["--no-deps", *MATPLOTLIB], python=python)
 
 
+def own_gguf(python: Path) -> Path:
+    """A folder with what ComfyUI-GGUF needs beside ComfyUI, to be put on its PYTHONPATH."""
+    folder = FOLDERS / f"gguf-python{_version(python)}"
+    wanted = ["--no-deps", "gguf>=0.13", "protobuf", "sentencepiece", "pyyaml", "tqdm"]
+    return _installed(folder, wanted, python=python)
+
+
 def chosen_frontend() -> Path | None:
     """The folder of the page's files that COMFYUI_FRONTEND asks for.
 

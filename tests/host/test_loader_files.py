@@ -39,6 +39,8 @@ def place(checkout, tmp_path_factory):
     save_file(text, encoders / "qwen_3_4b.safetensors")
     save_file({"encoder.block.0.layer.0.SelfAttention.k.weight": torch.ones(2, 2)},
               encoders / "t5.safetensors")  # fmt: skip
+    save_file({"double_blocks.0.img_attn.qkv.weight": torch.ones(2, 2)},
+              encoders / "dit.safetensors")  # fmt: skip
     (encoders / "nothing.safetensors").write_bytes(b"no file")
     (encoders / "qwen-00001-of-00002.safetensors").write_bytes((models / FILE).read_bytes())
     (models / "LLM").mkdir()
@@ -80,10 +82,25 @@ def test_a_gguf_file_is_refused_when_the_workflow_is_queued(host):
     assert all(part in text for part in ("CLIPLoader (GGUF)", "VLM From CLIP", "mmproj")), text
 
 
-@pytest.mark.parametrize("name", ["../outside.safetensors", "text_encoders/t5.safetensors"])
+@pytest.mark.parametrize("name", ["../outside.safetensors", "VLM/../text_encoders/t5.safetensors"])
 def test_a_file_that_is_not_listed_is_refused(host, name):
     error = refused(host, seen("elsewhere", None, model=name))
     assert "There is no VLM called" in " ".join(error.details("vlm"))
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("t5", "a T5 text encoder"), ("dit", "a diffusion model"), ("nothing", "not a whole safe")],
+)
+def test_another_file_is_refused_by_what_it_is(host, name, what):
+    error = refused(host, seen("another", None, model=f"text_encoders/{name}.safetensors"))
+    text = " ".join(error.details("vlm"))
+    assert f"{name}.safetensors is" in text and what in text
+
+
+def test_the_line_says_who_read_it(host):
+    host.free()
+    assert "read by this pack's loader" in host.run(seen("who", None, model=FILE)).text("vlm")
 
 
 def test_quantising_without_bitsandbytes_says_what_to_install(host):

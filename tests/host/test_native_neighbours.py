@@ -7,7 +7,7 @@ import io as bytes_io
 import numpy as np
 import pytest
 import torch
-from comfy_result import PromptFailed
+from comfy_result import PromptFailed, PromptRejected
 from graphs import node
 from pack_graphs import conditioning, dump, picture, sampled, seen
 from PIL import Image
@@ -217,3 +217,79 @@ def test_hand_over_switches_where_the_percentage_says(comfy):
     assert np.array_equal(run("over", **hand_over(0.0)), second)
     assert np.array_equal(half, run("over", **native))
     assert not np.array_equal(half, first) and not np.array_equal(half, second)
+
+
+def test_alpha_over_time_is_blends_in_native_ranges(comfy):
+    """Three ranges against three Alpha Blends, each in its range of the schedule, combined."""
+    source = seen("a red house", picture(0x884422)) | {"words": conditioning(tokens=9)}
+
+    def blended(alpha: float, **more) -> dict:
+        sides = {"text": ["words", 0], "picture": ["layer", 0], "method": "pool"}
+        return node("VLMCAlphaBlend", alpha=alpha, **sides, **more)
+
+    native = dict(source)
+    for name, alpha, start, end in (
+        ("a", 0.75, 0, 0.5),
+        ("b", 0.5, 0.5, 0.75),
+        ("c", 0.25, 0.75, 1),
+    ):
+        native[f"blend_{name}"] = blended(alpha)
+        native[name] = node(
+            "ConditioningSetTimestepRange", conditioning=[f"blend_{name}", 0], start=start, end=end
+        )
+    native["ab"] = node("ConditioningCombine", conditioning_1=["a", 0], conditioning_2=["b", 0])
+    native["all"] = node("ConditioningCombine", conditioning_1=["ab", 0], conditioning_2=["c", 0])
+    ramp = {"over_time": "linear", "alpha_end": 0.25, "ranges": 3}
+    ours = source | {
+        "ramp": blended(0.75, **ramp, ramp_start=0.25, ramp_end=1.0),
+        "held": blended(0.75, over_time="linear", alpha_end=0.75),
+        "plain": blended(0.75),
+    }
+
+    def run(prompt: dict, positive: str) -> np.ndarray:
+        return pixels(comfy.run(sampled(prompt, positive, steps=10)).images("save")[0])
+
+    made = run(ours, "ramp")
+    assert np.array_equal(made, run(native, "all"))
+    assert not np.array_equal(made, run(ours, "plain"))
+    assert np.array_equal(run(ours, "held"), run(ours, "plain"))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        ({"token_alphas": "0.1, x"}, "Alpha 2 of the list is 'x'"),
+        ({"token_alphas": "0.1, 0.2"}, "list of 2, the result has 9 tokens"),
+        ({"over_time": "linear", "ramp_start": 0.8, "ramp_end": 0.2}, "from 0.8 to 0.2"),
+        ({"over_time": "linear", "token_alphas": ", ".join(["0.1"] * 9)}, "can do one of them"),
+    ],
+)
+def test_alphas_that_do_not_fit(comfy, inputs, words):
+    prompt = seen("a red house", picture(0x884422)) | {"words": conditioning(tokens=9)}
+    prompt["mix"] = node(
+        "VLMCAlphaBlend",
+        alpha=0.3,
+        method="auto",
+        text=["words", 0],
+        picture=["layer", 0],
+        **inputs,
+    )
+    with pytest.raises((PromptFailed, PromptRejected)) as caught:
+        comfy.run(prompt | {"dump": dump("mix")})
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("gains", "words"),
+    [
+        ("1, a", "`gains` cannot be read: 'a' is no number"),
+        ("1, 2, 3", "3 `gains` for 2 layers (2, 5)"),
+        ("0, 0", "All `gains` are 0"),
+    ],
+)
+def test_gains_that_do_not_fit(comfy, gains, words):
+    prompt = seen("a red house", picture(0x884422))
+    prompt["layer"]["inputs"] |= {"layers": "2, 5", "combine": "concat", "gains": gains}
+    with pytest.raises((PromptFailed, PromptRejected)) as caught:
+        comfy.run(prompt | {"dump": dump("layer")})
+    assert words in str(caught.value)

@@ -9,14 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from vlm.token_map import new_map
-from vlm.tokens.blend import (
-    METHODS,
-    SCHEDULES,
-    blend,
-    resample,
-    resolve_method,
-    schedule_alphas,
-)
+from vlm.tokens.alphas import SCHEDULES, parse_alphas, schedule_alphas
+from vlm.tokens.blend import METHODS, blend, resample, resolve_method
 from vlm.tokens.pooling import pool_to
 from vlm.tokens.tokens import Tokens
 
@@ -261,3 +255,54 @@ def test_errors_in_words():
         blend(vl, text, schedule="cubic")
     with pytest.raises(ValueError, match="adain_per_dim.*at least 2 tokens.*method interpolate"):
         blend(random_tokens(0, 1, 1, 4), text, method="adain_per_dim")
+
+
+# --- alpha of each token
+
+
+@pytest.mark.parametrize("schedule", CURVES)
+def test_a_schedule_begins_where_it_is_told(schedule):
+    alphas = schedule_alphas(0.6, 5, schedule, 0.2)
+    assert alphas[0] == torch.tensor(0.2) and alphas[-1] == torch.tensor(0.6)
+    assert (alphas.diff() > 0).all()
+    assert torch.equal(schedule_alphas(0.6, 5, schedule, 0.0), schedule_alphas(0.6, 5, schedule))
+    down = schedule_alphas(0.0, 5, schedule, 0.5)
+    assert down[0] == 0.5 and down[-1] == 0.0
+    vl, text = random_tokens(1, 1, 9, 8), random_tokens(2, 1, 5, 8)
+    mixed = blend(vl, text, 0.0, "pool", schedule, schedule_start=0.5)
+    assert not torch.equal(mixed.states[:, 0], text.states[:, 0])
+    assert torch.equal(mixed.states[:, -1], text.states[:, -1])
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "concat"])
+def test_a_list_has_an_alpha_for_each_token(method):
+    vl, text = random_tokens(1, 1, 9, 8), random_tokens(2, 1, 5, 8)
+    alphas = [0.0, 0.3, 1.0, 0.25, 0.0]
+    mixed = blend(vl, text, alphas, method)
+    for at, alpha in enumerate(alphas):
+        same = blend(vl, text, alpha, method, cut=True)
+        close(mixed.states[:, at], same.states[:, at], 1e-6)
+    assert torch.equal(mixed.states[:, 0], text.states[:, 0])
+
+
+def test_a_list_that_does_not_fit():
+    vl, text = random_tokens(1, 1, 9, 8), random_tokens(2, 1, 5, 8)
+    with pytest.raises(ValueError, match="list of 2, the result has 5 tokens"):
+        blend(vl, text, [0.1, 0.2])
+    with pytest.raises(ValueError, match="0 to 1, this is 1.5"):
+        blend(vl, text, [0.1, 1.5, 0, 0, 0])
+    with pytest.raises(ValueError, match="a list, which method concat does not read"):
+        blend(vl, text, [0.1] * 5, "concat")
+    with pytest.raises(ValueError, match="a list, which schedule linear does not read"):
+        blend(vl, text, [0.1] * 5, "auto", "linear")
+
+
+def test_alphas_as_text():
+    assert parse_alphas(" 0.1, 1,0 ") == [0.1, 1.0, 0.0]
+    assert parse_alphas("  ") == []
+    for text in ("0.1,,0.2", "a", "nan", "1.1", "-0.1", "inf", "1e400"):
+        with pytest.raises(ValueError, match=r"Alpha \d of the list is .*expected a number"):
+            parse_alphas(text)
+    with pytest.raises(ValueError, match="more than 16384 alphas") as caught:
+        parse_alphas("0.1," * 100000)
+    assert len(str(caught.value)) < 100

@@ -8,7 +8,8 @@ import vlm
 from vlm.conditioning.check import Needs
 from vlm.conditioning.entries import Entry, read_entries, write_entries
 from vlm.conditioning.image_prompt import image_prompt
-from vlm.conditioning.image_prompt_ways import blend_alphas
+from vlm.conditioning.image_prompt_blended import blend_alphas
+from vlm.conditioning.image_prompt_inside import shares
 from vlm.conditioning.influence import image_influence
 from vlm.pictures.reference import PictureReference, crop_to_mask, views_of
 from vlm.tokens.tokens import Tokens
@@ -145,6 +146,13 @@ def test_a_mask_crops_to_its_box(v, image):
     assert torch.equal(entry.tokens.states, by_hand(v, box, words[0].tokens).states)
 
 
+def test_what_is_dark_beside_the_brightest_is_outside_of_the_box(image):
+    mask = torch.full((48, 64), 0.02)  # as a segmentation leaves it
+    mask[10:40, 4:50] = 0.9
+    mask[5:10, 4:50] = 0.3
+    assert torch.equal(crop_to_mask(image(), mask), image()[20:80, 8:100])
+
+
 def test_a_mask_weighs_the_tokens(v, image):
     shown, mask, words = image(), torch.zeros(96, 128), own(v)
     mask[:, :64] = 1
@@ -191,14 +199,68 @@ def test_an_encoder_that_sees_has_the_picture_in_its_prompt(v, image):
     assert entry.tokens.token_map == want.token_map
 
 
-def test_its_strength_is_image_influence(v, image):
+@pytest.mark.parametrize(
+    ("strengths", "want"),
+    [
+        ([1.0], [(1.0, [1])]),
+        ([2.5, 1.0], [(1.0, [1, 2])]),
+        ([0.25], [(0.25, [1]), (0.75, [])]),
+        ([0.25, 1.0], [(0.25, [1, 2]), (0.75, [2])]),
+        ([0.5, 0.5], [(0.5, [1, 2]), (0.5, [])]),
+        ([0.75, 0.25], [(0.25, [1, 2]), (0.5, [1]), (0.25, [])]),
+    ],
+)
+def test_shares_sum_to_1_and_each_picture_has_its_strength(image, strengths, want):
+    pictures = list(enumerate((PictureReference(image(), each) for each in strengths), 1))
+    made = shares(pictures)
+    assert [(share, [number for number, _ in counted]) for share, counted in made] == want
+    for number, strength in enumerate(strengths, 1):
+        own = sum(share for share, counted in made if number in dict(counted))
+        assert own == min(strength, 1.0)
+
+
+def prediction(entries):
+    """What a stand-in of a diffusion model predicts, as ComfyUI weighs entries.
+
+    It normalises tokens, as they all do first, and reads them by attention: neither is linear.
+    """
+    total, weights = 0.0, 0.0
+    for entry in entries:
+        x = entry.tokens.states[0]
+        x = x / x.square().mean(dim=1, keepdim=True).sqrt()
+        read = torch.softmax(x @ x[-1] / x.shape[1], dim=0) @ x
+        share = entry.options.get("strength", 1.0)
+        total, weights = total + share * read, weights + share
+    assert weights == pytest.approx(1.0)
+    return total / weights
+
+
+@pytest.mark.parametrize("target", ["z-image", "krea2", "qwen-image"])
+def test_what_is_predicted_grows_with_strength_from_the_words_alone(v, image, tiny, target):
+    v = tiny("qwen2_5_vl") if target == "qwen-image" else v
+
+    def at(strength):
+        return prediction(made(v, PictureReference(image(), strength), target=target).entries)
+
+    words, whole = at(0.0), at(1.0)
+    far = (whole - words).norm()
+    assert far > 1e-3 * words.norm()
+    near = [float((at(strength) - words).norm() / far) for strength in (1e-4, 1e-2, 0.5)]
+    assert near[0] < 1e-3 and near[1] < 0.1 and near[0] < near[1] < near[2] < 1
+
+
+def test_its_strength_above_1_is_image_influence(v, image):
     pictures = [PictureReference(image(), 0.5), PictureReference(image(64, 64, 2), 2.0)]
     result = made(v, *pictures, target="krea2")
     v.prefix_cache.clear()
     images = [each.image for each in pictures]
-    (want,), _ = image_influence(v, TEXT, images, [0.5, 2.0], target="krea2", max_pixels=None)
-    assert torch.equal(states_of(result.entries), want.tokens.states)
-    assert "image influence 0.5, 2" in " ".join(result.steps)
+    (both,), _ = image_influence(v, TEXT, images, [1.0, 2.0], target="krea2", max_pixels=None)
+    (one,), _ = image_influence(v, TEXT, images[1:], [2.0], target="krea2", max_pixels=None)
+    assert torch.equal(states_of(result.entries), both.tokens.states)
+    assert torch.allclose(result.entries[1].tokens.states, one.tokens.states, atol=1e-3)
+    assert [entry.options["strength"] for entry in result.entries] == [0.5, 0.5]
+    said = "; ".join(result.steps)
+    assert "image influence 1, 2" in said and "0.5 of the prediction with picture 2" in said
 
 
 def test_its_times_take_the_picture_out_of_the_prompt(v, image):
@@ -214,7 +276,9 @@ def test_what_it_keeps(v, image, keep):
     whole = made(v, PictureReference(image()), target="krea2").entries[0].tokens
     want = {
         "words": lambda: vlm.filter_tokens(whole, "text"),
-        "picture": lambda: vlm.filter_tokens(whole, "image"),
+        "picture": lambda: vlm.blend(
+            vlm.filter_tokens(whole, "image"), own(v, "krea2")[0].tokens, method="concat"
+        ),
         "pooled": lambda: vlm.pool_tokens(whole, 4),
     }[keep]()
     assert torch.equal(entry.tokens.states, want.states)
@@ -283,11 +347,16 @@ def test_prompts_that_nothing_can_make(v, image, tiny):
         image_prompt(TEXT, target="z-image", words=int)
     with pytest.raises(ValueError, match="no model that sees them"):
         image_prompt(TEXT, [PictureReference(image())], target="z-image", words=lambda: own(v))
-    with pytest.raises(ValueError, match=r"FLUX.1 reads no layer.*Connector Apply"):
+    with pytest.raises(
+        ValueError, match=r"FLUX.1 reads no layer.*flux1-image-variation.*Connector Apply"
+    ):
         made(v, target="flux1")
     mixed = [PictureReference(image()), PictureReference(image(), keep="words")]
     with pytest.raises(ValueError, match="sees all pictures in one prompt, and keep is all and wo"):
         made(v, *mixed, target="krea2")
+    narrow = [Entry(Tokens(torch.zeros(1, 5, 48)), {})]
+    with pytest.raises(ValueError, match="are 48 and 768 wide. Connect a model of the same width"):
+        made(v, PictureReference(image(), 0.5), target="krea2", words=lambda: narrow)
     blind = tiny("qwen3")
     with pytest.raises(ValueError, match=r"reads text only, and there are pictures\. Leave it on"):
         made(blind, PictureReference(image()))

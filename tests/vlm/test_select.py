@@ -10,7 +10,8 @@ from PIL import Image
 
 from vlm.token_map import new_map
 from vlm.tokens.filter import filter_tokens
-from vlm.tokens.select import COMBINES, choose_layers, parse_layers, select_layers
+from vlm.tokens.layer_spec import parse_gains, parse_layers
+from vlm.tokens.select import COMBINES, choose_layers, select_layers
 
 L = 37
 
@@ -141,6 +142,86 @@ def test_concat_is_layer_major_within_a_token():
     assert t.states.shape == (2, 5, 18)
     for i, k in enumerate((9, 18, 27)):
         assert torch.equal(t.states[:, :, 6 * i : 6 * i + 6], h.states[:, k])
+
+
+KREA = "2:36:3"  # twelve layers, as Krea 2 reads them
+
+
+def test_gains_of_a_concatenation():
+    h = HiddenStates()
+    gains = [1, 1, 0.5, 1, 2, 0, 1, 1, -1, 1, 1, 1]
+    plain = select_layers(h, KREA, "concat").states
+    got = select_layers(h, KREA, "concat", gains=gains, hold_norm=False).states
+    for i, (k, gain) in enumerate(zip(range(2, 36, 3), gains, strict=True)):
+        assert torch.equal(got[:, :, 6 * i : 6 * i + 6], gain * h.states[:, k])
+    assert torch.equal(select_layers(h, KREA, "concat", gains=[1] * 12).states, plain)
+
+
+def test_the_norm_of_each_token_is_held():
+    """A gain moves weight between layers and makes no token louder."""
+    h = HiddenStates()
+    gains = [1] * 9 + [5, 0, 0.2]
+    plain = select_layers(h, KREA, "concat").states
+    free = select_layers(h, KREA, "concat", gains=gains, hold_norm=False).states
+    held = select_layers(h, KREA, "concat", gains=gains).states
+    torch.testing.assert_close(held.norm(dim=-1), plain.norm(dim=-1), rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        torch.nn.functional.normalize(held, dim=-1), torch.nn.functional.normalize(free, dim=-1)
+    )
+    assert not held[:, :, 60:66].any()  # a gain of 0 takes out its slice, and nothing else
+    louder = held[:, :, 54:60].norm(dim=-1) / held[:, :, :6].norm(dim=-1)
+    before = plain[:, :, 54:60].norm(dim=-1) / plain[:, :, :6].norm(dim=-1)
+    torch.testing.assert_close(louder, 5 * before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_gains_are_float32_and_come_in_the_states_dtype(dtype):
+    h = HiddenStates(dtype=dtype)
+    got = select_layers(h, "1, 2", "concat", gains=[0.3, 3]).states
+    exact = torch.cat([0.3 * h.states[:, 1].double(), 3 * h.states[:, 2].double()], dim=-1)
+    plain = torch.cat([h.states[:, 1], h.states[:, 2]], dim=-1).double()
+    exact *= plain.norm(dim=-1, keepdim=True) / exact.norm(dim=-1, keepdim=True)
+    assert got.dtype == dtype
+    torch.testing.assert_close(got.double(), exact, rtol=torch.finfo(dtype).eps, atol=1e-7)
+
+
+def test_weights_in_the_layers_are_gains_of_concat():
+    h = HiddenStates()
+    spec = select_layers(h, "2:1, 5:0.5", "concat", hold_norm=False).states
+    assert torch.equal(
+        spec, select_layers(h, "2, 5", "concat", gains=[1, 0.5], hold_norm=False).states
+    )
+    (one,) = select_layers(h, "5:0.5", "concat", hold_norm=False).states[:1]
+    assert torch.equal(one, 0.5 * h.states[0, 5])
+    target = HiddenStates(layers=(2, 5), combine="concat")
+    auto = select_layers(target, gains=[1, 0.5], hold_norm=False).states
+    assert torch.equal(auto, spec)
+
+
+def test_gains_that_do_not_fit():
+    h = HiddenStates()
+    for arguments, gains, words in (
+        (("2, 5, 8", "concat"), [1, 2], r"2 `gains` for 3 layers \(2, 5, 8\)"),
+        (("2, 5", "mean"), [1, 2], "`combine` is mean. Set `combine` to concat"),
+        (("2:1, 5:0.5", "concat"), [1, 2], "Both `layers` and `gains`"),
+        (("2, 5", "concat"), [0, 0], "All `gains` are 0"),
+        (("2, 5", "concat"), [1, 1e9], "A gain of 1e.09 is out of range"),
+        (("2, 5", "concat"), [1, float("nan")], "A gain of nan is out of range"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            select_layers(h, *arguments, gains=gains)
+    assert h.asked == []
+
+
+def test_gains_as_text():
+    assert parse_gains("1, .5,-2,1e-1") == [1.0, 0.5, -2.0, 0.1]
+    assert parse_gains("  ") is None
+    for text in ("a", "1,,2", "nan", "inf", "1;2"):
+        with pytest.raises(ValueError, match="`gains` cannot be read: .* is no number"):
+            parse_gains(text)
+    with pytest.raises(ValueError, match="over 512") as caught:
+        parse_gains("1," * 100000 + "1")
+    assert len(str(caught.value)) < 200
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

@@ -17,10 +17,12 @@ from ..pictures.media_files import read_picture, read_video
 from ..prompts.templates import TEMPLATES
 from ..running.hidden_states import HiddenStates
 from ..targets import TARGETS
-from ..tokens.blend import METHODS, SCHEDULES, blend
+from ..tokens.alphas import SCHEDULES
+from ..tokens.blend import METHODS, blend
 from ..tokens.filter import KEEP_PRESETS, filter_tokens, keep_roles
+from ..tokens.layer_spec import LayerChoice, parse_layers
 from ..tokens.normalize import MODES, normalize
-from ..tokens.select import COMBINES, LayerChoice, choose_layers, parse_layers, select_layers
+from ..tokens.select import COMBINES, choose_layers, select_layers
 from ..tokens.stats import Stats, load_stats, measure_stats
 from ..tokens.tokens import Tokens
 

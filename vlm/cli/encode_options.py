@@ -8,7 +8,8 @@ from typing import Any
 from ..load import DTYPES
 from ..prompts.templates import TEMPLATES
 from ..targets import TARGETS
-from ..tokens.blend import METHODS, SCHEDULES
+from ..tokens.alphas import SCHEDULES
+from ..tokens.blend import METHODS
 from ..tokens.filter import KEEP_PRESETS
 from ..tokens.normalize import MODES
 from ..tokens.select import COMBINES

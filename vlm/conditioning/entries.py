@@ -19,6 +19,7 @@ from ..tokens.tokens import Tokens
 
 MAP = "vlm_tokens"
 START, END = "start_percent", "end_percent"
+STRENGTH = "strength"  # by which ComfyUI's samplers weigh what each entry predicts
 SMALLEST_GAP = 1e-4  # of the schedule; native nodes leave a smaller one between ranges
 
 
@@ -50,6 +51,14 @@ class Entry:
         if (start, end) == self.span:
             return self
         return replace(self, options={**self.options, START: start, END: end})
+
+    def weighted(self, share: float) -> Entry:
+        """The entry with that share of its weight where several predict together."""
+        if share == 1.0:
+            return self
+        return replace(
+            self, options={**self.options, STRENGTH: share * self.options.get(STRENGTH, 1.0)}
+        )
 
 
 @checked

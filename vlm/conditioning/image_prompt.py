@@ -9,7 +9,10 @@ entries), called as the nodes call it. What a target needs decides which:
   into it: the Qwen3-VL × Z-Image research's recipe, with blend ``auto`` for its ``interpolate`` so
   that every token of the picture counts. Strength 1 is the recommended alpha of 0.3.
 - **Krea 2, Qwen-Image and whatever reads layers of a VLM that sees** (all others): pictures stand
-  in the prompt, as the target's own encoder has them. Strength is that of `image_influence`.
+  in the prompt, as the target's own encoder has them. A strength below 1 is the share of what the
+  diffusion model predicts that has the picture in its prompt, so that it fades continuously: two
+  entries with ComfyUI's `strength`, which cost two predictions a step. Above 1 it is that of
+  `image_influence`.
 - **FLUX.1** reads no layer of a VLM: a connector does, so it is refused here.
 """
 
@@ -26,9 +29,17 @@ from ..pictures.reference import PictureReference
 from ..targets import Target, find_target
 from .check import Needs, check
 from .entries import Entry
-from .image_prompt_ways import Blended, InPrompt
+from .image_prompt_blended import Blended
+from .image_prompt_inside import InPrompt
 
 BLENDED = ("z-image", "flux2-klein-4b", "flux2-klein-9b")
+MOST_PICTURES = 50
+# What nobody has shown yet, said where a picture counts.
+EXPERIMENTS = {
+    "flux2-klein-4b": "an experiment: nobody has shown pictures in klein's text conditioning",
+    "flux2-klein-9b": "an experiment: people report worse pictures with Qwen3-VL-8B in klein 9B",
+    "qwen-image-2.1": "not compared with a native encoder",
+}
 
 
 @dataclass(frozen=True)
@@ -58,8 +69,9 @@ def image_prompt(
     """Words and pictures to a conditioning.
 
     A picture of strength 0 is left out: with no other, the result is the words' own conditioning,
-    bit for bit. Pictures with times of their own make entries for ranges of the schedule, in each
-    of which only those count that are on; a step exactly on an edge reads both sides.
+    bit for bit. From there the prediction changes continuously with the strength. Pictures with
+    times of their own make entries for ranges of the schedule, in each of which only those count
+    that are on; a step exactly on an edge reads both sides.
 
     Args:
         prompt: The words.
@@ -82,7 +94,7 @@ def image_prompt(
     """
     goal = find_target(target)
     counting = [(at, each) for at, each in enumerate(pictures, 1) if each.strength != 0]
-    _check(goal, model, words)
+    _check(goal, model, words, len(counting))
     own = _Words(prompt, goal, model, words, needs, device)
     if not counting:
         return ImagePrompt(own.entries(), [own.step])
@@ -94,8 +106,10 @@ def image_prompt(
         active = [(at, each) for at, each in counting if each.start <= start and end <= each.end]
         made = way.make(active) if active else own.entries()
         entries += [cut for entry in made if (cut := entry.within(start, end)) is not None]
+    _agree(entries, goal)
     _fit(entries, needs)
-    return ImagePrompt(entries, [*([own.step] if own.step else []), *way.steps])
+    said = [own.step, *way.steps, EXPERIMENTS.get(goal.name, "")]
+    return ImagePrompt(entries, [step for step in said if step])
 
 
 class _Words:
@@ -134,7 +148,8 @@ class _Words:
                 )
             _fit(self._made, self._needs)
             tokens = self._made[0].tokens
-            how = "as given" if self._given is not None else "`encode`, `select_layers` auto"
+            by_model = "`encode`, `select_layers` auto"
+            how = by_model if self._given is None else "by their own encoder"
             self.step = f"words: {how}, {tokens.n} tokens, {tokens.width} wide"
         return self._made
 
@@ -154,16 +169,32 @@ def _fit(entries: list[Entry], needs: Needs | None) -> None:
         raise ValueError(" ".join(stops))
 
 
-def _check(goal: Target, model: VLM | None, words: object) -> None:
+def _agree(entries: list[Entry], goal: Target) -> None:
+    """Whether entries from the words' encoder and from the model can stand side by side."""
+    widths = sorted({entry.tokens.width for entry in entries})
+    if len(widths) > 1:
+        raise ValueError(
+            f"The words' conditioning and the model's are {widths[0]} and {widths[1]} wide. "
+            f"Connect a model of the same width as {goal.encoder}, {goal.title}'s text encoder."
+        )
+
+
+def _check(goal: Target, model: VLM | None, words: object, pictures: int) -> None:
     if goal.layers is None:
         raise ValueError(
-            f"{goal.title} reads no layer of a VLM as it is: a connector maps them. Use VLM Encode "
-            "Image/Text with VLM Connector Loader and Connector Apply instead of Image Prompt."
+            f"{goal.title} reads no layer of a VLM as it is: a connector maps them. Open the "
+            "workflow flux1-image-variation, or use VLM Encode Image/Text with VLM Connector "
+            "Loader and Connector Apply instead of Image Prompt."
         )
     if model is None and words is None:
         raise ValueError(
             "Image Prompt has nothing that reads the words: neither `clip` nor `model` is there. "
             "Connect Load CLIP to `clip`, or VLM Loader to `model`."
+        )
+    if pictures > MOST_PICTURES:
+        raise ValueError(
+            f"This chain has {pictures} pictures, Image Prompt takes {MOST_PICTURES}. Take some "
+            "out of the chain, or fewer of a batch."
         )
 
 

@@ -11,9 +11,9 @@ from typing import Any
 from ..arguments import checked
 from ..tokens.blend import METHODS
 from ..tokens.filter import KEEP_PRESETS
+from ..tokens.layer_spec import parse_layers
 from ..tokens.normalize import MODES
 from ..tokens.outliers import OUTLIER_MODES
-from ..tokens.select import parse_layers
 
 OFF = "off"
 MOST_COMBINATIONS = 100

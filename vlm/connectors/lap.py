@@ -12,7 +12,7 @@ import torch
 
 from ..arguments import checked
 from ..running.hidden_states import HiddenStates
-from ..tokens.select import LayerChoice, parse_layers
+from ..tokens.layer_spec import LayerChoice, parse_layers
 from ..tokens.tokens import Tokens
 from .lap_blocks import LAP, pool_chunks, rows_at_once
 

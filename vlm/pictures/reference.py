@@ -18,7 +18,8 @@ _NUMBERS: dict[str, tuple[type, ...]] = {
     "pool_size": (int,),
     "max_pixels": (int, type(None)),
 }
-SHAPE_TOLERANCE = 0.02  # of width by height, between a mask and its picture
+SHAPE_TOLERANCE = 0.05  # of width by height, between a mask and its picture
+MARKED = 0.5  # of a mask's brightest: what a soft edge or a noisy mask leaves below does not count
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +31,8 @@ class PictureReference:
         strength: 0 = as if it were not there, 1 = the usual amount, up to 3.
         start, end: Where in the sampling schedule it counts, 0..1.
         keep: Which tokens go on: `all`; `picture` = the picture's; `words` = the others, which have
-            read the picture; `pooled` = the picture's, at most `pool_size` of them.
+            read the picture; `pooled` = as `picture` where it is blended into the words, as `all`
+            where it stands in the prompt, with at most `pool_size` tokens of the picture.
         pool_size: Of `pooled`.
         mask: ``[H, W]`` or ``[1, H, W]``, 0..1, of the picture's shape at any size; None = all.
         mask_use: `crop` = the box around what the mask marks; `weight` = the picture's tokens are
@@ -99,8 +101,9 @@ class PictureReference:
             )
         if not bool((self.mask > 0).any()):
             raise ValueError(
-                "This mask marks nothing: all of it is black. Paint what should count in the "
-                "mask editor, or connect no mask."
+                "This mask marks nothing: all of it is black, as it is of a picture with alpha and "
+                "nothing transparent. Paint what should count in the mask editor, or take the mask "
+                "off: without one the whole picture counts."
             )
 
     def _check_numbers(self) -> None:
@@ -157,12 +160,13 @@ def crop_to_mask(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
     Args:
         image: ``[H, W, C]``.
-        mask: ``[h, w]``, anything above 0 counts; at least one pixel of it does.
+        mask: ``[h, w]``, at least one pixel above 0; what is at least half as bright as its
+            brightest pixel counts.
 
     Returns:
         ``[H', W', C]``; pixels that the box cuts stay whole.
     """
-    marked = mask > 0
+    marked = mask >= MARKED * mask.max()
     box = [
         _bounds(marked.any(dim=1 - axis), mask.shape[axis], image.shape[axis]) for axis in (0, 1)
     ]

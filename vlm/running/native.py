@@ -15,18 +15,17 @@ from typing import Any
 
 import torch
 
-from ..families import Family, qwen2_5_vl, qwen3, qwen3_vl
+from ..families import Family, qwen2_5_vl
 from ..families.layer_cache import LayerCache
+from ..weights.lm_head import FileHead
 from .backbone import TEXT, VISION, Backbone
 
 # Temporal positions a second of video takes: Qwen2.5-VL's published vision_config.
 TOKENS_PER_SECOND = 2
-# Token ids of the Qwen tokenizers; a language model with fewer reads other ids.
-QWEN_VOCABULARY = 151643
 
 
 @dataclass(frozen=True)
-class _Mask:
+class NativeMask:
     """A mask to add, and who may look at nothing.
 
     Attributes:
@@ -58,24 +57,25 @@ class NativeBackbone(Backbone):
     def __init__(
         self,
         transformer: torch.nn.Module,
+        family: Family,
         device: torch.device,
         attention: Callable[[torch.device], Callable],
+        head: FileHead | None = None,
     ):
         """Wraps a text encoder without changing anything of it.
 
         Args:
             transformer: The native model.
+            family: Its family.
             device: Where ComfyUI runs it.
             attention: Gives the attention function for a device, as the native model would
                 choose it for a masked sequence.
-
-        Raises:
-            ValueError: Not a model that this pack knows how to run.
+            head: The LM head in its file, for what ComfyUI leaves out; None = not known.
         """
-        self.family = family_of_native(transformer)
+        self.family = family
         self._transformer = transformer
         self.text = transformer.model
-        self.visual = transformer.visual if self.family.has_vision else None
+        self.visual = self._tower() if family.has_vision else None
         self.vision_config = SimpleNamespace(tokens_per_second=TOKENS_PER_SECOND)
         self.num_decoder_layers = len(self.text.layers)
         self.width = self.text.config.hidden_size
@@ -83,6 +83,10 @@ class NativeBackbone(Backbone):
         self.num_deepstack = len(getattr(self.visual, "deepstack_visual_indexes", ()))
         self._device = device
         self._attention = attention
+        self._head = head
+
+    def _tower(self) -> Any:
+        return self._transformer.visual
 
     def device_of(self, part: str) -> torch.device:
         """Where ComfyUI runs it; both parts are one model there."""
@@ -95,7 +99,17 @@ class NativeBackbone(Backbone):
     def encode_vision(
         self, pixels: torch.Tensor, grid: tuple[int, ...]
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Runs its own vision tower; see `Backbone.encode_vision`."""
+        """Runs its own vision tower; see `Backbone.encode_vision`.
+
+        Raises:
+            ValueError: The tower has no weights.
+        """
+        if _lacks_weights(self.visual):
+            raise ValueError(
+                "This CLIP came without the weights of its vision tower, and pictures were given. "
+                "For a GGUF file put the second one, with mmproj in its name, beside it under the "
+                "name that its loader looks for, and load again; words alone run without it."
+            )
         pixels = pixels.to(self._device, self.dtype)
         # The grid stays on the CPU, as ComfyUI's own preprocessing leaves it: towers count with it.
         seen = self.visual(pixels, torch.tensor([grid]))
@@ -113,7 +127,7 @@ class NativeBackbone(Backbone):
         lowest = torch.finfo(hidden.dtype).min / 4
         if allowed is not None:
             added = hidden.new_zeros(allowed.shape).masked_fill_(~allowed, lowest)
-            return _Mask(added, ~allowed[0, 0].any(dim=-1))
+            return NativeMask(added, ~allowed[0, 0].any(dim=-1))
         tokens = hidden.shape[1]
         return hidden.new_full((tokens, tokens), lowest).triu_(1) if tokens > 1 else None
 
@@ -126,22 +140,26 @@ class NativeBackbone(Backbone):
         cache: LayerCache | None,
     ) -> torch.Tensor:
         """Runs one decoder layer, which overwrites `hidden`; see `Backbone.run_layer`."""
-        past = None
+        past = None if cache is None else cache.before
+        output, present = self._call(layer, hidden, rotary, mask, past)
         if cache is not None:
-            past = cache.before
+            cache.after(*present)
+        return output
+
+    def _call(
+        self, layer: int, hidden: torch.Tensor, rotary: Any, mask: Any, past: Any
+    ) -> tuple[torch.Tensor, Any]:
+        """A native layer's own call: its states, and what it keeps of them."""
         attention = self._attention(hidden.device)
-        if isinstance(mask, _Mask):
+        if isinstance(mask, NativeMask):
             attention, mask = mask.blinded(attention), mask.added
-        output, present = self.text.layers[layer](
+        return self.text.layers[layer](
             x=hidden,
             attention_mask=mask,
             freqs_cis=rotary,
             optimized_attention=attention,
             past_key_value=past,
         )
-        if cache is not None:
-            cache.after(*present)
-        return output
 
     def norm(self, hidden: torch.Tensor) -> torch.Tensor | None:
         """The final norm, where the file has one."""
@@ -158,12 +176,18 @@ class NativeBackbone(Backbone):
                 "Qwen3-VL with Load CLIP, or a VLM with VLM Loader."
             )
         if self.family is qwen2_5_vl.FAMILY:
+            if self._head is not None:
+                return self._head_of_file(self._head)
             raise ValueError(
                 "This CLIP is a Qwen2.5-VL without its LM head, which Load CLIP leaves out, so it "
-                "cannot write. Use a VLM folder on VLM Loader, or a Qwen3-VL-4B file with type "
-                "krea2 in Load CLIP."
+                "cannot write. Choose its file or a VLM folder on VLM Loader, or a Qwen3-VL-4B "
+                "file with type krea2 in Load CLIP."
             )
         return lambda hidden: self._transformer.logits(hidden)[0, -1]
+
+    def _head_of_file(self, head: FileHead) -> Callable[[torch.Tensor], torch.Tensor]:
+        weight = head.weight(self.vocabulary, self.width).to(self._device)
+        return lambda hidden: torch.nn.functional.linear(hidden.to(weight.dtype), weight)[0, -1]
 
     @property
     def key_width(self) -> int:
@@ -180,27 +204,14 @@ class NativeBackbone(Backbone):
         return max(sizes, default=0) * self.dtype.itemsize
 
 
-def family_of_native(transformer: Any) -> Family:
-    """The family of a native text encoder, by how it is built.
+def _lacks_weights(tower: Any) -> bool:
+    """Whether linear layers have not the shape of their own weights.
 
-    Raises:
-        ValueError: Not a Qwen model that this pack knows how to run.
+    ComfyUI-GGUF gives those that are missing in a file zeros [in, out] instead of [out, in].
     """
-    config: Any = getattr(getattr(transformer, "model", None), "config", None)
-    kind = type(transformer).__name__
-    text = getattr(transformer, "model", None)
-    runs = all(hasattr(text, name) for name in ("embed_tokens", "layers", "compute_freqs_cis"))
-    if runs and getattr(config, "transformer_type", "") == "llama":
-        visual = getattr(transformer, "visual", None)
-        if visual is not None and getattr(config, "interleaved_mrope", False):
-            return qwen3_vl.FAMILY
-        if visual is not None and config.rope_dims is not None and config.qkv_bias:
-            return qwen2_5_vl.FAMILY
-        if config.q_norm and config.vocab_size > QWEN_VOCABULARY and config.rope_dims is None:
-            return qwen3.FAMILY
-    raise ValueError(
-        f"This CLIP is a {kind}, which VLM From CLIP cannot run. It runs Qwen3-VL and Qwen2.5-VL "
-        "(text and pictures) and Qwen3 (text only): in Load CLIP choose such a file, for example "
-        "qwen_2.5_vl_7b_fp8_scaled.safetensors with type qwen_image, or a Qwen3-VL-4B file with "
-        "type krea2."
+    layers = (layer for layer in tower.modules() if isinstance(layer, torch.nn.Linear))
+    return any(
+        layer.weight is not None
+        and tuple(layer.weight.shape) != (layer.out_features, layer.in_features)
+        for layer in layers
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..families import Family
+from ..families import Family, qwen3_vl
 from ..pictures.images import Patches, PixelRules
 from ..pictures.picture_inputs import to_pictures
 from ..pictures.preprocessor import PatchPreprocessor, VisionInput
@@ -76,7 +76,9 @@ def native_preprocessor(
         "temporal_patch_size": visual.patch_embed.temporal_patch_size,
         "spatial_merge_size": visual.spatial_merge_size,
     }
-    rules = published_preprocessor({"vision_config": sizes}, family)
+    # Qwen3.5 sees as Qwen3-VL does, of which single files are known.
+    known = family if family.single_file is not None else qwen3_vl.FAMILY
+    rules = published_preprocessor({"vision_config": sizes}, known)
     if make_patches is None:
         return rules
     return NativePreprocessor(rules.image, rules.video, make_patches)

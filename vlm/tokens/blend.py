@@ -4,23 +4,17 @@ Sources: the Qwen3-VL × Z-Image research (interpolate, truncate, AdaIN, schedul
 (concat: image tokens, then text tokens). pool and auto are ours.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import torch
 
 from ..arguments import checked
 from ..token_map import join, new_map, take
+from .alphas import SCHEDULES, schedule_alphas
 from .pooling import pool_to
 from .spread import STD_FLOOR, center, std_of_all
 from .tokens import Tokens
 
-_CURVES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "constant": torch.ones_like,
-    "linear": lambda t: t,
-    "ease_in": torch.square,
-    "ease_out": lambda t: 1 - (1 - t).square(),
-}
-SCHEDULES = tuple(_CURVES)
 METHODS = (
     "auto",
     "pool",
@@ -37,10 +31,11 @@ METHODS = (
 def blend(
     vl: Tokens,
     text: Tokens,
-    alpha: float = 0.3,
+    alpha: float | Sequence[float] = 0.3,
     method: str = "auto",
     schedule: str = "constant",
     cut: bool = False,
+    schedule_start: float = 0.0,
 ) -> Tokens:
     """Blend a picture's tokens with the text's.
 
@@ -70,10 +65,12 @@ def blend(
     Args:
         vl: ``[B, N, D]``, the picture's side.
         text: ``[B, M, D]``; one of the two batches may be 1. Options, dtype and device follow it.
-        alpha: share of vl, 0..1. Over 0.5 the picture overrides the words; recommended 0.3.
+        alpha: share of vl, 0..1. Over 0.5 the picture overrides the words; recommended 0.3. A
+            list has one for each token of the result, and knows no schedule; not for concat.
         method: see above.
-        schedule: alpha per token of the result, see ``schedule_alphas``.
+        schedule: alpha per token of the result, see ``alphas.schedule_alphas``.
         cut: truncate: the shorter length also at alpha 0 and 1.
+        schedule_start: alpha of the first token, 0..1, where the schedule is not constant.
 
     Returns:
         ``[B, K, D]`` in the text's dtype, computed in float32; K = M for auto, pool and
@@ -81,13 +78,14 @@ def blend(
         and what is vl itself.
 
     Raises:
-        ValueError: an unknown method or schedule, alpha outside 0..1, batches or widths that
-            differ.
+        ValueError: an unknown method or schedule, alpha outside 0..1, another number of alphas
+            than tokens, batches or widths that differ.
     """
-    _check(vl, text, alpha, method, schedule)
+    start = 0.0 if schedule == "constant" else schedule_start
+    _check(vl, text, (alpha, start), method, schedule)
     method = resolve_method(vl, text, method)
     cuts = method not in ("pool", "interpolate", "concat")
-    if alpha == 0:
+    if alpha == 0 and start == 0:
         cut_at_once = cut and method == "truncate"
         return first_tokens(text, min(vl.n, text.n)) if cut_at_once else text
     if method == "concat":
@@ -104,10 +102,13 @@ def blend(
         b = resample(b, text.n)
     elif method != "truncate":
         b = _adain(a, b, method)
-    if schedule == "constant":
+    if not isinstance(alpha, int | float):
+        alphas = _listed(alpha, text.n)
+    elif schedule == "constant":
         return text.with_states(torch.lerp(a, b, alpha))
-    alphas = schedule_alphas(alpha, text.n, schedule).to(a.device)
-    return text.with_states(torch.lerp(a, b, alphas[:, None]))
+    else:
+        alphas = schedule_alphas(alpha, text.n, schedule, start)
+    return text.with_states(torch.lerp(a, b, alphas.to(a.device)[:, None]))
 
 
 def resolve_method(vl: Tokens, text: Tokens, method: str) -> str:
@@ -115,16 +116,6 @@ def resolve_method(vl: Tokens, text: Tokens, method: str) -> str:
     if method not in ("auto", "pool"):
         return method
     return "pool" if vl.n > text.n else "interpolate"
-
-
-def schedule_alphas(alpha: float, n: int, schedule: str) -> torch.Tensor:
-    """Alpha per token: ``[n]`` float32.
-
-    With t = i / (n - 1), i from 0: constant alpha, linear alpha·t, ease_in alpha·t², ease_out
-    alpha·(1 - (1 - t)²). A single token has t = 0.
-    """
-    t = torch.arange(n, dtype=torch.float32) / max(n - 1, 1)
-    return alpha * _CURVES[schedule](t)
 
 
 def resample(x: torch.Tensor, n: int) -> torch.Tensor:
@@ -175,7 +166,23 @@ def check_pair(a: Tokens, b: Tokens, names: str, doing: str) -> None:
         )
 
 
-def _check(vl: Tokens, text: Tokens, alpha: float, method: str, schedule: str) -> None:
+def _listed(alphas: Sequence[float], n: int) -> torch.Tensor:
+    """One alpha for each of `n` tokens: ``[n]`` float32."""
+    if len(alphas) != n:
+        raise ValueError(
+            f"`alpha` of `blend` is a list of {len(alphas)}, the result has {n} tokens. Give one "
+            "for each token, or a single number for all."
+        )
+    return torch.tensor(list(alphas), dtype=torch.float32)
+
+
+def _check(
+    vl: Tokens,
+    text: Tokens,
+    alphas: tuple[float | Sequence[float], float],
+    method: str,
+    schedule: str,
+) -> None:
     if method not in METHODS:
         raise ValueError(
             f"`method` of `blend` is {method!r}, expected one of: {', '.join(METHODS)}."
@@ -184,10 +191,20 @@ def _check(vl: Tokens, text: Tokens, alpha: float, method: str, schedule: str) -
         raise ValueError(
             f"`schedule` of `blend` is {schedule!r}, expected one of: {', '.join(SCHEDULES)}."
         )
-    if not 0 <= alpha <= 1:
+    alpha, start = alphas
+    shares = [alpha] if isinstance(alpha, int | float) else list(alpha)
+    several = not isinstance(alpha, int | float)
+    if several and (method == "concat" or schedule != "constant"):
+        what = "method concat" if method == "concat" else f"schedule {schedule}"
         raise ValueError(
-            f"`alpha` of `blend` is the picture's share and goes from 0 to 1, this is {alpha}."
+            f"`alpha` of `blend` is a list, which {what} does not read. Give a single number, or "
+            "choose another."
         )
+    for value in (*shares, start):
+        if not 0 <= value <= 1:
+            raise ValueError(
+                f"`alpha` of `blend` is the picture's share and goes from 0 to 1, this is {value}."
+            )
     check_pair(vl, text, "a picture and a text", "`blend`")
 
 

@@ -120,8 +120,8 @@ class Quantisation:
         """The error for a quantisation that this pack does not run."""
         return ValueError(
             f"{self.where} stores {name} as {what}, which is not read here; read are "
-            "float32, float16, bfloat16 and fp8 with one scale per tensor. ComfyUI's Load CLIP "
-            "reads more, and VLM From CLIP takes what it gives."
+            "float32, float16, bfloat16 and fp8 with one scale per tensor. ComfyUI's own loader "
+            "reads more: there choose `dtype` auto, or Load CLIP with VLM From CLIP."
         )
 
     def scale_name(self, layer: str, entry: Entry, linear: bool) -> str | None:

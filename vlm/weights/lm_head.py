@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from . import fp8
-
-if TYPE_CHECKING:
-    from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint
 
 NAMES = ("lm_head.weight", "model.lm_head.weight", "language_model.lm_head.weight")
 
@@ -74,6 +72,30 @@ class LMHead:
         """Reads it into memory and lets go of the files, for files that go."""
         self._kept = self.weight(rows, width, dtype).clone()
         self._files = None  # an open file stays mapped; on Windows its folder cannot be removed
+
+
+class FileHead:
+    """The LM head in a single file whose other weights somebody else has read."""
+
+    def __init__(self, file: Path):
+        """Remembers the file; nothing is read."""
+        self.file = file
+
+    def weight(self, rows: int, width: int) -> torch.Tensor:
+        """Its weight, in the dtype of the file; bfloat16 where that is fp8.
+
+        Args:
+            rows: Token ids that the model knows.
+            width: D.
+
+        Returns:
+            [rows, width] on the CPU.
+
+        Raises:
+            ValueError: It is not in the file, or stored as it is not read here.
+        """
+        files = Checkpoint(self.file, [self.file])
+        return LMHead(self.file, files).weight(rows, width, files.own_dtype())
 
 
 def find_head(where: Path, config: dict[str, Any], files: Checkpoint | None) -> LMHead | None:

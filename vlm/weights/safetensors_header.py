@@ -64,7 +64,8 @@ def read_header(file: Path) -> Header:
 
 
 def _entry(dtype: Any, shape: Any) -> Entry:
-    sizes = shape if isinstance(shape, list) else [None]
-    if not (isinstance(dtype, str) and all(type(size) is int and size >= 0 for size in sizes)):
-        raise ValueError("a tensor's dtype is no text or its shape no list of sizes")
-    return Entry(dtype, tuple(sizes))
+    if not isinstance(dtype, str) or not isinstance(shape, list):
+        raise ValueError("a tensor's dtype is no text, or its shape no list")
+    if not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError("a tensor's shape holds what is no size")
+    return Entry(dtype, tuple(shape))

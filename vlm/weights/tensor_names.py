@@ -119,7 +119,8 @@ def find_family(names: Iterable[str], where: str) -> Family:
         raise ValueError(
             f"{where} is a language model without a vision tower (it has {_some(names)}, but no "
             "visual.* tensors): it cannot see. For text alone load it with ComfyUI's Load CLIP and "
-            "VLM From CLIP; for pictures choose a Qwen-VL file."
+            "VLM From CLIP (Qwen3-4B and 8B: `dtype` auto there); for pictures choose a Qwen-VL "
+            "file."
         )
     raise ValueError(
         f"{where} is not a VLM file that this pack reads, but {_what(names)}: it has "

@@ -17,6 +17,8 @@ COMFYUI = os.environ.get("VLMC_INSIDE")
 if COMFYUI is None:
     collect_ignore_glob = ["*"]
 else:
+    if "COMFYUI_GGUF" not in os.environ:
+        collect_ignore_glob = ["test_gguf.py"]
     HERE = Path(__file__).resolve().parent
     sys.path[:0] = [COMFYUI, str(HERE), str(HERE.parent)]
     import comfy.cli_args

@@ -84,24 +84,52 @@ def qwen3_config(layers: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def qwen3_5_config(layers: int) -> dict[str, Any]:
+    """config.json of Qwen3.5, with the tiny tower of `tiny_clips`."""
+    base = qwen3_vl_config(layers)
+    kinds = ["full_attention" if (i + 1) % 4 == 0 else "linear_attention" for i in range(layers)]
+    text = base["text_config"] | {
+        "model_type": "qwen3_5_text", "vocab_size": 248320, "head_dim": 256,
+        "layer_types": kinds, "full_attention_interval": 4, "attn_output_gate": True,
+        "linear_conv_kernel_dim": 4, "linear_key_head_dim": 128, "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4, "linear_value_head_dim": 128, "mamba_ssm_dtype": "float32",
+        "bos_token_id": None, "eos_token_id": 248046,
+        "rope_parameters": {
+            "mrope_interleaved": True, "mrope_section": [11, 11, 10],
+            "partial_rotary_factor": 0.25, "rope_theta": 10000000.0, "rope_type": "default",
+        },
+    }  # fmt: skip
+    for name in ("rope_scaling", "rope_theta"):
+        text.pop(name)
+    vision = base["vision_config"] | {"model_type": "qwen3_5", "deepstack_visual_indexes": []}
+    ids = {"image_token_id": 248056, "video_token_id": 248057, "vision_start_token_id": 248053,
+           "vision_end_token_id": 248054}  # fmt: skip
+    return base | ids | {
+        "architectures": ["Qwen3_5ForConditionalGeneration"], "model_type": "qwen3_5",
+        "text_config": text, "vision_config": vision,
+    }  # fmt: skip
+
+
 def write_folder(folder: Path, kind: str, weights: dict[str, torch.Tensor], layers: int) -> Path:
     """Writes the folder.
 
     Args:
         folder: Made here.
-        kind: `krea2` (Qwen3-VL), `qwen-image` (Qwen2.5-VL), `z-image` or `klein` (Qwen3).
+        kind: `krea2` (Qwen3-VL), `qwen3.5` (whose tokenizer lies elsewhere), `qwen-image`
+            (Qwen2.5-VL), `z-image` or `klein` (Qwen3).
         weights: By their native names: `model.` and `visual.`, as Qwen2.5-VL is published.
         layers: Decoder layers.
     """
     folder.mkdir(parents=True)
     picture = {"temporal_patch_size": 2, "merge_size": 2}
-    if kind == "krea2":
-        config = qwen3_vl_config(layers)
+    if kind in ("krea2", "qwen3.5"):
+        config = qwen3_vl_config(layers) if kind == "krea2" else qwen3_5_config(layers)
         renamed = {"model.": "model.language_model.", "visual.": "model.visual."}
         weights = {_renamed(name, renamed): tensor for name, tensor in weights.items()}
         picture |= {"patch_size": 16, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
         picture |= {"size": {"shortest_edge": 65536, "longest_edge": 16777216}}
         moving = picture | {"size": {"shortest_edge": 4096, "longest_edge": 25165824}}
+        moving |= {"video_processor_type": "Qwen3VLVideoProcessor"}
     elif kind != "qwen-image":
         config, picture, moving = qwen3_config(layers), None, None
     else:

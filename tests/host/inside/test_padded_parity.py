@@ -41,13 +41,13 @@ def test_every_row_of_every_layer(pair, picture, with_picture):
 
 
 def test_rows_that_look_nowhere_are_zero():
-    from pack.vlm.running.native import _Mask
+    from pack.vlm.running.native import NativeMask
 
-    mask = _Mask(torch.zeros(1, 1, 4, 4), torch.tensor([True, True, False, False]))
+    mask = NativeMask(torch.zeros(1, 1, 4, 4), torch.tensor([True, True, False, False]))
     seen = mask.blinded(lambda states: states + 1)(torch.zeros(1, 4, 3))
     assert torch.equal(seen[0, :, 0], torch.tensor([0.0, 0.0, 1.0, 1.0]))
 
     def plain(states):
         return states
 
-    assert _Mask(mask.added, torch.zeros(4, dtype=torch.bool)).blinded(plain) is plain
+    assert NativeMask(mask.added, torch.zeros(4, dtype=torch.bool)).blinded(plain) is plain

@@ -11,6 +11,7 @@ import comfy.sd
 import comfy.text_encoders.flux
 import comfy.text_encoders.krea2
 import comfy.text_encoders.qwen3vl
+import comfy.text_encoders.qwen35
 import comfy.text_encoders.qwen_image
 import comfy.text_encoders.qwen_vl
 import comfy.text_encoders.z_image
@@ -78,7 +79,11 @@ KINDS = {
 def shrink_vision_towers() -> None:
     """Makes ComfyUI build tiny vision towers; their sizes are no part of a model's options."""
     vision = comfy.text_encoders.qwen3vl
-    vision.QWEN3VL_VISION["qwen3vl_4b"] = QWEN3_VISION | {"deepstack_visual_indexes": DEEPSTACK}
+    for size in vision.QWEN3VL_VISION:
+        vision.QWEN3VL_VISION[size] = QWEN3_VISION | {"deepstack_visual_indexes": DEEPSTACK}
+    comfy.text_encoders.qwen35.QWEN35_VISION_DEFAULTS.update(
+        QWEN3_VISION, num_heads=2, num_position_embeddings=POSITIONS
+    )
     vision.QWEN3VL_VISION_COMMON.update(num_heads=2, num_position_embeddings=POSITIONS)
     full = comfy.text_encoders.qwen_vl.Qwen2VLVisionTransformer
 
