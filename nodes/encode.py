@@ -27,6 +27,7 @@ from .prompting import (
 )
 from .shown import shown
 from .sockets import HiddenStates, Model, need
+from .widget_text import need_text, told, whole_number
 
 AUTO = "auto"
 # Deep enough for any model: only whether the text can be read is checked when it is queued.
@@ -130,9 +131,10 @@ class VLMEncode(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, depth: str = AUTO, images: Any = None) -> bool | str:
         """Whether `depth` can be read, when the workflow is queued."""
-        if depth is None or depth.strip() == AUTO or depth.strip().lstrip("+-").isdigit():
+        text = depth if isinstance(depth, str) else "" if depth is not None else AUTO
+        if text.strip() == AUTO or whole_number(text) is not None:
             return True
-        return f"depth is {depth!r}; write auto or a layer index such as -2 or 20."
+        return f"depth is {told(depth)}; write auto or a layer index such as -2 or 20."
 
     @classmethod
     def execute(
@@ -258,9 +260,10 @@ class HiddenLayerSelect(io.ComfyNode):
             return str(error)
         if combine is not None and combine not in (AUTO, *COMBINES):
             return f"combine is {combine!r}; choose {', '.join((AUTO, *COMBINES))}."
-        if layers is None or layers.strip() == AUTO:
-            return True
         try:
+            need_text(layers=layers)
+            if layers is None or layers.strip() == AUTO:
+                return True
             parse_layers(layers, _ANY_DEPTH, combine)
         except ValueError as error:
             return str(error)

@@ -16,6 +16,7 @@ from ..vlm.token_map import count_roles
 from . import folders
 from .devices import conditioning_device
 from .shown import shown
+from .widget_text import need_text
 
 NUMBER, OVERWRITE = "number", "overwrite"
 # Notes that Load shows, from this node and from the command line.
@@ -76,6 +77,7 @@ class SaveConditioning(io.ComfyNode):
         if name is None:
             return True
         try:
+            need_text(name=name)
             folders.check_conditioning_name(name)
         except ValueError as error:
             return str(error)

@@ -6,31 +6,27 @@ It reads, and makes no folder but the one of a conditioning to save.
 from __future__ import annotations
 
 import importlib.util
-import json
-import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import folder_paths
 
 from ..vlm.connectors.file import PICKLES, SAFETENSORS
-from ..vlm.families import FAMILIES
+from ..vlm.files.names import LONGEST, is_file_name
 from ..vlm.weights.safetensors_header import read_header
 from ..vlm.weights.single_file import has_tokenizer
-from ..vlm.weights.tensor_names import find_family, find_model_type
+from ..vlm.weights.tensor_names import find_family
 from .listing import Listing
-from .native_sizes import is_read_by_comfyui
+from .model_files import find_models
 
 MODEL_ROOTS = ("vlm", "VLM", "LLM", "text_encoders")
 STATS_ROOT = "vlm_stats"
 CONDITIONING_ROOT = "vlm_conditioning"
 CONNECTOR_ROOT = "vlm_connectors"
 OUTPUT = "output"
+_LONGEST_PATH = 1000  # characters of a name with its folders; Linux takes paths of 4096 bytes
 NO_CONNECTOR = "no file found: put one into ComfyUI/models/vlm_connectors"
 NO_CONDITIONING = "no file found: run Save VLM Conditioning, then press R"
 FILL_ME = "no model found: put a Qwen-VL folder into ComfyUI/models/VLM"
-_headers: dict[Path, tuple[tuple[int, int], bool]] = {}  # file: (time and size, holds a VLM)
-_SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
 
 
 def _roots(names: tuple[str, ...]) -> list[Path]:
@@ -51,7 +47,7 @@ def _time_and_size(file: Path | None) -> tuple[int, int] | None:
     """What changes when a file does; None where it is missing."""
     try:
         status = None if file is None else file.stat()
-    except FileNotFoundError:  # gone since it was listed
+    except OSError:  # gone since it was listed, or out of reach
         return None
     return status and (status.st_mtime_ns, status.st_size)
 
@@ -69,73 +65,16 @@ def _as_on_disk(place: Path) -> Path:
     return min(same, key=lambda found: found.name != place.name, default=place)
 
 
-def _is_vlm(folder: Path) -> bool:
-    config = folder / "config.json"
-    if not config.is_file():
-        return False
-    try:
-        return json.loads(config.read_text(encoding="utf-8")).get("model_type") in FAMILIES
-    except (OSError, ValueError, AttributeError):
-        return False  # not ours to complain about: the folder may belong to another pack
-
-
 def _find_models() -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    seen: set[Path] = set()
-    for root in _roots(MODEL_ROOTS):
-        for place in _places(root):
-            if place.resolve() in seen or not (place.is_file() or _is_vlm(place)):
-                continue
-            seen.add(place.resolve())
-            # Forward slashes: a workflow made on Windows names the same model on Linux.
-            name = f"{root.name}/{place.relative_to(root).as_posix()}"
-            while name in found:
-                name += "*"
-            found[name] = place
-    return found
+    return find_models(_roots(MODEL_ROOTS))
 
 
-def _places(root: Path) -> Iterator[Path]:
-    """Folders up to two levels below a root, and the VLM files in the root and one level below."""
-    for pattern in ("*", "*/*"):
-        for place in sorted(root.glob(pattern)):
-            if place.is_dir() or _is_vlm_file(place):
-                yield place
-
-
-def _is_vlm_file(file: Path) -> bool:
-    """Whether a file is listed by itself.
-
-    The weights of a model folder and parts of sharded ones are not; a GGUF file is, for the loader
-    to say what reads it.
-    """
-    name = file.name.lower()
-    if name.endswith(".gguf"):
-        return all(part in name for part in ("qwen", "vl")) and "mmproj" not in name
-    if not name.endswith(".safetensors") or _SHARD.search(name):
-        return False
-    if name == "model.safetensors" and _is_vlm(file.parent):
-        return False
-    return _holds_vlm(file)
-
-
-def _holds_vlm(file: Path) -> bool:
-    """Whether a safetensors file holds a model that is read; its header is read once a change."""
-    try:
-        status = file.stat()
-        state = (status.st_mtime_ns, status.st_size)
-        known = _headers.get(file)
-        if known is None or known[0] != state:
-            entries = read_header(file).entries
-            ours = find_model_type(entries) is not None
-            known = (state, ours or is_read_by_comfyui(file, entries))
-            _headers[file] = known
-    except (OSError, ValueError):
-        return False  # not ours to complain about: ComfyUI lists the file in its own loaders
-    return known[1]
+def _find_second_names() -> dict[str, Path]:
+    return find_models(_roots(MODEL_ROOTS), every_name=True)
 
 
 _MODELS = Listing(_find_models)
+_SECOND_NAMES = Listing(_find_second_names)  # not shown; a saved workflow may hold one
 
 
 def models() -> dict[str, Path]:
@@ -155,7 +94,7 @@ def model_path(name: str) -> Path:
         FileNotFoundError: No such model; names never reach outside the model folders.
         ValueError: A file that is there but holds no VLM; says what it seems to be.
     """
-    path = _MODELS.get(name)
+    path = _MODELS.get(name) or _SECOND_NAMES.get(name)
     if path is None:
         if (other := _other_file(name)) is not None:
             find_family(read_header(other).entries, name)
@@ -246,7 +185,7 @@ def _stats_files() -> dict[str, Path]:
         file.name: file
         for root in reversed(_roots((STATS_ROOT,)))
         for file in sorted(root.iterdir())
-        if file.suffix in (".safetensors", ".npz")
+        if file.suffix in (".safetensors", ".npz") and file.is_file()
     }
 
 
@@ -285,10 +224,10 @@ def new_stats_file(name: str) -> Path:
         ValueError: A name with a folder in it, or one that no file can have.
     """
     stem = name.strip().removesuffix(".safetensors")
-    if not stem or stem.startswith(".") or any(c in stem for c in '/\\:*?"<>|\0'):
+    if not is_file_name(stem.rstrip(".")) or stem.startswith("."):
         raise ValueError(
-            f"{name!r} cannot be a file name. Give save_as on VLM Reference Statistics a plain "
-            "name without folders, for example z-image-qwen3-4b."
+            f"{name[:LONGEST]!r} cannot be a file name. Give save_as on VLM Reference Statistics a "
+            "plain name without folders, for example z-image-qwen3-4b."
         )
     _STATS.forget()
     return Path(folder_paths.models_dir) / STATS_ROOT / f"{stem}.safetensors"
@@ -349,12 +288,12 @@ def check_conditioning_name(name: str) -> list[str]:
         ValueError: A name that leaves the folder, or one that no file can have.
     """
     parts = name.strip().removesuffix(".safetensors").split("/")
-    wrong = any(not part.strip() or part.startswith(".") for part in parts)
-    if wrong or any(c in name for c in '\\:*?"<>|\0'):
+    wrong = any(not is_file_name(part.strip().rstrip(".")) or part[0] == "." for part in parts)
+    if wrong or len(name) > _LONGEST_PATH:
         raise ValueError(
-            f"{name!r} cannot be the name of a file. Give name on Save VLM Conditioning letters "
-            'and digits, folders with / if you like, and no .. and none of \\ : * ? " < > |, for '
-            "example portraits/style."
+            f"{name[:LONGEST]!r} cannot be the name of a file. Give name on Save VLM Conditioning "
+            "letters and digits, folders with / if you like, and no .. and none of "
+            '\\ : * ? " < > |, for example portraits/style.'
         )
     return parts
 

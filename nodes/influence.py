@@ -15,6 +15,7 @@ from .devices import conditioning_device
 from .prompting import connected, images_input, pixel_budget, prompt_input
 from .shown import shown
 from .sockets import Model, need
+from .widget_text import need_text
 
 READABLE = [name for name, target in TARGETS.items() if target.layers is not None]
 
@@ -85,6 +86,7 @@ class ImageInfluence(io.ComfyNode):
     ) -> bool | str:
         """Whether the strengths can be read and the range holds something."""
         try:
+            need_text(strengths=strengths)
             if strengths is not None:
                 parse_image_strengths(strengths)
             if start_percent is not None and end_percent is not None:

@@ -17,6 +17,7 @@ from .devices import conditioning_device
 from .prompting import connected, images_input, need_image
 from .shown import shown
 from .sockets import Connector, HiddenStates, ManagedConnector, Stats, need
+from .widget_text import need_text, told, whole_number
 
 AUTO = "auto"
 MOST_ENTRIES = 8
@@ -78,6 +79,7 @@ class InspectTokens(io.ComfyNode):
     def validate_inputs(cls, layer: str = AUTO, images: Any = None) -> bool | str:
         """Whether `layer` can be read, when the workflow is queued."""
         try:
+            need_text(layer=layer)
             _layer(AUTO if layer is None else layer)
         except ValueError as error:
             return str(error)
@@ -125,12 +127,12 @@ def _layer(text: str) -> int | None:
     Raises:
         ValueError: Neither.
     """
-    text = text.strip()
-    if text == AUTO:
+    if text.strip() == AUTO:
         return None
-    if not text.lstrip("+-").isdecimal():
-        raise ValueError(f"layer is {text!r}; write auto or a layer index such as -8 or 20.")
-    return int(text)
+    layer = whole_number(text)
+    if layer is None:
+        raise ValueError(f"layer is {told(text)}; write auto or a layer index such as -8 or 20.")
+    return layer
 
 
 def _entries(tokens: Any) -> list[tuple[Any, str, list[str]]]:

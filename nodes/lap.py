@@ -16,6 +16,7 @@ from ..vlm.tokens.layer_spec import LayerChoice
 from .devices import conditioning_device
 from .shown import shown
 from .sockets import Connector, HiddenStates, ManagedConnector, need
+from .widget_text import need_text
 
 # Deep enough for any model: only whether the text can be read is checked when it is queued.
 _ANY_DEPTH = 1000
@@ -77,6 +78,7 @@ class LAPPool(io.ComfyNode):
     def validate_inputs(cls, layers: str, strengths: str) -> bool | str:
         """Whether both can be read, when the workflow is queued."""
         try:
+            need_text(layers=layers, strengths=strengths)
             if layers is not None and layers.strip() != AUTO:
                 parse_pooled(layers, _ANY_DEPTH)
             if strengths is not None:

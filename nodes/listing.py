@@ -45,5 +45,17 @@ class Listing:
         self._walked = -math.inf
 
     def _walk(self) -> None:
-        self._files = self._find()
+        self._files = {name: file for name, file in self._find().items() if _is_text(name)}
         self._walked = time.monotonic()
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file's name is text, as all that goes to the page must be.
+
+    Linux has names of any bytes; Python writes those that are no UTF-8 with half letters.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import comfy.sd
+from comfy import sd
 
 from ..vlm.families import FAMILIES
 from ..vlm.weights import fp8
@@ -84,7 +84,7 @@ def is_read_by_comfyui(file: Path, entries: Mapping[str, Entry]) -> bool:
 
 def _name_there(entries: Mapping[str, Entry]) -> str:
     """What ComfyUI's TEModel calls it; "" = nothing, also where a version has no such question."""
-    detect = getattr(comfy.sd, "detect_te_model", None)
+    detect = getattr(sd, "detect_te_model", None)
     try:
         return getattr(detect(entries) if detect else None, "name", "")
     except (AttributeError, LookupError):  # it reads sizes of tensors that a file need not have

@@ -13,6 +13,7 @@ from ..vlm.tokens.stats import few_tokens, load_stats, measure_stats, save_stats
 from . import folders
 from .shown import shown
 from .sockets import Stats
+from .widget_text import need_text
 
 MEASURE = "measure the inputs"
 _MOST_NAMED = 8  # massive dimensions in a line
@@ -95,6 +96,7 @@ class ReferenceStats(io.ComfyNode):
         """Whether the name can be a file's, when the workflow is queued."""
         if save_as:
             try:
+                need_text(save_as=save_as)
                 folders.new_stats_file(save_as)
             except ValueError as error:
                 return str(error)

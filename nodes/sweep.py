@@ -23,6 +23,7 @@ from .devices import conditioning_device
 from .prompting import check_template, connected, images_input
 from .shown import shown
 from .sockets import HiddenStates, Model, Stats, need
+from .widget_text import need_text
 
 NONE = "none"
 START = Steps()
@@ -88,6 +89,10 @@ class ConditioningSweep(io.ComfyNode):
         images: Any = None,
     ) -> bool | str:
         """Whether axes and values can be read, when the workflow is queued."""
+        try:
+            need_text(values_1=values_1, values_2=values_2, layer=layer)
+        except ValueError as error:
+            return str(error)
         if None in (axis_1, values_1, axis_2, values_2):
             return True  # over a wire: not there yet
         try:

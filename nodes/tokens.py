@@ -13,14 +13,16 @@ from ..vlm.tokens.filter import KEEP_PRESETS, filter_tokens, keep_roles
 from .devices import conditioning_device
 from .shown import shown
 from .sockets import tokens_template
+from .widget_text import need_text, told, whole_number
 
 
 def _numbers(text: str) -> list[int] | None:
     """Image numbers "0, 2"; None where the field is empty."""
     parts = [part.strip() for part in (text or "").split(",") if part.strip()]
-    if not all(part.isdigit() for part in parts):
-        raise ValueError(f"images is {text!r}; write image numbers from 0, such as 0, 2.")
-    return [int(part) for part in parts] or None
+    numbers = [number for number in map(whole_number, parts) if number is not None and number >= 0]
+    if len(numbers) < len(parts):
+        raise ValueError(f"images is {told(text)}; write image numbers from 0, such as 0, 2.")
+    return numbers or None
 
 
 def _roles(text: str) -> list[str]:
@@ -92,6 +94,7 @@ class TokenFilter(io.ComfyNode):
     def validate_inputs(cls, images: str = "", roles: str = "") -> bool | str:
         """Whether numbers and roles can be read, when the workflow is queued."""
         try:
+            need_text(images=images, roles=roles)
             _numbers(images)
             if _roles(roles):
                 keep_roles(_roles(roles))

@@ -98,11 +98,21 @@ def test_a_run_goes_on_where_it_was_and_then_does_nothing(encode, place, jobs, c
         f"failed: c: There is no picture {place / 'later.png'}. Name one that exists.",
         "shard-00001.part: 4 of 5 jobs",
         "shard-00002: 5 of 5 jobs",
-        "1 of 5 jobs failed, their shards end in .part; mend them and run the same command again",
+        "1 of 5 jobs failed, their shards end in .part; mend them and run the same command again "
+        "with --retry",
     ]
-    assert names(place / "out")[3:4] == ["shard-00001.part/d.safetensors"]
+    assert names(place / "out")[3:5] == [
+        "shard-00001.part/d.safetensors",
+        "shard-00001.part/failed.jsonl",
+    ]
+    with monkeypatch.context() as patch:
+        patch.setattr(encode_many, "load_model", None)  # what failed is not tried again
+        encode(*words, code=1)
+    said = capsys.readouterr()
+    assert "0 of 5 jobs encoded, 4 were there" in said.out
+    assert said.err.startswith("failed before: c: There is no picture") and "--retry" in said.err
     (place / "p0.png").rename(place / "later.png")
-    encode(*words)
+    encode(*words, "--retry")
     said = capsys.readouterr()
     assert "1 of 5 jobs encoded, 4 were there" in said.out
     assert said.err == "shard-00001: 5 of 5 jobs\n"
@@ -179,7 +189,7 @@ def test_all_lines_are_checked_before_the_model_loads(encode, place, jobs, monke
 
 def test_options_of_many_prompts_are_refused_for_one(place, tiny_folder, capsys):
     words = ["--model", str(tiny_folder(layers=6)), "--out", str(place / "x.safetensors")]
-    for option in (["--shard-size", "2"], ["--worker", "0/2"]):
+    for option in (["--shard-size", "2"], ["--worker", "0/2"], ["--retry"]):
         assert cli.main(["encode", *words, "--text", "a", *option]) == 2
         assert f"{option[0]} belongs to --jobs or --folder" in capsys.readouterr().err
     with pytest.raises(SystemExit):
@@ -255,4 +265,4 @@ def test_torchrun_waits_for_all_workers_when_a_job_failed(place, jobs, tiny_fold
     assert run.returncode == 1, complained
     assert "worker 0/2: 400 of 400 jobs failed" in complained
     assert "worker 1/2: 400 of 400 jobs encoded" in said
-    assert len(names(place / "out")) == 400 + 1
+    assert len(names(place / "out")) == 400 + 2

@@ -127,9 +127,64 @@ def test_what_fails_is_told_and_stops_nothing(tiny, place):
     assert [bool(error) for error in errors] == [False, True, True, True, False, True, False]
     assert "There is no picture" in errors[1] and "none.png" in errors[2]
     assert "Layer 40 does not exist" in errors[3] and "leaves nothing" in errors[5]
-    assert not shard.folder.exists() and len(list(shard.part.iterdir())) == 3
-    again = list(encode_shard(tiny(layers=6), shard, MAKER))
+    assert not shard.folder.exists() and len(list(shard.part.glob("*.safetensors"))) == 3
+    assert set(shard.failed()) == {jobs[i].id for i in (1, 2, 3, 5)}
+    assert not list(encode_shard(tiny(layers=6), shard, MAKER))
+    again = list(encode_shard(tiny(layers=6), shard, MAKER, retry=True))
     assert [outcome.job.id for outcome in again] == [jobs[i].id for i in (1, 2, 3, 5)]
+
+
+@pytest.mark.parametrize("kind", [MemoryError, RuntimeError, ZeroDivisionError, AssertionError])
+def test_an_error_of_any_kind_ends_one_job(tiny, place, monkeypatch, kind):
+    jobs = jobs_of(place, [{"text": "a"}, {"text": "bad"}, {"text": "c"}])
+    (shard,) = cut(jobs, place / "out", 10)
+    model = tiny(layers=6)
+    usual, tried = model.encode, []
+
+    def encode_or_not(text, *arguments, **options):
+        tried.append(text)
+        if text == "bad":
+            raise kind
+        return usual(text, *arguments, **options)
+
+    monkeypatch.setattr(model, "encode", encode_or_not)
+    errors = [outcome.error for outcome in encode_shard(model, shard, MAKER)]
+    assert errors[0] == errors[2] == "" and errors[1]
+    assert ("memory" if kind is MemoryError else kind.__name__) in errors[1]
+    assert shard.failed() == {jobs[1].id: errors[1]}
+    tried.clear()
+    assert not list(encode_shard(model, shard, MAKER)) and not tried
+    monkeypatch.setattr(model, "encode", usual)
+    assert [one.error for one in encode_shard(model, shard, MAKER, retry=True)] == [""]
+    assert shard.settle() and not (shard.folder / "failed.jsonl").exists()
+
+
+def test_a_damaged_record_of_failures_is_no_failure(tiny, place):
+    jobs = jobs_of(place, [{"text": "a"}, {"text": "b"}])
+    (shard,) = cut(jobs, place / "out", 10)
+    shard.start()
+    other = json.dumps({"id": jobs[1].id, "job": "of another line", "error": "no"})
+    half = json.dumps({"id": jobs[0].id, "job": jobs[0].digest, "error": "no"})[:-4]
+    (shard.part / "failed.jsonl").write_text("\n".join(["[" * 5000, "7", other, half]))
+    assert not shard.failed()
+    shard.record(jobs[0], "known \ud800")
+    assert list(shard.failed()) == [jobs[0].id]
+
+
+def test_a_failing_job_left_out_changes_no_bytes(tiny, place):
+    wide = {"image": "wide.png", "keep": "prompt"}
+    jobs = jobs_of(place, [wide, {**wide, "text": ""}, wide, wide])
+    model = tiny(layers=6)
+    (whole,) = cut(jobs, place / "whole", 10)
+    outcomes = list(encode_shard(model, whole, MAKER))
+    assert [bool(outcome.error) for outcome in outcomes] == [False, True, False, False]
+    for there in range(1, 4):
+        (shard,) = cut(jobs, place / f"part{there}", 10)
+        shard.start()
+        for name in ["failed.jsonl", *sorted(contents(whole.part))[:there]]:
+            shutil.copy(whole.part / name, shard.part)
+        list(encode_shard(model, shard, MAKER))
+        assert contents(shard.part) == contents(whole.part)
 
 
 def test_a_failing_job_in_a_group_changes_no_bytes(tiny, place):

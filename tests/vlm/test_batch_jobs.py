@@ -96,7 +96,8 @@ BAD_LINES = [
     ({"id": "dot.", "text": "a"}, "cannot be a file's name"),
     ({"id": "", "text": "a"}, "cannot be a file's name"),
     ({"id": "x" * 201, "text": "a"}, "cannot be a file's name"),
-    ('{"id": "\\ud800", "text": "a"}', "not text in UTF-8"),
+    ('{"id": "\\ud800", "text": "a"}', "cannot be a file's name"),
+    ({"id": "NUL", "text": "a"}, "id 'NUL' cannot be a file's name"),
     ({"id": 7, "text": "a"}, "id is 7, expected text"),
     ({"id": "FIRST", "text": "a"}, "id 'FIRST' is that of line 1"),
 ]

@@ -242,3 +242,17 @@ def test_a_foreign_token_map_is_dropped(tmp_path, caplog):
     loaded = load_conditioning(rewrite(tmp_path / "c.safetensors", entries=rows))
     assert loaded[0].tokens.token_map is None
     assert "token map" in caplog.text
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("where", ["states", "pooled_output", "guidance"])
+def test_numbers_that_are_none_are_refused(tmp_path, value, where):
+    one = entry(dtype=torch.float16)
+    if where == "states":
+        one.tokens.states[0, 1, 2] = float(value)
+    else:
+        bad = torch.tensor([0.0, float(value)]) if where == "pooled_output" else float(value)
+        one = entry(options={where: bad})
+    save_conditioning([one], tmp_path / "bad.safetensors")
+    with pytest.raises(ValueError, match=r"bad\.safetensors.*(NaN or Inf|an option is)"):
+        load_conditioning(tmp_path / "bad.safetensors")

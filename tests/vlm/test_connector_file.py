@@ -144,3 +144,44 @@ def test_write_refuses(tmp_path):
         write_state_dict(WEIGHTS, tmp_path / "a.pt")
     with pytest.raises(FileNotFoundError, match="does not exist. Make it first"):
         write_state_dict(WEIGHTS, tmp_path / "no" / "a.safetensors")
+
+
+def holding_itself():
+    own = {}
+    own["state_dict"] = own
+    return own
+
+
+def spread_out(rows, cols):
+    return {**WEIGHTS, "linear.weight": torch.ones(1).expand(rows, cols)}
+
+
+HOSTILE = {
+    "holds itself": (holding_itself, "without tensors"),
+    "64 GB of one number": (lambda: spread_out(2**15, 2**19), "its tensors say they take"),
+    "2 GB of one number": (lambda: spread_out(2**14, 2**15), "its tensors say they take"),
+    "sparse": (lambda: {"linear.weight": torch.ones(4, 4).to_sparse()}, "is sparse"),
+    "meta": (lambda: {"linear.weight": torch.empty(4, 4, device="meta")}, "has no data"),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_small_files_of_endless_or_huge_content(tmp_path, what):
+    make, says = HOSTILE[what]
+    torch.save(make(), tmp_path / "evil.pt")
+    assert (tmp_path / "evil.pt").stat().st_size < 10_000
+    with pytest.raises(ValueError, match=rf"evil\.pt.*{says}"):
+        read_state_dict(tmp_path / "evil.pt")
+
+
+@pytest.mark.parametrize("data", [b"\x80\x02.", b"\x80\x02]]]aaaaaaaaa.", b"\x80\x02}(K\x01u."])
+def test_damaged_pickles(tmp_path, data):
+    (tmp_path / "evil.pt").write_bytes(data)
+    with pytest.raises(ValueError, match=r"evil\.pt"):
+        read_state_dict(tmp_path / "evil.pt")
+
+
+def test_tied_weights_are_read(tmp_path):
+    weight = torch.rand(64, 64)
+    torch.save({"a": weight, "b": weight, "c": weight.T}, tmp_path / "tied.pt")
+    assert set(read_state_dict(tmp_path / "tied.pt")) == {"a", "b", "c"}

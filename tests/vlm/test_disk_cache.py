@@ -296,3 +296,21 @@ def test_a_key_that_is_no_digest(cache, key):
 def test_a_bound_that_is_no_size(tmp_path, limit):
     with pytest.raises(ValueError, match="a number from 0 was expected"):
         DiskCache(tmp_path, limit)
+
+
+def test_a_deep_sum_is_a_miss(cache):
+    cache.put(A, values())
+    with safe_open(file_of(cache, A), "pt") as file:
+        metadata = {**file.metadata(), "crc": "[" * 100_000}
+    save_file(values(), file_of(cache, A), metadata)
+    assert cache.get(A) is None and files(cache) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.timeout(20)
+def test_a_pipe_is_a_miss_and_is_replaced(cache):
+    cache.folder.mkdir()
+    os.mkfifo(file_of(cache, A))
+    assert cache.get(A) is None
+    cache.put(A, values())
+    assert same(cache.get(A), values())

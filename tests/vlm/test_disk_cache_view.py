@@ -128,3 +128,31 @@ def test_entries_belong_to_the_device_that_will_run(load, layers_run):
         layers_run.clear()
         load(host=host).encode(TEXT, depth=3)
         assert layers_run == []
+
+
+ODD_ENTRIES = {
+    "no states": lambda states: {"x": states},
+    "something more": lambda states: {"states": states, "x": states},
+    "another length": lambda states: {"states": states[:, 1:]},
+    "another width": lambda states: {"states": states[..., 1:]},
+    "no batch": lambda states: {"states": states[0]},
+    "whole numbers": lambda states: {"states": states.long()},
+    "NaN": lambda states: {"states": torch.full_like(states, float("nan"))},
+    "Inf": lambda states: {"states": torch.full_like(states, float("inf"))},
+    "a norm of a middle layer": lambda states: {"states": states, "normed": states},
+}
+
+
+@pytest.mark.parametrize("what", ODD_ENTRIES)
+def test_an_entry_that_is_no_layer_is_a_miss(load, layers_run, what):
+    want = load().encode(TEXT).layer(2)
+    cache = DiskCache(load().engine.disk_cache.folder, 64)
+    for file in list(cache.folder.iterdir()):
+        key = file.stem.removeprefix("vlm-")
+        cache.put(key, ODD_ENTRIES[what](cache.get(key)["states"]))
+    layers_run.clear()
+    assert torch.equal(load().encode(TEXT).layer(2), want)
+    assert layers_run
+    layers_run.clear()
+    assert torch.equal(load().encode(TEXT).layer(2), want)
+    assert not layers_run  # and the good one is there again

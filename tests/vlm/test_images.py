@@ -353,6 +353,11 @@ def test_one_bound_given_moves_the_other():
     assert height * width >= 2_000_000 > QWEN2.max_pixels
 
 
+def test_absurd_budgets_take_no_memory():
+    with pytest.raises(ValueError, match="min_pixels is 1e[+]12, but no picture is made larger"):
+        fit(64, 64, QWEN2, 10**12, 10**18)
+
+
 @pytest.mark.parametrize("bounds", [(1000, 999), (-1, 5), (0, 0)])
 def test_impossible_budgets(bounds):
     with pytest.raises(ValueError, match="pixel budget"):

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from ..files.names import LONGEST, is_file_name
 from ..pictures.media_files import PICTURES, natural_order, read_text
 from .recipe import Recipe, option
 
 KEYS = ("id", "text_file", *(field.name for field in fields(Recipe)))
 NUMBERS = ("fps", "clip_sigma", "weight", "alpha")
 COUNTS = ("min_pixels", "max_pixels")
-LONGEST_ID = 200  # bytes: file systems take 255, and a file gets longer while it is written
-# What some file system refuses in a name; a dot in front hides, one at the end Windows drops.
-_NO_NAME = re.compile(r'[\\/:*?"<>|\x00-\x1f\x7f]|^[. ]|[. ]$')
 
 
 @dataclass(frozen=True)
@@ -257,14 +254,11 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_id(name: str) -> None:
-    try:
-        size = len(name.encode())
-    except UnicodeEncodeError as error:
-        raise ValueError(f"id {name!r} is not text in UTF-8 ({error}).") from error
-    if not name or size > LONGEST_ID or _NO_NAME.search(name):
+    if not is_file_name(name):
         raise ValueError(
-            f"id {name!r} cannot be a file's name. Use 1 to {LONGEST_ID} letters, digits, '-', "
-            "'_' and '.', no slash, and no dot or space at either end."
+            f"id {name[:LONGEST]!r} cannot be a file's name. Use 1 to {LONGEST} letters, digits, "
+            "'-', '_' and '.', no slash, no dot or space at either end, and no device of Windows "
+            "such as con or nul."
         )
 
 

@@ -3,7 +3,8 @@
 A shard is ``shard-00000/``: a conditioning file for each of its jobs, and ``index.jsonl`` with a
 row for each. While it is filled it is called ``shard-00000.part``; it gets its name in one step
 when everything is in it. Job files also appear in one step, so whatever has its name is whole, and
-a run that was killed at any moment goes on where it was.
+a run that was killed at any moment goes on where it was. ``failed.jsonl`` has a row for each job
+that failed; it goes when the shard is complete.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ..files.whole_file import write_whole
 from ..tokens.tokens import Tokens
 from .jobs import Job
 
-INDEX = "index.jsonl"
+INDEX, FAILED = "index.jsonl", "failed.jsonl"
 ENDING = ".safetensors"
 _SHARD = re.compile(r"shard-(\d{5,})(\.part)?")
 
@@ -61,16 +62,56 @@ class Shard:
             return found
         if not self.part.is_dir():
             return {}
-        names = {INDEX, *(job.id + ENDING for job in self.jobs)}
+        names = {INDEX, FAILED, *(job.id + ENDING for job in self.jobs)}
         for file in self.part.iterdir():
             if file.name not in names and not _is_half(file):
                 raise ValueError(_not_ours(self.part))
         return held(self.part, self.jobs)
 
-    def start(self) -> None:
-        """Makes the folder to fill, without the half files of a run that was killed."""
+    def missing(self) -> set[str]:
+        """Ids of the jobs that are not made.
+
+        Raises:
+            ValueError: As `done`.
+        """
+        return {job.id for job in self.jobs} - self.done().keys()
+
+    def failed(self) -> dict[str, str]:
+        """Ids of jobs that an earlier run tried in vain, and why.
+
+        A job that was changed since, or is made, is not among them.
+        """
+        try:
+            lines = (self.part / FAILED).read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeDecodeError):
+            return {}
+        told = {(row["id"], row["job"]): row["error"] for row in map(_failure, lines) if row}
+        found = {
+            job.id: told[job.id, job.digest] for job in self.jobs if (job.id, job.digest) in told
+        }
+        made = held(self.part, [job for job in self.jobs if job.id in found])
+        return {name: error for name, error in found.items() if name not in made}
+
+    def record(self, job: Job, error: str) -> None:
+        """Notes that a job failed.
+
+        Raises:
+            OSError: It cannot be written, or the folder is not there any more.
+        """
+        row = json.dumps({"id": job.id, "job": job.digest, "error": error}, ensure_ascii=False)
+        with (self.part / FAILED).open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"\n{row}\n")  # a kill may have left half a line
+
+    def start(self, retry: bool = False) -> None:
+        """Makes the folder to fill, without the half files of a run that was killed.
+
+        Args:
+            retry: Forgets which jobs failed.
+        """
         self.part.mkdir(parents=True, exist_ok=True)
         _sweep(self.part)
+        if retry:
+            (self.part / FAILED).unlink(missing_ok=True)
 
     def settle(self) -> bool:
         """Whether all is made; then a killed run's last steps are done and its remains are gone.
@@ -91,6 +132,7 @@ class Shard:
         try:
             _write_index(self.part, self.jobs)
             _sweep(self.part)
+            (self.part / FAILED).unlink(missing_ok=True)
             os.rename(self.part, self.folder)
         except OSError:
             if not self.folder.is_dir():
@@ -184,6 +226,15 @@ def _read_index(folder: Path) -> list[dict[str, Any]]:
     if missing:
         raise ValueError(f"{folder} lacks {missing[0]}. Delete {folder} to make it again.")
     return rows
+
+
+def _failure(line: str) -> dict[str, str] | None:
+    """A row of the record of failures; None for what a kill or another hand left there."""
+    try:
+        row = json.loads(line)
+        return {key: str(row[key]) for key in ("id", "job", "error")}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def _is_half(file: Path) -> bool:

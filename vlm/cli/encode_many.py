@@ -43,7 +43,7 @@ def run_many(options: argparse.Namespace, recipe: Recipe) -> int:
         recipe: The same, as what holds where a job is silent.
 
     Returns:
-        Exit status: 0, 1 where jobs failed, 130 when interrupted.
+        Exit status: 0, 1 where jobs failed now or before, 130 when interrupted.
 
     Raises:
         ValueError: Bad jobs, or an --out that holds something else.
@@ -57,16 +57,22 @@ def run_many(options: argparse.Namespace, recipe: Recipe) -> int:
     worker = read_worker(options.worker) if options.worker else find_worker()
     shards = cut(jobs, Path(options.out), options.shard_size or SHARD_SIZE)
     own = [shard for shard in shards if worker.owns(shard.number)]
-    open_ = [shard for shard in own if not shard.settle()]
+    left = {shard.number: shard.missing() for shard in own if not shard.settle()}
+    known: dict[str, str] = {}
+    if not options.retry:
+        known = dict(row for shard in own for row in shard.failed().items())
+    open_ = [shard for shard in own if left.get(shard.number, set()) - known.keys()]
     total = sum(len(shard.jobs) for shard in own)
-    resumed = total - sum(len(shard.jobs) - len(shard.done()) for shard in open_)
-    failed = 0
+    resumed = total - sum(map(len, left.values()))
+    for name, error in known.items():
+        sys.stderr.write(f"failed before: {name}: {error}\n")
+    failed = len(known)
     if open_:
         with busy("Loading the model"):
             quiet_transformers()
             model = load_model(options)
-        with stop_between_jobs() as stop, JobBar(total, resumed) as bar:
-            failed = encode_all(model, open_, maker, bar, stop)
+        with stop_between_jobs() as stop, JobBar(total, resumed + failed) as bar:
+            failed += encode_all(model, open_, maker, bar, stop, options.retry)
         if stop.asked:
             sys.stderr.write("stopped; the same command goes on from here\n")
             return STOPPED
@@ -94,12 +100,17 @@ def find_jobs(options: argparse.Namespace, recipe: Recipe, maker: Provenance) ->
 
 
 def encode_all(
-    model: VLM, shards: Sequence[Shard], maker: Provenance, bar: JobBar, stop: Stop
+    model: VLM,
+    shards: Sequence[Shard],
+    maker: Provenance,
+    bar: JobBar,
+    stop: Stop,
+    retry: bool = False,
 ) -> int:
     """Encodes until all is done or a person asks to stop; how many jobs failed."""
     failed = 0
     for shard in shards:
-        for outcome in encode_shard(model, shard, maker):
+        for outcome in encode_shard(model, shard, maker, retry):
             if outcome.error:
                 failed += 1
                 bar.say(f"failed: {outcome.job.id}: {outcome.error}")
@@ -119,7 +130,7 @@ def tell(worker: Worker, total: int, resumed: int, failed: int, out: str) -> Non
     if failed:
         sys.stderr.write(
             f"{who}{failed} of {total} jobs failed, their shards end in .part; mend them and run "
-            "the same command again\n"
+            "the same command again with --retry\n"
         )
 
 

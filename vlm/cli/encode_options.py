@@ -172,6 +172,13 @@ def _many(group: Any) -> None:
         "--shard-size", type=_positive(int), metavar="N", help="jobs in a shard (default 100)"
     )
     group.add_argument(
+        "--retry",
+        action="store_true",
+        default=None,
+        help="also try the jobs again that failed in an earlier run (default: they are told of and "
+        "left alone, unless their line has changed)",
+    )
+    group.add_argument(
         "--worker",
         metavar="I/N",
         help="which of how many workers this is, 0/4 to 3/4 (default: as torchrun or Slurm say, "

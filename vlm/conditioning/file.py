@@ -11,6 +11,7 @@ Layout, version 1. Tensors are named ``0.states`` (first entry) and, for tensors
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,10 +89,12 @@ def load_conditioning(path: str | Path) -> list[Entry]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: another kind of file, one cut short or damaged, or one of a newer version.
+        ValueError: another kind of file, one cut short or damaged, one that holds NaN or Inf, or
+            one of a newer version.
     """
     path = Path(path)
     tensors, metadata = _read(path, with_tensors=True)
+    _check_finite(tensors, path.name)
     try:
         rows = json.loads(metadata["entries"])
         entries = [_entry_in(number, row, tensors) for number, row in enumerate(rows)]
@@ -118,6 +121,16 @@ def load_about(path: str | Path) -> dict[str, Any]:
         return dict(_value_in(json.loads(metadata["about"]), {}))
     except _DAMAGE as error:
         raise ValueError(f"{path.name} is damaged ({_words(error)}). {_EXPECTED}") from error
+
+
+def _check_finite(tensors: Mapping[str, torch.Tensor], name: str) -> None:
+    """Raises ValueError for NaN or Inf, of which a sampler would make black pictures."""
+    for key, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all()):
+            raise ValueError(
+                f"{name}: {key} holds NaN or Inf, finite numbers were expected. Encode the prompt "
+                "again, in bfloat16 or float32 if it was float16."
+            )
 
 
 def _in_order(data: bytes) -> bytes:
@@ -219,6 +232,8 @@ def _value_in(value: Any, kept: Mapping[str, torch.Tensor]) -> Any:
     """The inverse of ``_value_out``."""
     if isinstance(value, list):
         return [_value_in(item, kept) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"an option is {value}")
     if not isinstance(value, dict):
         return value
     ((kind, inner),) = value.items()

@@ -24,6 +24,8 @@ _CONTAINERS = ("state_dict", "model", "module", "connector", "proj")
 _PREFIXES = ("module.", "_orig_mod.")
 # The part of a diffusion model's checkpoint that is a connector: the rest of it is not read.
 _PART = "txtfusion."
+_DEEPEST = 8  # containers around a state dict
+_MOST_SHARED = 4  # times that tensors may take what their file does: tied weights are there once
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80")  # a zip as torch.save writes it; its older format
 
 
@@ -53,7 +55,9 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
         )
     _check_kind(path, ending)
     found = _read_safetensors(path) if ending == SAFETENSORS else _read_pickle(path)
-    return _plain(found, path.name)
+    tensors = _plain(found, path.name)
+    _check_storage(tensors, path)
+    return tensors
 
 
 def write_state_dict(
@@ -126,7 +130,7 @@ def _read_pickle(path: Path) -> Any:
             f"({_first_line(error)}). Such a file can run code as it is read, so it was refused "
             "and nothing of it was run. Take the weights as safetensors from their publisher."
         ) from error
-    except (RuntimeError, EOFError, ValueError, OSError, KeyError, AttributeError) as error:
+    except Exception as error:  # what a damaged pickle ends in depends on where it was damaged
         raise ValueError(
             f"{path.name} is not a whole PyTorch file ({_first_line(error)}). The download was "
             "cut short or the file is something else; download it again."
@@ -135,7 +139,9 @@ def _read_pickle(path: Path) -> Any:
 
 def _plain(found: Any, name: str) -> dict[str, torch.Tensor]:
     """The state dict inside what was read."""
-    while isinstance(found, Mapping) and not _holds_tensors(found):
+    for _ in range(_DEEPEST):  # a pickle can hold itself
+        if not isinstance(found, Mapping) or _holds_tensors(found):
+            break
         inner = [found[key] for key in _CONTAINERS if isinstance(found.get(key), Mapping)]
         if not inner:
             break
@@ -151,6 +157,29 @@ def _plain(found: Any, name: str) -> dict[str, torch.Tensor]:
         if all(key.startswith(prefix) for key in tensors):
             tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
     return tensors
+
+
+def _check_storage(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Compares what tensors say of themselves with what their file holds, before they are computed.
+
+    A pickle of a few hundred bytes can hold a tensor of any size: one number seen many times.
+
+    Raises:
+        ValueError: A sparse tensor, one without data, or more numbers than are in the file.
+    """
+    for key, value in tensors.items():
+        if value.layout != torch.strided or value.is_meta:
+            kind = "has no data" if value.is_meta else "is sparse"
+            raise ValueError(
+                f"{path.name}: {key} {kind}, weights are dense. Use the file that its publisher "
+                "released."
+            )
+    size, most = sum(value.nbytes for value in tensors.values()), _MOST_SHARED * path.stat().st_size
+    if size > most:
+        raise ValueError(
+            f"{path.name} takes {path.stat().st_size} bytes, but its tensors say they take {size}. "
+            "It is damaged, or made to fill the memory; use the file that its publisher released."
+        )
 
 
 def _holds_tensors(found: Mapping) -> bool:

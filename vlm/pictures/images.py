@@ -22,6 +22,7 @@ __all__ = ["Patches", "PixelRules", "fit", "read_rules", "resize", "to_patches",
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_RATIO = 200
+MOST_PIXELS = 2**28  # of one picture as a model sees it; its patches take 6 GB
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,11 @@ def check_budget(least: int, most: int) -> None:
     if least < 0 or most < 1:
         raise ValueError(
             f"A pixel budget cannot be negative or nothing; got {least} to {most} pixels."
+        )
+    if least > MOST_PIXELS:
+        raise ValueError(
+            f"min_pixels is {least:.6g}, but no picture is made larger than {MOST_PIXELS} pixels "
+            "(16384 x 16384). Lower min_pixels."
         )
     if least > most:
         raise ValueError(

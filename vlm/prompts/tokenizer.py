@@ -9,6 +9,8 @@ from pathlib import Path
 from ..files.json_file import read_json
 from .chat_template import ChatTemplate
 
+_UNREAD = ("added_tokens_file", "special_tokens_map_file")  # of older versions; nobody opens them
+
 
 class Tokenizer:
     """BPE of a model folder, its special tokens and its chat template.
@@ -34,11 +36,14 @@ class Tokenizer:
         from transformers import AddedToken, AutoTokenizer
 
         folder = Path(folder)
+        _check_names(folder)
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False
+            )
+        except Exception as error:  # what a strange value ends in depends on transformers
             raise ValueError(
-                f"The tokenizer in {folder} cannot be read ({error}). "
+                f"The tokenizer in {folder} cannot be read ({str(error)[:300]}). "
                 "Download its tokenizer files again."
             ) from error
         source = chat_template or self._tokenizer.chat_template or _chat_template_of(folder)
@@ -115,6 +120,24 @@ class Tokenizer:
         """Text of ids without the special tokens, as transformers skips them."""
         spoken = [number for number in ids if number not in self._silent]
         return self._backend.decode(spoken, skip_special_tokens=False)
+
+
+def _check_names(folder: Path) -> None:
+    """Refuses files that tokenizer_config.json names itself: they could lie anywhere.
+
+    Raises:
+        ValueError: It names one.
+    """
+    file = folder / "tokenizer_config.json"
+    config = read_json(file) if file.is_file() else {}
+    for key, value in config.items():
+        named = value if isinstance(value, list) else [value]
+        outside = key == "fast_tokenizer_files" and any(Path(str(n)).name != n for n in named)
+        if outside or (key.endswith("_file") and key not in _UNREAD and value is not None):
+            raise ValueError(
+                f"{file.name} in {folder} sets {key} to {str(value)[:100]!r}, but a tokenizer is "
+                f"read from the files of its folder alone. Remove {key} from {file.name}."
+            )
 
 
 def _is_marker(token: str) -> bool:

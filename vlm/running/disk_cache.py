@@ -8,10 +8,12 @@ stops in the middle can leave a file of the right size with other bytes in it.
 from __future__ import annotations
 
 import builtins
+import errno
 import json
 import math
 import os
 import re
+import stat
 import time
 import zlib
 from collections.abc import Mapping
@@ -33,7 +35,7 @@ _KEY = re.compile(r"[0-9a-f]{8,128}")
 _ENTRY = re.compile(rf"vlm-{_KEY.pattern}\.safetensors")
 _PART = re.compile(rf"\.{_ENTRY.pattern}\.[0-9a-f]{{8}}\.part")
 # What a file that is not whole raises: cut short, wrong sums, metadata that are no JSON.
-_DAMAGE = (SafetensorError, ValueError, TypeError)
+_DAMAGE = (SafetensorError, ValueError, TypeError, RecursionError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class DiskCache:
         try:
             tensors = _read(path)
         except OSError:
-            return None
+            return None  # not there, out of reach, or no ordinary file
         except _DAMAGE:
             _remove(path)
             return None
@@ -202,7 +204,9 @@ def _read(path: Path) -> dict[str, torch.Tensor] | None:
         SafetensorError, ValueError, TypeError: It is damaged.
     """
     # Opened once: safe_open opens a file twice, and another process can replace it in between.
-    data = path.read_bytes()
+    # A pipe would be waited for; where there is O_NONBLOCK, opening it is not.
+    with open(path, "rb", opener=_open_file) as file:
+        data = file.read()
     tensors = load(data)
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     metadata = header.get("__metadata__") or {}
@@ -212,6 +216,15 @@ def _read(path: Path) -> dict[str, torch.Tensor] | None:
     if sums != {name: _crc(tensor) for name, tensor in tensors.items()}:
         raise ValueError(f"{path.name} holds other bytes than were written.")
     return {name: tensors[name] for name in sums}
+
+
+def _open_file(path: str, flags: int) -> int:
+    """Opens an ordinary file; OSError for anything else."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "no ordinary file", path)
+    return descriptor
 
 
 def _crc(tensor: torch.Tensor) -> int:

@@ -20,10 +20,11 @@ class DiskCacheView:
     pixels, the version of the weights, and the layer.
     """
 
-    def __init__(self, disk: DiskCache, model: str):
-        """Takes the cache and the model's fingerprint."""
+    def __init__(self, disk: DiskCache, model: str, width: int):
+        """Takes the cache, the model's fingerprint and its width D."""
         self.disk = disk
         self._model = model
+        self._width = width
 
     def fetch(self, store: LayerStore, wanted: Sequence[int]) -> list[int]:
         """Takes the layers that are on disk.
@@ -38,7 +39,7 @@ class DiskCacheView:
         missing = []
         for layer in wanted:
             found = self.disk.get(self._key(store, layer))
-            if found is None:
+            if found is None or not self._fits(found, store, layer):
                 missing.append(layer)
                 continue
             normed = found.get("normed")
@@ -61,6 +62,22 @@ class DiskCacheView:
             if layer == store.num_layers - 1 and store.normed is not None:
                 tensors["normed"] = store.normed
             self.disk.put(self._key(store, layer), tensors)
+
+    def _fits(self, found: dict[str, torch.Tensor], store: LayerStore, layer: int) -> bool:
+        """Whether an entry is what `store` writes: another process or version may have put it."""
+        last = layer == store.num_layers - 1
+        shape = (1, len(store.prompt.ids), self._width)
+        return (
+            set(found) <= {"states", "normed"}
+            and "states" in found
+            and all(
+                tensor.shape == shape
+                and tensor.is_floating_point()
+                and (name == "states" or last)
+                and bool(torch.isfinite(tensor).all())
+                for name, tensor in found.items()
+            )
+        )
 
     def _key(self, store: LayerStore, layer: int) -> str:
         facts = f"{self._model} {store.prompt.key} {store.keyframe} {layer}"

@@ -57,4 +57,4 @@ class Engine:
         if self.disk_cache is None or patches is None:
             return None
         model = fingerprint(self.backbone, patches, host.device, host.unpatched())
-        return DiskCacheView(self.disk_cache, model)
+        return DiskCacheView(self.disk_cache, model, self.backbone.width)

@@ -78,6 +78,7 @@ def load_quantized(
             dtype=dtype,
             attn_implementation="sdpa",
             local_files_only=True,
+            trust_remote_code=False,
             output_loading_info=True,
             **options,
         )

@@ -7,6 +7,7 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 LARGEST = 100_000_000  # bytes of a header; the format's own limit
 
@@ -52,9 +53,19 @@ def read_header(file: Path) -> Header:
                 raise ValueError("no header")
             content = json.loads(stream.read(length))
         metadata = content.pop("__metadata__", None) or {}
-        entries = {name: Entry(one["dtype"], tuple(one["shape"])) for name, one in content.items()}
-    except (OSError, struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        entries = {name: _entry(one["dtype"], one["shape"]) for name, one in content.items()}
+    except (
+        OSError, struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError
+    ) as error:  # fmt: skip
         raise ValueError(
             f"{file} is not a whole safetensors file ({error}). Download it again."
         ) from error
     return Header(entries, metadata)
+
+
+def _entry(dtype: Any, shape: Any) -> Entry:
+    if not isinstance(dtype, str) or not isinstance(shape, list):
+        raise ValueError("a tensor's dtype is no text, or its shape no list")
+    if not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError("a tensor's shape holds what is no size")
+    return Entry(dtype, tuple(shape))

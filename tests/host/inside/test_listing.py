@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,121 @@ def test_every_list_is_kept(folders, tmp_path, monkeypatch, empty):
         )
         each.forget()
         assert names() == names() and len(walked) == 1
+
+
+@pytest.fixture
+def model(folders, tmp_path):
+    """A model folder that the loader lists, without weights."""
+    folder = tmp_path / "models" / "VLM" / "good"
+    config(folder, '{"model_type": "qwen3_vl"}')
+    return folder
+
+
+def config(folder: Path, text: str) -> None:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(text)
+
+
+ODD_CONFIGS = (
+    '{"model_type": ["qwen3_vl"]}',
+    '{"model_type": {}}',
+    '["model_type"]',
+    "[" * 100_000,
+    "\x00",
+    "",
+)
+
+
+@pytest.mark.parametrize("text", ODD_CONFIGS, ids=[text[:24] for text in ODD_CONFIGS])
+def test_an_odd_config_beside_a_model(folders, model, tmp_path, text, caplog):
+    config(tmp_path / "models" / "text_encoders" / "odd", text)
+    assert folders.model_names() == ["VLM/good"]
+    folders._MODELS.forget()
+    assert folders.model_names() == ["VLM/good"]
+    assert caplog.text.count("leaves out") <= 1  # said once a change, not at every page load
+
+
+def header(content: bytes) -> bytes:
+    return len(content).to_bytes(8, "little") + content
+
+
+ODD_FILES = {
+    "no header": b"\xff" * 64,
+    "deep": header(b"[" * 100_000),
+    "a shape of text": header(b'{"a": {"dtype": "F32", "shape": "12"}}'),
+    "a shape of lists": header(b'{"a": {"dtype": "F32", "shape": [[1]]}}'),
+    "a dtype that is a list": header(b'{"a": {"dtype": [], "shape": [1]}}'),
+}
+
+
+@pytest.mark.parametrize("what", ODD_FILES)
+def test_an_odd_file_beside_a_model(folders, model, tmp_path, what, caplog):
+    (tmp_path / "models" / "VLM" / "odd.safetensors").write_bytes(ODD_FILES[what])
+    assert folders.model_names() == ["VLM/good"]
+    assert "leaves out" in caplog.text and "odd.safetensors" in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_pipes_links_to_nowhere_and_names_of_other_bytes(folders, model, tmp_path):
+    root = tmp_path / "models" / "VLM"
+    (tmp_path / "models" / "vlm_stats").mkdir()
+    (root / "pipes").mkdir()
+    for place in ("VLM/p.safetensors", "VLM/qwen-vl.gguf", "VLM/pipes/config.json"):
+        os.mkfifo(tmp_path / "models" / place)
+    os.mkfifo(tmp_path / "models" / "vlm_stats" / "p.safetensors")
+    (root / "loop").symlink_to(root / "loop")
+    (root / "loop.safetensors").symlink_to(root / "loop.safetensors")
+    config(Path(os.fsdecode(os.fsencode(root) + b"/\xff")), '{"model_type": "qwen3_vl"}')
+    assert folders.model_names() == ["VLM/good"] and folders.stats_names() == []
+
+
+def test_a_second_name_of_a_model_works(folders, model, tmp_path):
+    (tmp_path / "models" / "LLM").mkdir()
+    (tmp_path / "models" / "LLM" / "alias").symlink_to(model)
+    assert folders.model_names() == ["VLM/good"]
+    assert folders.model_path("LLM/alias").samefile(model)
+    with pytest.raises(FileNotFoundError, match="There is no VLM called"):
+        folders.model_path("LLM/../VLM/good")
+
+
+def test_the_layout_of_hugging_faces_cache_is_listed(folders, tmp_path):
+    for above in ("", "hub/"):
+        place = f"{above}models--someone--tiny/snapshots/0123abc"
+        config(tmp_path / "models" / "LLM" / place, '{"model_type": "qwen3_vl"}')
+    assert folders.model_names() == [
+        "LLM/models--someone--tiny/snapshots/0123abc",
+        "LLM/hub/models--someone--tiny/snapshots/0123abc",
+    ]
+
+
+ODD_NAMES = (
+    "\x1b[2Jx",
+    "a\tb",
+    "a" * 300,
+    "a\ud800",
+    "nul",
+    "Con.x",
+    "a" * 2000,
+    "",
+    "../a",
+    " / ",
+)
+
+
+@pytest.mark.parametrize("name", ODD_NAMES, ids=lambda name: ascii(name)[:12])
+def test_names_that_no_file_can_have_are_refused_when_queued(folders, name):
+    from pack.nodes.files import SaveConditioning
+    from pack.nodes.stats import ReferenceStats
+
+    said = SaveConditioning.validate_inputs(name=name)
+    assert "name on Save VLM Conditioning" in said and len(said) < 600
+    if name:  # empty = not saved
+        said = ReferenceStats.validate_inputs(save_as=name)
+        assert "save_as on VLM Reference Statistics" in said and len(said) < 600
+
+
+@pytest.mark.parametrize("name", ["style", "cats/style", "a. b", "Müller/家.safetensors", "%year%"])
+def test_names_that_files_can_have(folders, name):
+    from pack.nodes.files import SaveConditioning
+
+    assert SaveConditioning.validate_inputs(name=name) is True
