@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import types
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 import comfy.sd
+import comfy.text_encoders.boogu
 import comfy.text_encoders.flux
+import comfy.text_encoders.hunyuan_image
+import comfy.text_encoders.ideogram4
+import comfy.text_encoders.joyimage
 import comfy.text_encoders.krea2
+import comfy.text_encoders.mage_flow
+import comfy.text_encoders.minimax
 import comfy.text_encoders.qwen3vl
 import comfy.text_encoders.qwen35
 import comfy.text_encoders.qwen_image
@@ -76,6 +82,37 @@ KINDS = {
 }
 
 
+def _qwen3_vl(module: str, tokenizer: str, size: str, layers: int, target: str) -> Kind:
+    wrapper = getattr(comfy.text_encoders, module)
+    return Kind(wrapper, "te", tokenizer, f"qwen3vl_{size}", layers, target)
+
+
+# Those that read a text encoder of the same kinds for other diffusion models.
+MORE = {
+    "hunyuan-image": replace(
+        KINDS["qwen-image"],
+        wrapper=comfy.text_encoders.hunyuan_image,
+        tokenizer="HunyuanImageTokenizer",
+        target="hunyuan-image",
+        options={"byt5": False},
+    ),
+    "minimax-h3": _qwen3_vl("minimax", "MiniMaxH3Tokenizer", "32b", 50, "minimax-h3"),
+    "mage-flow": _qwen3_vl("mage_flow", "MageFlowTokenizer", "4b", 6, "mage-flow"),
+    "boogu": _qwen3_vl("boogu", "BooguTokenizer", "8b", 6, "boogu"),
+    "joyimage": _qwen3_vl("joyimage", "JoyImageTokenizer", "8b", 6, "joyimage"),
+    "ideogram4": _qwen3_vl("ideogram4", "Ideogram4Tokenizer", "8b", 36, "ideogram4"),
+    "ideogram4-vl": Kind(
+        comfy.text_encoders.ideogram4,
+        "te_qwen3vl",
+        "Ideogram4Qwen3VLTokenizer",
+        "qwen3vl_8b",
+        36,
+        "ideogram4",
+    ),
+}
+EVERY = KINDS | MORE
+
+
 def shrink_vision_towers() -> None:
     """Makes ComfyUI build tiny vision towers; their sizes are no part of a model's options."""
     vision = comfy.text_encoders.qwen3vl
@@ -108,7 +145,7 @@ def text_config(layers: int, width: int = 64) -> dict[str, Any]:
 
 def tiny_clip(kind: str, **config: Any) -> comfy.sd.CLIP:
     """A tiny CLIP in float32: ComfyUI's wrapper, tokenizer and classes, random weights."""
-    one = KINDS[kind]
+    one = EVERY[kind]
     clip_class = getattr(one.wrapper, one.make)(**one.options)
     tokenizer = getattr(one.wrapper, one.tokenizer)
     sizes = text_config(one.layers, one.width) | config
