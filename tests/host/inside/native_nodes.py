@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -59,17 +60,47 @@ def _joyimage(clip: Any, text: str, pictures: list[torch.Tensor]) -> Any:
     return TextEncodeJoyImageEdit.execute(clip, text, images=_numbered(pictures))
 
 
+def _second(clip: Any, text: str, pictures: list[torch.Tensor], vae: Any = None) -> Any:
+    # In ComfyUI after 0.33 alone.
+    node = import_module("comfy_extras.nodes_qwen").TextEncodeQwenImage21
+    return node.execute(clip, text, "", vae=vae, images=_numbered(pictures))
+
+
+def _second_edit(clip: Any, text: str, pictures: list[torch.Tensor]) -> Any:
+    return _second(clip, text, pictures, NoLatents())
+
+
 WITH_PICTURES = {
     "qwen-image": _edit,
     "qwen-image-edit-plus": _edit_plus,
     "krea2-edit": _edit_plus,
+    "qwen-image-2.1": _second,
+    "qwen-image-2.1-edit": _second_edit,
     "minimax-h3": _h3,
     "mage-flow": _mage,
     "boogu": _boogu,
     "joyimage": _joyimage,
 }
+WORDS_NODE = "CLIPTextEncode"
+NODES = {
+    "qwen-image": "TextEncodeQwenImageEdit",
+    "qwen-image-edit-plus": "TextEncodeQwenImageEditPlus",
+    "krea2-edit": "TextEncodeQwenImageEditPlus",
+    "qwen-image-2.1": "TextEncodeQwenImage21",
+    "qwen-image-2.1-edit": "TextEncodeQwenImage21",
+    "minimax-h3": "MiniMaxH3ReferenceToVideo",
+    "mage-flow": "TextEncodeMageFlowEdit",
+    "boogu": "TextEncodeBooguEdit",
+    "joyimage": "TextEncodeJoyImageEdit",
+}
 # Their own node lays words out as it does with pictures, or is the only one there is.
-ALSO_WORDS = ("qwen-image-edit-plus", "krea2-edit", "minimax-h3")
+ALSO_WORDS = (
+    "qwen-image-edit-plus",
+    "krea2-edit",
+    "qwen-image-2.1",
+    "qwen-image-2.1-edit",
+    "minimax-h3",
+)
 
 
 def native(target: str, clip: Any, text: str, pictures: list[torch.Tensor]) -> list[Any]:

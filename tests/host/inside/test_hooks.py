@@ -16,7 +16,7 @@ def scheduled(clip, **tokenize):
 
 def selected(model, kind: str, **encode):
     """VLM Encode and Hidden Layer Select with `auto`: CONDITIONING, and the hidden states."""
-    from pack.nodes.encode import HiddenLayerSelect
+    from pack.nodes.select import HiddenLayerSelect
 
     h = model.encode(TEXT, target=KINDS[kind].target, **encode)
     for each in h.keyframes:
@@ -101,7 +101,7 @@ def test_deeper_layers_of_each_keyframe_are_its_own(kind_and_clip, as_vlm):
 
 
 def test_filters_and_selections_keep_every_entry(kind_and_clip, as_vlm):
-    from pack.nodes.encode import HiddenLayerSelect
+    from pack.nodes.select import HiddenLayerSelect
     from pack.nodes.tokens import TokenFilter
 
     kind, clip = kind_and_clip

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import comfyui_version
 import pytest
 import torch
-from native_nodes import WITH_PICTURES, native
-from tiny_clips import tiny_clip
+from native_nodes import ALSO_WORDS, NODES, WITH_PICTURES, WORDS_NODE, native
+from results import record
+from tiny_clips import EVERY, tiny_clip
 
 # The target, and the CLIP that reads for it.
 CLIPS = {
@@ -23,6 +25,8 @@ CLIPS = {
     "joyimage": "joyimage",
     "ideogram4": "ideogram4",
 }
+if "qwen-image-2.1" in EVERY:
+    CLIPS |= dict.fromkeys(["qwen-image-2.1", "qwen-image-2.1-edit"], "qwen-image-2.1")
 WORDS = {
     "words": "a red house, 红色的房子 🏠",
     "none": "",
@@ -64,20 +68,22 @@ def same(a, b) -> bool:
     return type(a) is type(b) and a == b
 
 
-def assert_equal(found, want):
+def assert_equal(target, pictures, found, want):
     ((tensor, options),), ((native_tensor, native_options),) = found, want
     assert tensor.shape == native_tensor.shape
     assert torch.equal(tensor, native_tensor)
     assert options.keys() == native_options.keys()
     for key, value in options.items():
         assert same(value, native_options[key]), key
+    oracle = "ComfyUI " + (NODES[target] if pictures or target in ALSO_WORDS else WORDS_NODE)
+    record(target, oracle, comfyui_version.__version__, len(pictures), 0.0, options)
 
 
 @pytest.mark.parametrize("words", WORDS)
 def test_words(row, words):
     target, clip, model = row
     want = native(target, clip, WORDS[words], [])
-    assert_equal(ours(model, target, WORDS[words], []), want)
+    assert_equal(target, [], ours(model, target, WORDS[words], []), want)
     assert want[0][0].std() > 0.01
 
 
@@ -92,7 +98,7 @@ def test_a_picture(row, picture, size):
         return
     text, seen = WORDS["words"], [picture(*size)]
     want = native(target, clip, text, seen)
-    assert_equal(ours(model, target, text, seen), want)
+    assert_equal(target, seen, ours(model, target, text, seen), want)
     assert not torch.equal(ours(model, target, text, [1 - seen[0]])[0][0], want[0][0])
 
 
@@ -104,7 +110,7 @@ def test_several_pictures(row, picture, count, words):
         return
     seen = pictures_of(picture, count)
     want = native(target, clip, WORDS[words], seen)
-    assert_equal(ours(model, target, WORDS[words], seen), want)
+    assert_equal(target, seen, ours(model, target, WORDS[words], seen), want)
 
 
 def test_a_whole_qwen3_vl_norms_ideograms_last_layer(as_vlm):

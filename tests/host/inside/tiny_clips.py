@@ -5,6 +5,8 @@ from __future__ import annotations
 import types
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import comfy.sd
@@ -110,6 +112,15 @@ MORE = {
         "ideogram4",
     ),
 }
+if find_spec("comfy.text_encoders.qwen_image21") is not None:  # newer than ComfyUI 0.33
+    MORE["qwen-image-2.1"] = Kind(
+        import_module("comfy.text_encoders.qwen_image21"),
+        "te",
+        "QwenImage21Tokenizer",
+        "qwen3vl_8b",
+        6,
+        "qwen-image-2.1",
+    )
 EVERY = KINDS | MORE
 
 
