@@ -1,7 +1,7 @@
 """Writes docs/targets.md from what the tests of the targets found.
 
-    TARGET_RESULTS=found.jsonl python -m pytest tests/targets tests/host/test_inside.py
-    python -m tools.targets_page found.jsonl
+TARGET_RESULTS=found.jsonl python -m pytest tests/targets tests/host/test_inside.py
+python -m tools.targets_page found.jsonl
 """
 
 import json
@@ -13,15 +13,17 @@ from vlm.targets import TARGETS
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "targets.md"
 HEAD = """# Targets and what they were compared with
 
-Written by `python -m tools.targets_page` from what the tests found; do not edit. Weights are tiny and random, prompts
-have words, none, blanks, a thousand tokens; pictures have five sizes and shapes. 0 = every bit is the same: tokens,
-options and values through VLM From CLIP with `preprocessing` comfyui. Against diffusers in float32, with pictures that
-are not resized; the largest difference of all prompts, relative to the largest value.
+Written by `python -m tools.targets_page` from what the tests found; do not edit.
 
-| target | text encoder | compared with | version | pictures | largest difference | options that are the same |
+Weights are tiny and random. Prompts have words, none, blanks, a thousand tokens; pictures have five
+sizes and shapes. Beside ComfyUI's nodes, through VLM From CLIP with `preprocessing` comfyui, 0
+means that every bit of tensor and options is the same. Beside diffusers, in float32 and with
+pictures that neither side resizes, it is the largest difference over the largest value.
+
+| target | text encoder | beside | version | pictures | difference | options that are the same |
 |---|---|---|---|---|---|---|
 """
-NOTHING = "nothing"
+NOTHING = "see tests/vlm/test_target_parity.py"
 
 
 def rows_of(found: list[dict]) -> list[str]:

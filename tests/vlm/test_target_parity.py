@@ -127,6 +127,19 @@ def test_the_test_of_a_row_is_there(name):
     assert not missing(COMPARED[name], name)
 
 
+def test_the_page_has_what_was_found_of_each_target():
+    """Written by `python -m tools.targets_page`; a new target has to be run and written there."""
+    page = (TESTS.parent / "docs" / "targets.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    assert {row[0].strip("| `") for row in rows} == TARGETS.keys()
+    for name, row in COMPARED.items():
+        found = [cells for cells in rows if cells[0].strip("| `") == name]
+        if row.test.startswith((NATIVE, DIFFUSERS)):
+            assert all(float(cells[5]) <= 1e-5 for cells in found), name
+        if row.test.startswith(NATIVE):
+            assert any(cells[2].startswith("ComfyUI") and cells[5] == "0" for cells in found), name
+
+
 def test_a_row_says_what_or_why():
     for name, row in PARITY.items():
         said = row.oracle if isinstance(row, Parity) else row.reason

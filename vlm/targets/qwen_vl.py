@@ -146,6 +146,7 @@ OTHERS = (
         mask=ALWAYS,
         writes=(POOLED,),
         about_pictures="Ideogram 4 was trained on words: pictures in its prompt are an experiment.",
-        source="ComfyUI comfy/text_encoders/ideogram4.py",
+        source="ComfyUI comfy/text_encoders/ideogram4.py; of a whole Qwen3-VL file ComfyUI norms "
+        "the last layer, of a text-only file and in diffusers it comes raw, as here",
     ),
 )

@@ -199,6 +199,17 @@ def native_encode(clip: comfy.sd.CLIP, text: str, **tokenize: Any) -> torch.Tens
     return clip.encode_from_tokens(clip.tokenize(text, **tokenize))
 
 
+def handed_on(kind: str, images: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Pictures as the encode node of a kind's diffusion model hands them to the CLIP.
+
+    test_native_rows.py compares with the nodes themselves.
+    """
+    from pack.vlm.targets import find_target
+
+    resize = find_target(EVERY[kind].target).resize
+    return images if resize is None else [resize.apply(image) for image in images]
+
+
 def ours(model: Any, text: str, kind: str, **encode: Any) -> torch.Tensor:
     """What VLM Encode and Hidden Layer Select make of it with `auto`, [1, N, D]."""
     from pack.vlm.tokens.select import select_layers
