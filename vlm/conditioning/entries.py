@@ -38,6 +38,9 @@ class Entry:
     options: dict[str, Any]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.tokens, Tokens) or not isinstance(self.options, dict):
+            kinds = type(self.tokens).__name__, type(self.options).__name__
+            raise TypeError(f"An Entry is Tokens and a dict of options, this is {kinds}.")
         beside, rest = split_options(self.options, self.tokens.n)
         if len(rest) < len(self.options):
             tokens = replace(self.tokens, beside={**self.tokens.beside, **beside})

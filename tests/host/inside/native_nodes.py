@@ -26,7 +26,8 @@ class NoLatents:
         return torch.zeros(1, 1, 1, 1)
 
 
-def _numbered(pictures: list[torch.Tensor], name: str = "image_{}") -> dict[str, torch.Tensor]:
+def numbered(pictures: list[torch.Tensor], name: str = "image_{}") -> dict[str, torch.Tensor]:
+    """Pictures by the names that a node counts them with, from 1."""
     return {name.format(number): picture for number, picture in enumerate(pictures, start=1)}
 
 
@@ -35,35 +36,35 @@ def _edit(clip: Any, text: str, pictures: list[torch.Tensor]) -> Any:
 
 
 def _edit_plus(clip: Any, text: str, pictures: list[torch.Tensor]) -> Any:
-    return TextEncodeQwenImageEditPlus.execute(clip, text, **_numbered(pictures, "image{}"))
+    return TextEncodeQwenImageEditPlus.execute(clip, text, **numbered(pictures, "image{}"))
 
 
 def _h3(clip: Any, text: str, pictures: list[torch.Tensor]) -> Any:
     vae = NoLatents()
-    references = _numbered(pictures, "ref_image_{}")
+    references = numbered(pictures, "ref_image_{}")
     return MiniMaxH3ReferenceToVideo.execute(clip, vae, vae, text, **H3_SIZE, ref_images=references)
 
 
 def _mage(clip: Any, text: str, pictures: list[torch.Tensor]) -> Any:
-    done = TextEncodeMageFlowEdit.execute(clip, "unused", text, images=_numbered(pictures))
+    done = TextEncodeMageFlowEdit.execute(clip, "unused", text, images=numbered(pictures))
     if text:
-        done = TextEncodeMageFlowEdit.execute(clip, text, images=_numbered(pictures))
+        done = TextEncodeMageFlowEdit.execute(clip, text, images=numbered(pictures))
         return done.result[0]
     return done.result[1]  # no words: what it makes of an empty negative prompt
 
 
 def _boogu(clip: Any, text: str, pictures: list[torch.Tensor]) -> Any:
-    return TextEncodeBooguEdit.execute(clip, text, "", images=_numbered(pictures))
+    return TextEncodeBooguEdit.execute(clip, text, "", images=numbered(pictures))
 
 
 def _joyimage(clip: Any, text: str, pictures: list[torch.Tensor]) -> Any:
-    return TextEncodeJoyImageEdit.execute(clip, text, images=_numbered(pictures))
+    return TextEncodeJoyImageEdit.execute(clip, text, images=numbered(pictures))
 
 
 def _second(clip: Any, text: str, pictures: list[torch.Tensor], vae: Any = None) -> Any:
     # In ComfyUI after 0.33 alone.
     node = import_module("comfy_extras.nodes_qwen").TextEncodeQwenImage21
-    return node.execute(clip, text, "", vae=vae, images=_numbered(pictures))
+    return node.execute(clip, text, "", vae=vae, images=numbered(pictures))
 
 
 def _second_edit(clip: Any, text: str, pictures: list[torch.Tensor]) -> Any:
