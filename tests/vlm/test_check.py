@@ -154,3 +154,13 @@ def test_a_width_that_is_not_the_targets(tiny):
     assert "64 wide, Z-Image reads 2560" in misfit(t, vlm.TARGETS["z-image"])
     assert misfit(Tokens(torch.zeros(1, 1, 2560)), vlm.TARGETS["z-image"]) == ""
     assert misfit(t, vlm.TARGETS["chat"]) == ""
+
+
+def test_slots_want_a_reference_latent_each(tiny, picture):
+    h = tiny("qwen3_vl", 2).encode("a", [picture(64, 64)] * 2, target="qwen-image-2.1-edit")
+    t, needs = vlm.select_layers(h), Needs("Qwen-Image 2.1", 64)
+    for latents, said in ((0, "has 0"), (1, "has 1"), (3, "has 3")):
+        options = {"reference_latents": [torch.zeros(1)] * latents} if latents else {}
+        (found,) = check([Entry(t, options)], needs)
+        assert found.stops and "tokens of 2 pictures" in found.text and said in found.text
+    assert check([Entry(t, {"reference_latents": [torch.zeros(1)] * 2})], needs) == []

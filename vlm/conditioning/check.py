@@ -10,6 +10,7 @@ import torch
 from ..arguments import checked
 from ..running.hidden_states import HiddenStates
 from ..targets import TARGETS, Target, find_target
+from ..tokens.beside import SLOTS
 from ..tokens.seen import seen_by_target
 from ..tokens.tokens import Tokens
 from .entries import Entry
@@ -73,6 +74,7 @@ def check(entries: list[Entry], needs: Needs) -> list[Finding]:
             *_widths(entry.tokens.width, needs),
             *_values(entry),
             *_pooled(entry, needs),
+            *_latents(entry),
         ):
             findings[finding.text] = finding
         if entry.tokens.n < needs.least_tokens:
@@ -185,5 +187,19 @@ def _pooled(entry: Entry, needs: Needs) -> list[Finding]:
     text = (
         f"The pooled vector is {pooled.shape[-1]} wide, {needs.title} reads {needs.pooled}. Set "
         "`pooled_output` to that of a CLIP-L conditioning."
+    )
+    return [Finding(True, text)]
+
+
+def _latents(entry: Entry) -> list[Finding]:
+    """Whether there is a reference latent for each picture whose tokens were left out."""
+    places = entry.tokens.beside.get(SLOTS)
+    latents = len(entry.options.get("reference_latents") or ())
+    if places is None or latents == len(places):
+        return []
+    text = (
+        f"This conditioning leaves out the tokens of {len(places)} pictures for as many reference "
+        f"latents, and has {latents}. Add one for each picture in the same order (Reference "
+        "Latent), or set `target` to one that keeps the pictures' tokens, such as qwen-image-2.1."
     )
     return [Finding(True, text)]
