@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import comfy.lora
@@ -117,8 +118,8 @@ def _joined(picture: Tokens | None, text: Tokens) -> Tokens:
             f"image on {NODE} is {picture.width} wide, the model reads {text.width}. Connect what "
             "Connector Apply made of the picture."
         )
-    states = picture.states.to(text.states)
-    return blend(Tokens(states, picture.token_map), text, alpha=1.0, method="concat")
+    picture = replace(picture, states=picture.states.to(text.states))
+    return blend(picture, text, alpha=1.0, method="concat")
 
 
 def _for_controlnet(picture: Entry | None, text: Tokens) -> torch.Tensor:

@@ -12,6 +12,7 @@ from comfy_api.latest import io
 
 from ..vlm.model import VLM
 from ..vlm.pictures.images import PixelRules
+from ..vlm.pictures.native_resize import BILINEAR
 from ..vlm.prompts.tokenizer import Tokenizer
 from ..vlm.running.engine import Engine
 from ..vlm.running.native_kinds import kind_of_native
@@ -32,6 +33,13 @@ _ENCODERS = {
     ("QwenImage21TEModel", ""): "qwen-image-2.1",
     ("Flux2TEModel", "qwen3_4b"): "flux2-klein-4b",
     ("Flux2TEModel", "qwen3_8b"): "flux2-klein-9b",
+    ("HunyuanImageTEModel", ""): "hunyuan-image",
+    ("MiniMaxH3TEModel", ""): "minimax-h3",
+    ("MageFlowTEModel", ""): "mage-flow",
+    ("BooguTEModel", ""): "boogu",
+    ("JoyImageTEModel", ""): "joyimage",
+    ("Ideogram4TEModel", ""): "ideogram4",
+    ("Ideogram4Qwen3VLTEModel", ""): "ideogram4",
     ("FluxClipModel", ""): "flux1",
 }
 
@@ -42,10 +50,12 @@ def _attention(device: torch.device) -> Any:
 
 
 def _patches(
-    picture: torch.Tensor, rules: PixelRules, least: int | None, most: int | None
+    picture: torch.Tensor, rules: PixelRules, least: int | None, most: int | None, way: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """ComfyUI's own preprocessing of a picture."""
-    budget = {"min_pixels": least, "max_pixels": most}
+    given = {"min_pixels": least, "max_pixels": most}
+    if way != BILINEAR:  # which is its default; older ones know no other
+        given["interpolation"] = way
     return process_qwen2vl_images(
         picture,
         patch_size=rules.patch,
@@ -53,7 +63,7 @@ def _patches(
         merge_size=rules.merge,
         image_mean=list(rules.mean),
         image_std=list(rules.std),
-        **{name: pixels for name, pixels in budget.items() if pixels is not None},
+        **{name: value for name, value in given.items() if value is not None},
     )
 
 

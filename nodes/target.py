@@ -13,21 +13,42 @@ from .shown import shown
 from .words import in_node_words
 
 STOP, WARN = "stop", "warn"
-_TITLES = {
-    "flux": "FLUX.1",
-    "flux2": "FLUX.2",
-    "lumina2": "Lumina 2",
-    "qwen_image": "Qwen-Image",
-    "krea2": "Krea 2",
+# By what ComfyUI calls the model: its name, and the layer that reads the conditioning.
+_READERS = {
+    "flux": ("FLUX.1", "txt_in"),
+    "flux2": ("FLUX.2", "txt_in"),
+    "lumina2": ("Lumina 2", "cap_embedder.1"),
+    "qwen_image": ("Qwen-Image", "txt_in"),
+    "minimax_h3": ("MiniMax H3", "condition_proj"),
+    "mage_flow": ("Mage-Flow", "txt_in"),
+    "boogu": ("Boogu", "time_caption_embed.caption_embedder.1"),
+    "joyimage": ("JoyImage", "condition_embedder.text_embedder.linear_1"),
+    "ideogram4": ("Ideogram 4", "llm_cond_proj"),
 }
-_KLEIN_TOKENS = 512
+_KREA2 = "Krea 2"  # reads several layers side by side, with one layer for each
+# By the beginning of its class, where one name stands for several models.
+_KINDS = {
+    "ZImage": ("Z-Image", "cap_embedder.1"),
+    "HunyuanImage21": ("HunyuanImage 2.1", "txt_in.input_embedder"),
+}
 # Which targets a MODEL can be, by its title.
 _ROWS = {
     "FLUX.1": ("flux1",),
     "FLUX.2": ("flux2-klein-4b", "flux2-klein-9b"),
     "Z-Image": ("z-image",),
-    "Qwen-Image": ("qwen-image", "qwen-image-2.1"),
-    "Krea 2": ("krea2",),
+    "Qwen-Image": (
+        "qwen-image",
+        "qwen-image-edit-plus",
+        "qwen-image-2.1",
+        "qwen-image-2.1-edit",
+    ),
+    "Krea 2": ("krea2", "krea2-edit"),
+    "MiniMax H3": ("minimax-h3",),
+    "Mage-Flow": ("mage-flow",),
+    "Boogu": ("boogu",),
+    "JoyImage": ("joyimage",),
+    "Ideogram 4": ("ideogram4",),
+    "HunyuanImage 2.1": ("hunyuan-image",),
 }
 
 
@@ -36,17 +57,30 @@ def needs_of(model: Any) -> Needs | None:
     config = model.model.model_config
     kind = config.unet_config.get("image_model")
     network = model.model.diffusion_model
-    title = "Z-Image" if type(config).__name__.startswith("ZImage") else _TITLES.get(kind)
-    if title is None:
-        return None
     if kind == "krea2":
-        return Needs(title, network.txtlayers * network.txtdim)
-    if kind == "lumina2":
-        return Needs(title, network.cap_embedder[1].in_features)
-    if kind == "flux2":
-        return Needs(title, network.txt_in.in_features, least_tokens=_KLEIN_TOKENS)
+        return _with_bounds(_KREA2, network.txtlayers * network.txtdim, 0)
+    name = type(config).__name__
+    special = (reader for begin, reader in _KINDS.items() if name.startswith(begin))
+    title, layer = next(special, _READERS.get(kind, ("", "")))
+    if not title:
+        return None
     pooled = getattr(getattr(network, "params", None), "vec_in_dim", None) or 0
-    return Needs(title, network.txt_in.in_features, pooled)
+    reads_pooled = kind in ("flux", "qwen_image")
+    return _with_bounds(
+        title, network.get_submodule(layer).in_features, pooled if reads_pooled else 0
+    )
+
+
+def _with_bounds(title: str, width: int, pooled: int) -> Needs:
+    """A model's needs with the fewest and most tokens of its targets."""
+    rows = [TARGETS[name] for name in _ROWS.get(title, ())]
+    return Needs(
+        title,
+        width,
+        pooled,
+        least_tokens=max((row.pad_to for row in rows), default=0),
+        most_tokens=max((row.most_tokens for row in rows), default=0),
+    )
 
 
 def targets_of(needs: Needs | None) -> list[str]:

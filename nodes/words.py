@@ -128,3 +128,8 @@ def _speaking(execute: Callable[..., Any]) -> Callable[..., Any]:
             raise type(error)(text) from error
 
     return run
+
+
+def with_notes(line: str, notes: list[str]) -> str:
+    """A node's line, and behind it sentences of the library."""
+    return ". ".join([line, *(in_node_words(note).removesuffix(".") for note in notes)])

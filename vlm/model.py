@@ -15,7 +15,7 @@ from .pictures.preprocessor import Preprocessor, VisionInput
 from .prompts.inputs import PromptInputs
 from .prompts.layout import render
 from .prompts.padding import AUTO, NONE, choose_padding
-from .prompts.prompt import Prompt, build_prompt
+from .prompts.prompt import Prompt, build_prompt, unpadded
 from .prompts.rewrite_prompts import DEFAULT, find_system
 from .prompts.templates import Template, find_template
 from .prompts.tokenizer import Tokenizer
@@ -295,7 +295,7 @@ class VLM:
         """The target, with the layer that a person chose on the model instead of its own."""
         goal = find_target(inputs.target)
         if inputs.padding == NONE:
-            goal = replace(goal, pad_to=0)
+            goal = unpadded(goal)
         if self._layer is None or goal.layers is None or goal.combine != "single":
             return goal
         chosen = (self._layer,)
@@ -324,9 +324,21 @@ class VLM:
                 return _mute([], inputs.mute)
             raise ValueError(self._is_blind())
         layout = _layout(inputs, goal)
+        if video is not None and goal.about_video:
+            raise ValueError(f"{goal.about_video}. Give single frames as `images`.")
         least = inputs.min_pixels or goal.min_pixels
         most = inputs.max_pixels or layout.max_pixels or goal.max_pixels
-        seen = self.preprocessor.prepare_images(images, least, most)
+        if goal.resize is not None and least is not None and most is not None:
+            if not inputs.min_pixels:
+                least = min(least, most)
+            seen = self.preprocessor.prepare_resized(images, goal.resize, least, most)
+        else:
+            seen = self.preprocessor.prepare_images(images, least, most)
+        if 0 < goal.most_pictures < len(seen):
+            raise ValueError(
+                f"{goal.title} takes at most {goal.most_pictures} pictures, {len(seen)} were "
+                "given. Give fewer."
+            )
         if video is not None:
             if not vision.video:
                 raise ValueError(self._takes_no_video())

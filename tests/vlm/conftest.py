@@ -1,6 +1,5 @@
 """Shared by the tests of the library's core: tiny models, and Hugging Face's own as the oracle."""
 
-import json
 import os
 import sys
 from contextlib import contextmanager
@@ -19,96 +18,13 @@ from vlm.tiny.folder import write_tiny
 # Helpers lie beside the tests and are imported by their names.
 sys.path.insert(0, str(Path(__file__).parent))
 
+from hugging_face import HuggingFace  # noqa: E402
+
 # Models this small run slower on several threads than on one, by far on a busy machine.
 # TEST_THREADS is for trying others.
 torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))
 
 FAMILIES = ("qwen3_vl", "qwen2_vl", "qwen2_5_vl")
-PROCESSORS = {
-    "qwen3_vl": "Qwen3VLProcessor",
-    "qwen2_vl": "Qwen2VLProcessor",
-    "qwen2_5_vl": "Qwen2_5_VLProcessor",
-    "qwen3_vl_moe": "Qwen3VLProcessor",
-    "qwen3_5": "Qwen3VLProcessor",
-}
-
-
-class HuggingFace:
-    """A family's own model and processor, used the plain way."""
-
-    def __init__(self, family, folder):
-        import transformers
-
-        from vlm.families import FAMILIES as known
-
-        self.transformers = transformers
-        self.family, self.folder = family, folder
-        self.chat_settings = known[family].chat_settings
-        architecture = getattr(transformers, known[family].architecture)
-        self.model = architecture.from_pretrained(str(folder), dtype=torch.float32).eval()
-        self.processor = self._processor()
-        self.tokenizer = self.processor.tokenizer
-
-    def _processor(self):
-        """AutoProcessor; assembled by hand where torchvision is missing, which it insists on."""
-        from hugging_face import pil_processor, takes
-
-        auto, bounds = self.transformers, {}
-        if takes(auto.Qwen2VLImageProcessor, "min_pixels"):
-            # Then the PIL processor does not read `size` from the file.
-            file = json.loads((self.folder / "preprocessor_config.json").read_text())
-            size = file.get("size", {})
-            bounds["min_pixels"] = file.get("min_pixels", size.get("shortest_edge"))
-            bounds["max_pixels"] = file.get("max_pixels", size.get("longest_edge"))
-        images = pil_processor(self.folder, **bounds)
-        tokenizer = auto.AutoTokenizer.from_pretrained(str(self.folder))
-        skip = {"check_argument_for_proper_class": lambda self, name, value: None}
-        plain = getattr(auto, PROCESSORS[self.family])
-        cls = type(PROCESSORS[self.family], (plain,), skip)
-        return cls(images, tokenizer, None, chat_template=tokenizer.chat_template)
-
-    def inputs(self, text, images=(), system=None):
-        """What the family's processor makes of the messages, as tensors."""
-        content = [{"type": "image", "image": image} for image in images]
-        messages = [{"role": "user", "content": [*content, {"type": "text", "text": text}]}]
-        if system is not None:
-            turn = {"role": "system", "content": [{"type": "text", "text": system}]}
-            messages.insert(0, turn)
-        rendered = self.processor.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=False, **self.chat_settings
-        )
-        pictures = {"images": list(images)} if images else {}
-        return dict(self.processor(text=[rendered], **pictures, return_tensors="pt"))
-
-    def types(self, ids):
-        """`mm_token_type_ids` of ids [1, N], where transformers wants them."""
-        from hugging_face import takes
-
-        if not takes(self.model.model.get_rope_index, "mm_token_type_ids"):
-            return {}
-        image, video = (self.tokenizer.convert_tokens_to_ids(t) for t in VISION_TOKENS)
-        return {"mm_token_type_ids": (ids == image).int() + 2 * (ids == video).int()}
-
-    def streams(self, **inputs):
-        """What enters each decoder layer, then the stream after the last, bare and normed."""
-        caught, hooks = [], []
-
-        def catch(module, args, kwargs):
-            caught.append((args[0] if args else kwargs["hidden_states"]).clone())
-
-        language = self.model.model.language_model
-        for module in (*language.layers, language.norm):
-            hooks.append(module.register_forward_pre_hook(catch, with_kwargs=True))
-        try:
-            with torch.no_grad():
-                normed = self.model.model(**inputs).last_hidden_state
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return caught, normed
-
-
-VISION_TOKENS = ("<|image_pad|>", "<|video_pad|>")
 
 
 class Watch:

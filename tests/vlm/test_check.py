@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import vlm
-from vlm.conditioning.check import Finding, Needs, check
+from vlm.conditioning.check import Finding, Needs, check, misfit, notes_of
 from vlm.conditioning.entries import Entry
 from vlm.tokens.tokens import Tokens
 
@@ -115,3 +115,52 @@ def test_a_whole_encoding_passes_its_own_check(tiny, target):
     row = vlm.TARGETS[target]
     needs = Needs(row.title, 64 * len(row.layers), row.pooled, row.pad_to)
     assert check([Entry(t, {})], needs) == []
+
+
+# ---- bounds
+
+
+def test_more_tokens_than_a_model_was_trained_with():
+    (found,) = check(entries(30720, 600), Needs.of("krea2"))
+    assert not found.stops
+    assert "at most 512 tokens, these are 600" in found.text and "`max_pixels`" in found.text
+    assert check(entries(30720, 512), Needs.of("krea2")) == []
+
+
+def test_default_budgets_stay_below_the_most_tokens(tiny, picture):
+    model = tiny()
+    for target, pictures in (("krea2", 3), ("krea2-edit", 3), ("z-image", 1), ("flux3-klein", 7)):
+        h = model.encode("a red house " * 10, [picture(2000, 2000)] * pictures, target=target)
+        assert notes_of(h, "") == [vlm.TARGETS[target].about_pictures] * (target == "flux3-klein")
+
+
+def test_what_is_said_before_a_prompt_is_read(tiny, picture):
+    model = tiny()
+    (note,) = notes_of(model.encode("a red house " * 300, target="krea2"), "")
+    assert "Krea 2 was trained with at most 512 tokens" in note
+    pictures = [picture(64, 64)]
+    (note,) = notes_of(model.encode("a", pictures, target="flux3-klein"), "a")
+    assert "experiment" in note
+    for words in ('a sign "open"', "a sign “open”", "‘开’"):
+        (note,) = notes_of(model.encode(words, target="hunyuan-image"), words)
+        assert "ByT5" in note
+    for words in ("it's a house", 'five " inches', ""):
+        assert notes_of(model.encode(words, target="hunyuan-image"), words) == []
+    assert notes_of(model.encode("a", target="chat"), "a") == []
+
+
+def test_a_width_that_is_not_the_targets(tiny):
+    t = vlm.select_layers(tiny().encode("a", target="z-image"))
+    assert "64 wide, Z-Image reads 2560" in misfit(t, vlm.TARGETS["z-image"])
+    assert misfit(Tokens(torch.zeros(1, 1, 2560)), vlm.TARGETS["z-image"]) == ""
+    assert misfit(t, vlm.TARGETS["chat"]) == ""
+
+
+def test_slots_want_a_reference_latent_each(tiny, picture):
+    h = tiny("qwen3_vl", 2).encode("a", [picture(64, 64)] * 2, target="qwen-image-2.1-edit")
+    t, needs = vlm.select_layers(h), Needs("Qwen-Image 2.1", 64)
+    for latents, said in ((0, "has 0"), (1, "has 1"), (3, "has 3")):
+        options = {"reference_latents": [torch.zeros(1)] * latents} if latents else {}
+        (found,) = check([Entry(t, options)], needs)
+        assert found.stops and "tokens of 2 pictures" in found.text and said in found.text
+    assert check([Entry(t, {"reference_latents": [torch.zeros(1)] * 2})], needs) == []

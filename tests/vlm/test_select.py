@@ -1,13 +1,14 @@
 """Layer selection: how a choice is read, what auto becomes, and what comes out."""
 
 from collections.abc import Sequence
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from vlm.targets import TARGETS
 from vlm.token_map import new_map
 from vlm.tokens.filter import filter_tokens
 from vlm.tokens.layer_spec import parse_gains, parse_layers
@@ -24,13 +25,13 @@ class HiddenStates:
     ) -> None:
         generator = torch.Generator().manual_seed(0)
         self.states = torch.randn(2, num_layers, 5, 6, generator=generator).to(dtype)
-        self.num_layers, self.width = num_layers, 6
+        self.num_layers, self.width, self.n = num_layers, 6, 5
         self.has_images, self.dropped = image, 0
         roles = ["template", "image" if image else "text", "text", "text", "template"]
         self.token_map = new_map(roles, [-1, 0 if image else -1, -1, -1, -1])
         given = {"title": "Test", "layers": (-2,), "layers_with_images": None}
         given |= {"combine": "single", "final_norm": True}
-        self.target = SimpleNamespace(**given | target)
+        self.target = replace(TARGETS["chat"], **given | target)
         self.asked: list[tuple] = []
 
     def layers(self, ks: Sequence[int], final_norm: bool = True) -> torch.Tensor:

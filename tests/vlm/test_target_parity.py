@@ -13,8 +13,6 @@ import pytest
 from vlm.targets import TARGETS
 
 TESTS = Path(__file__).resolve().parents[1]
-INSIDE = "host/inside/tiny_clips.py"  # the CLIPs that the tests inside ComfyUI's Python run over
-WORDS = "host/inside/test_equality.py::test_words_give_the_same_bits"
 
 
 @dataclass(frozen=True)
@@ -44,22 +42,38 @@ class NoOracle:
     reason: str
 
 
+NATIVE = "host/inside/test_native_rows.py"
+DIFFUSERS = "targets/test_diffusers.py"
+PIPELINES = "targets/pipelines.py"
+
+
+def native(title: str) -> Parity:
+    """Compared with ComfyUI's own encoder and encode node."""
+    return Parity(f"ComfyUI's {title}, bit for bit", f"{NATIVE}::test_words", NATIVE)
+
+
+def pipeline(name: str) -> Parity:
+    """Compared with diffusers alone."""
+    return Parity(f"diffusers' {name}, 1e-5 in float32", f"{DIFFUSERS}::test_words", PIPELINES)
+
+
 PARITY: dict[str, Parity | NoOracle] = {
-    "z-image": Parity("ComfyUI's comfy.text_encoders.z_image, bit for bit", WORDS, INSIDE),
-    "flux2-klein-4b": Parity("ComfyUI's comfy.text_encoders.flux, bit for bit", WORDS, INSIDE),
-    "flux2-klein-9b": Parity("ComfyUI's comfy.text_encoders.flux, bit for bit", WORDS, INSIDE),
-    "krea2": Parity(
-        "ComfyUI's comfy.text_encoders.krea2, bit for bit, pictures too",
-        "host/inside/test_equality.py::test_krea2_sees_the_same",
-    ),
-    "qwen-image": Parity(
-        "ComfyUI's comfy.text_encoders.qwen_image, bit for bit, pictures too",
-        "host/inside/test_equality.py::test_qwen_image_sees_the_same",
-    ),
-    "qwen-image-2.1": NoOracle(
-        "no released ComfyUI that runs here has its encoder (comfy/text_encoders/qwen_image21.py); "
-        "tests/host/test_from_clip.py compares with it in one that has"
-    ),
+    "z-image": native("CLIPTextEncode on a CLIP of Z-Image"),
+    "flux2-klein-4b": native("CLIPTextEncode on a CLIP of FLUX.2 klein 4B"),
+    "flux2-klein-9b": native("CLIPTextEncode on a CLIP of FLUX.2 klein 9B"),
+    "flux3-klein": pipeline("Flux3TextEncoderStep"),
+    "krea2": native("CLIPTextEncode on a CLIP of Krea 2"),
+    "krea2-edit": native("TextEncodeQwenImageEditPlus on a CLIP of Krea 2"),
+    "qwen-image": native("TextEncodeQwenImageEdit"),
+    "qwen-image-edit-plus": native("TextEncodeQwenImageEditPlus"),
+    "qwen-image-2.1": pipeline("QwenImage21Pipeline"),
+    "qwen-image-2.1-edit": pipeline("QwenImage21Pipeline"),
+    "hunyuan-image": native("CLIPTextEncode on a CLIP of HunyuanImage 2.1"),
+    "minimax-h3": native("MiniMaxH3ReferenceToVideo"),
+    "mage-flow": native("TextEncodeMageFlowEdit"),
+    "boogu": native("TextEncodeBooguEdit"),
+    "joyimage": native("TextEncodeJoyImageEdit"),
+    "ideogram4": native("CLIPTextEncode on a CLIP of Ideogram 4"),
     "flux1": Parity(
         "transformers' own class on X2I's prompts and padding, every layer",
         "vlm/test_left_padding.py::test_layers_equal_transformers",
@@ -113,6 +127,19 @@ def test_the_test_of_a_row_is_there(name):
     assert not missing(COMPARED[name], name)
 
 
+def test_the_page_has_what_was_found_of_each_target():
+    """Written by `python -m tools.targets_page`; a new target has to be run and written there."""
+    page = (TESTS.parent / "docs" / "targets.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    assert {row[0].strip("| `") for row in rows} == TARGETS.keys()
+    for name, row in COMPARED.items():
+        found = [cells for cells in rows if cells[0].strip("| `") == name]
+        if row.test.startswith((NATIVE, DIFFUSERS)):
+            assert all(float(cells[5]) <= 1e-5 for cells in found), name
+        if row.test.startswith(NATIVE):
+            assert any(cells[2].startswith("ComfyUI") and cells[5] == "0" for cells in found), name
+
+
 def test_a_row_says_what_or_why():
     for name, row in PARITY.items():
         said = row.oracle if isinstance(row, Parity) else row.reason
@@ -124,8 +151,8 @@ def test_a_row_says_what_or_why():
     [
         ("host/inside/test_gone.py::test_words", "", "there is no file"),
         ("host/inside/test_equality.py::test_gone", "", "has no test test_gone"),
-        (WORDS, "", "does not name krea2"),
-        (WORDS, "vlm/model_files.py", "does not name krea2"),
+        (f"{NATIVE}::test_words", "", "does not name krea2"),
+        (f"{NATIVE}::test_words", "vlm/model_files.py", "does not name krea2"),
     ],
 )
 def test_a_row_that_leads_nowhere_is_noticed(test, cases, words):

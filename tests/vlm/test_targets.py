@@ -8,14 +8,23 @@ from vlm.prompts.templates import TEMPLATES
 from vlm.targets import TARGETS, find_target
 
 TWELVE = (2, 5, 8, 11, 14, 17, 20, 23, 26, 29, 32, 35)
+THIRTEEN = (1, 4, 7, 10, 13, 16, 19, 22, 25, 28, 31, 34, 36)
 # name: (layers, with pictures, combine, width of the CONDITIONING, of one layer, drop)
 ROWS = {
     "z-image": ((-2,), (-8,), "single", 2560, 2560, ""),
     "flux2-klein-4b": ((9, 18, 27), (9, 18, 27), "concat", 7680, 2560, ""),
     "flux2-klein-9b": ((9, 18, 27), (9, 18, 27), "concat", 12288, 4096, ""),
+    "flux3-klein": (tuple(range(4, 33, 4)), tuple(range(4, 33, 4)), "concat", 20480, 2560, ""),
     "krea2": (TWELVE, TWELVE, "concat", 30720, 2560, "prefix"),
+    "krea2-edit": (TWELVE, TWELVE, "concat", 30720, 2560, "prefix"),
     "qwen-image": ((-1,), (-1,), "single", 3584, 3584, "prefix"),
+    "qwen-image-edit-plus": ((-1,), (-1,), "single", 3584, 3584, "prefix"),
     "qwen-image-2.1": ((-1,), (-1,), "single", 4096, 4096, "system"),
+    "hunyuan-image": ((-3,), (-3,), "single", 3584, 3584, "prefix"),
+    "mage-flow": ((-1,), (-1,), "single", 2560, 2560, "prefix"),
+    "boogu": ((-1,), (-1,), "single", 4096, 4096, ""),
+    "joyimage": ((-1,), (-1,), "single", 4096, 4096, ""),
+    "ideogram4": (THIRTEEN, THIRTEEN, "concat", 53248, 4096, ""),
 }
 
 
@@ -34,9 +43,24 @@ def test_a_targets_row(name):
 def test_what_is_particular():
     assert TARGETS["flux1"].layers is None
     assert (TARGETS["flux1"].width, TARGETS["flux1"].pooled) == (4096, 768)
-    assert {t.pad_to for t in TARGETS.values() if "klein" in t.name} == {512}
-    assert {t.pad_to for t in TARGETS.values() if "klein" not in t.name} == {0}
-    assert [t.name for t in TARGETS.values() if not t.final_norm] == ["qwen-image-2.1"]
+    assert {t.pad_to for t in TARGETS.values() if "flux2" in t.name} == {512}
+    assert [t.name for t in TARGETS.values() if t.pads and not t.pad_to] == ["flux3-klein"]
+    raw = {t.name for t in TARGETS.values() if not t.final_norm}
+    second = {"qwen-image-2.1", "qwen-image-2.1-edit"}
+    assert raw == {"minimax-h3", "joyimage", "ideogram4", *second}
+    assert TARGETS["minimax-h3"].layers == (50,) and TARGETS["minimax-h3"].width == 5120
+
+
+@pytest.mark.parametrize(
+    ("tokens", "padded"), [(1, 80), (80, 80), (81, 160), (8100, 8160), (8170, 8192), (8192, 8192)]
+)
+def test_flux3_pads_to_a_multiple_below_its_most(tokens, padded):
+    assert TARGETS["flux3-klein"].padded_length(tokens) == padded
+
+
+def test_klein_pads_to_512_and_never_cuts():
+    lengths = [TARGETS["flux2-klein-4b"].padded_length(n) for n in (1, 511, 512, 513, 9000)]
+    assert lengths == [512, 512, 512, 513, 9000]
 
 
 def test_rows_name_themselves_and_their_source():
@@ -80,7 +104,9 @@ def test_auto_selects_what_the_row_says(tiny, picture, name, images):
     target = TARGETS[name]
     layers = target.layers_for(bool(images))
     stack = h.layers(layers, final_norm=target.final_norm)[:, :, h.dropped :]
-    assert torch.equal(t.states, stack.transpose(1, 2).flatten(2))
+    by_token = stack.transpose(1, 2)
+    by_token = by_token.transpose(2, 3) if target.dimension_major else by_token
+    assert torch.equal(t.states, by_token.flatten(2))
     assert h.depth == target.depth(37, bool(images))
     assert t.n == t.token_map["n"] == h.n - h.dropped
 

@@ -33,7 +33,18 @@ BY_TARGET = {
     "krea2": KREA2,
     "qwen-image": KREA2,
     "qwen-image-2.1": QWEN_IMAGE_21,
+    "qwen-image-edit-plus": QWEN_IMAGE_EDIT.replace(
+        "<|vision_start|><|image_pad|><|vision_end|>", ""
+    ),
+    "hunyuan-image": KREA2.removesuffix("\n<|im_start|>assistant\n"),
+    "minimax-h3": "{}",
+    "mage-flow": KREA2,
+    "joyimage": KREA2.replace("system\n", "system\n \\n"),
+    "ideogram4": Z_IMAGE,
+    "flux3-klein": Z_IMAGE,
 }
+# What a model's own node puts where there are no words.
+NO_WORDS = {"qwen-image-2.1": " ", "minimax-h3": "<|endoftext|>"}
 VISION = "<|vision_start|><|image_pad|><|vision_end|>"
 # Two chat templates there are: with a system turn of its own, and without.
 TWO = pytest.mark.parametrize("family", ["qwen3_vl", "qwen2_vl"], indirect=True)
@@ -67,7 +78,8 @@ def test_a_targets_template_is_comfyuis(small, hf, target, prompt):
         h = small.encode(prompt, template=target)
     else:
         h = small.encode(prompt, target=target)
-    want = BY_TARGET[target].replace("{}", prompt)
+    words = prompt or NO_WORDS.get(target, "")
+    want = BY_TARGET[target].replace("{}", words)
     assert written(small, h) == want
     assert list(h.prompt.ids[: h.prompt.real]) == hf.tokenizer(want)["input_ids"]
 
@@ -80,6 +92,14 @@ def test_templates_with_pictures(small, picture):
         "krea2": KREA2.replace("{}", VISION * 2 + "a house"),
         "qwen-image": QWEN_IMAGE_EDIT.replace(VISION, VISION * 2).replace("{}", "a house"),
         "qwen-image-2.1": QWEN_IMAGE_21.replace("{}", f"<image1>{VISION} <image2>{VISION}a house"),
+        "qwen-image-edit-plus": BY_TARGET["qwen-image-edit-plus"].replace(
+            "{}", f"Picture 1: {VISION}Picture 2: {VISION}a house"
+        ),
+        "minimax-h3": f"<Picture 1>: {VISION}<Picture 2>: {VISION}a house",
+        "mage-flow": BY_TARGET["qwen-image-edit-plus"].replace(
+            "{}", f"Image 1: {VISION}Image 2: {VISION}a house"
+        ),
+        "joyimage": BY_TARGET["joyimage"].replace("{}", VISION * 2 + "a house"),
         "raw": VISION * 2 + "a house",
     }
     for name, want in prompts.items():
@@ -234,3 +254,24 @@ def test_split_special_takes_the_longest_token():
     ]  # fmt: skip
     assert split_special("", "template", specials) == []
     assert [piece.text for piece in split_special("<a>", "template", frozenset())] == ["<a>"]
+
+
+def test_boogus_system_texts(small, picture):
+    """One for words, another for pictures, which also goes with no words at all."""
+    seen = {
+        "a house": "You are a helpful assistant that generates high-quality images",
+        "": "Describe the key features of the input image",
+        " \n": "Describe the key features of the input image",
+    }
+    for words, system in seen.items():
+        text = written(small, small.encode(words, target="boogu"))
+        assert text.startswith(f"<|im_start|>system\n{system}")
+        assert text.endswith(f"<|im_start|>user\n{words}<|im_end|>\n")
+    text = written(small, small.encode("a house", [picture(64, 64)], target="boogu"))
+    assert text.startswith("<|im_start|>system\nDescribe the key features of the input image")
+    assert text.endswith(f"<|im_start|>user\n{VISION}a house<|im_end|>\n")
+
+
+def test_mage_flow_puts_a_blank_beside_pictures_without_words(small, picture):
+    text = written(small, small.encode("", [picture(64, 64)], target="mage-flow"))
+    assert text.endswith(f"Image 1: {VISION} <|im_end|>\n<|im_start|>assistant\n")

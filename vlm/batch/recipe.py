@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -231,7 +231,7 @@ def make(model: VLM, recipe: Recipe, inputs: Inputs) -> Made:
 def gate(states: HiddenStates, layers: str, combine: str | None, final_norm: bool | None) -> Tokens:
     """The chosen layers of what the target sees, in float32 as every conditioning is."""
     tokens = select_layers(states, layers, combine, final_norm)
-    return Tokens(tokens.states.to("cpu", torch.float32), tokens.token_map)
+    return replace(tokens, states=tokens.states.to("cpu", torch.float32))
 
 
 def encode_reference(model: VLM, recipe: Recipe) -> Tokens:

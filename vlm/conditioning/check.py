@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import torch
 
 from ..arguments import checked
-from ..targets import TARGETS, find_target
+from ..running.hidden_states import HiddenStates
+from ..targets import TARGETS, Target, find_target
+from ..tokens.beside import SLOTS
+from ..tokens.seen import seen_by_target
+from ..tokens.tokens import Tokens
 from .entries import Entry
+
+# Words that HunyuanImage's own tokenizer hands to ByT5.
+_QUOTED = re.compile('"[^"\\n]+"|“[^”\\n]+”|‘[^’\\n]+’')
 
 
 @dataclass(frozen=True)
@@ -20,18 +28,20 @@ class Needs:
         width: Width D of its CONDITIONING; None = not known.
         pooled: Width of the pooled vector, 0 = none.
         least_tokens: Fewest tokens it was trained with, 0 = any number.
+        most_tokens: Most tokens it was trained with, 0 = any number.
     """
 
     title: str
     width: int | None = None
     pooled: int = 0
     least_tokens: int = 0
+    most_tokens: int = 0
 
     @classmethod
     def of(cls, target: str) -> Needs:
         """What a target of `vlm.targets` reads."""
         row = find_target(target)
-        return cls(row.title, row.width, row.pooled, row.pad_to)
+        return cls(row.title, row.width, row.pooled, row.pad_to, row.most_tokens)
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,12 @@ def check(entries: list[Entry], needs: Needs) -> list[Finding]:
     """
     findings = {}
     for entry in entries:
-        for finding in (*_widths(entry, needs), *_values(entry), *_pooled(entry, needs)):
+        for finding in (
+            *_widths(entry.tokens.width, needs),
+            *_values(entry),
+            *_pooled(entry, needs),
+            *_latents(entry),
+        ):
             findings[finding.text] = finding
         if entry.tokens.n < needs.least_tokens:
             text = (
@@ -69,11 +84,49 @@ def check(entries: list[Entry], needs: Needs) -> list[Finding]:
                 "pads the prompt, and `keep` to all."
             )
             findings[text] = Finding(False, text)
+        for finding in too_many(entry.tokens.n, needs):
+            findings[finding.text] = finding
     return sorted(findings.values(), key=lambda finding: not finding.stops)
 
 
-def _widths(entry: Entry, needs: Needs) -> list[Finding]:
-    width = entry.tokens.width
+def notes_of(h: HiddenStates, text: str) -> list[str]:
+    """What is to be said of hidden states for their target, before anything reads them.
+
+    Args:
+        h: What was encoded.
+        text: The words.
+
+    Returns:
+        Sentences; an empty list where there is nothing to say.
+    """
+    row = h.target
+    found = [finding.text for finding in too_many(seen_by_target(h).n, Needs.of(row.name))]
+    if h.has_images and row.about_pictures:
+        found.append(row.about_pictures)
+    if row.about_quotes and _QUOTED.search(text):
+        found.append(row.about_quotes)
+    return found
+
+
+def misfit(t: Tokens, target: Target) -> str:
+    """What is wrong with the width of tokens for a target; "" = it fits."""
+    findings = _widths(t.width, Needs(target.title, target.width, target.pooled))
+    return findings[0].text if findings else ""
+
+
+def too_many(tokens: int, needs: Needs) -> list[Finding]:
+    """What is to be said of so many tokens."""
+    if not 0 < needs.most_tokens < tokens:
+        return []
+    text = (
+        f"{needs.title} was trained with at most {needs.most_tokens} tokens, these are {tokens}. "
+        "Lower `max_pixels`, give fewer pictures or words, or make a picture fewer tokens with "
+        "`pool_tokens`."
+    )
+    return [Finding(False, text)]
+
+
+def _widths(width: int, needs: Needs) -> list[Finding]:
     if needs.width is None or width == needs.width:
         return []
     text = (
@@ -104,7 +157,7 @@ def _width_fix(width: int, needs: Needs) -> str:
 
 def _padding_target(needs: Needs) -> str:
     """Names of the targets that pad to what a model was trained on, as the widget shows them."""
-    rows = [row for row in TARGETS.values() if row.pad_to >= needs.least_tokens]
+    rows = [row for row in TARGETS.values() if row.pad_to >= needs.least_tokens > 0]
     same = [row.name for row in rows if row.width == needs.width]
     return " or ".join(same or [row.name for row in rows])
 
@@ -134,5 +187,19 @@ def _pooled(entry: Entry, needs: Needs) -> list[Finding]:
     text = (
         f"The pooled vector is {pooled.shape[-1]} wide, {needs.title} reads {needs.pooled}. Set "
         "`pooled_output` to that of a CLIP-L conditioning."
+    )
+    return [Finding(True, text)]
+
+
+def _latents(entry: Entry) -> list[Finding]:
+    """Whether there is a reference latent for each picture whose tokens were left out."""
+    places = entry.tokens.beside.get(SLOTS)
+    latents = len(entry.options.get("reference_latents") or ())
+    if places is None or latents == len(places):
+        return []
+    text = (
+        f"This conditioning leaves out the tokens of {len(places)} pictures for as many reference "
+        f"latents, and has {latents}. Add one for each picture in the same order (Reference "
+        "Latent), or set `target` to one that keeps the pictures' tokens, such as qwen-image-2.1."
     )
     return [Finding(True, text)]

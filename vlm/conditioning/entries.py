@@ -15,6 +15,7 @@ import torch
 from ..arguments import checked
 from ..devices import torch_device
 from ..token_map import read_map
+from ..tokens.beside import split_options
 from ..tokens.tokens import Tokens
 
 MAP = "vlm_tokens"
@@ -29,14 +30,30 @@ class Entry:
 
     Attributes:
         tokens: Its tensor with the token map, if that fits.
-        options: Everything else; never changed in place, since nodes share it.
+        options: Everything else; never changed in place, since nodes share it. Those that are bound
+            to the tokens, such as a mask, go to `tokens.beside`; those of other tokens are dropped.
     """
 
     tokens: Tokens
     options: dict[str, Any]
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.tokens, Tokens) or not isinstance(self.options, dict):
+            kinds = type(self.tokens).__name__, type(self.options).__name__
+            raise TypeError(f"An Entry is Tokens and a dict of options, this is {kinds}.")
+        beside, rest = split_options(self.options, self.tokens.n)
+        if len(rest) < len(self.options):
+            tokens = replace(self.tokens, beside={**self.tokens.beside, **beside})
+            object.__setattr__(self, "tokens", tokens)
+            object.__setattr__(self, "options", rest)
+
     def __repr__(self) -> str:
-        return f"Entry({self.tokens}, options: {', '.join(self.options) or 'none'})"
+        return f"Entry({self.tokens}, options: {', '.join(self.all_options) or 'none'})"
+
+    @property
+    def all_options(self) -> dict[str, Any]:
+        """Its options, those that are bound to its tokens among them; the map is not."""
+        return {**self.options, **self.tokens.beside}
 
     @property
     def span(self) -> tuple[float, float]:
@@ -117,10 +134,9 @@ def write_entries(entries: list[Entry], device: torch.device | str = "cpu") -> l
 
 
 def _write_entry(entry: Entry, device: torch.device | str) -> list[Any]:
-    options = dict(entry.options)
-    mask = options.get("attention_mask")
-    if isinstance(mask, torch.Tensor) and mask.shape[-1] != entry.tokens.n:
-        del options["attention_mask"]  # of tokens that are no longer these
+    options = entry.all_options
+    for name, value in entry.tokens.beside.items():
+        options[name] = value.to(device) if isinstance(value, torch.Tensor) else value
     if entry.tokens.token_map is not None:
         options[MAP] = entry.tokens.token_map
     return [entry.tokens.states.to(device, torch.float32), options]

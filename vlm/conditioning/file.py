@@ -178,7 +178,7 @@ def _entry_out(number: int, entry: Entry, tensors: dict[str, torch.Tensor]) -> d
     """An entry as JSON; its tensors go to ``tensors``."""
     tensors[f"{number}.states"] = _own(entry.tokens.states)
     kept: dict[str, torch.Tensor] = {}
-    options = {key: _value_out(value, key, kept) for key, value in entry.options.items()}
+    options = {key: _value_out(value, key, kept) for key, value in entry.all_options.items()}
     if not all(type(key) is str for key in options):
         raise ValueError("The options of this conditioning have names that are no text.")
     tensors.update({f"{number}.options.{name}": tensor for name, tensor in kept.items()})

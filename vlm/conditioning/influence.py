@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..model import VLM
 from ..running.hidden_states import HiddenStates
 from ..tokens.select import select_layers
-from ..tokens.tokens import Tokens
 from .entries import Entry
 
 
@@ -79,7 +79,7 @@ def image_influence(
             states + share * added for states, added in zip(weighed, differences, strict=True)
         ]
     made = [
-        Entry(Tokens(states, entry.tokens.token_map), entry.options)
+        replace(entry, tokens=replace(entry.tokens, states=states))
         for states, entry in zip(weighed, plain, strict=True)
     ]
     return made, plain

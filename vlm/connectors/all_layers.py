@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..running.hidden_states import HiddenStates
+from ..tokens.seen import written_beside
 from ..tokens.tokens import Tokens
 from .alignnet import CHUNK, AlignNet
 from .connector import Connector, ConnectorOutput, LayerWeights, Readable
@@ -55,7 +56,7 @@ class AllLayersConnector(Connector):
             context, pooled = self.module(
                 lambda first, stop: states.stretch(first, stop).to(device), states.n
             )
-            tokens = Tokens(context, states.token_map)
+            tokens = Tokens(context, states.token_map, written_beside(states))
             if states.dropped:
                 tokens = tokens.take(range(states.dropped, states.n))
             return ConnectorOutput(tokens, pooled)

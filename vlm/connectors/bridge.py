@@ -8,7 +8,7 @@ there is a solution, and this is the shortest.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -113,7 +113,7 @@ def bridge(text: Tokens, embedder: Linear, txt_in: Linear) -> Bridged:
     error = float((arrives.double() - wanted).abs().max() / wanted.abs().max().clamp_min(1e-30))
     if not error <= WORST_ERROR:
         raise ValueError(_no_solution(txt_in))
-    return Bridged(Tokens(states, text.token_map), error)
+    return Bridged(replace(text, states=states), error)
 
 
 def _no_solution(txt_in: Linear) -> str:

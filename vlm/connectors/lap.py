@@ -13,6 +13,7 @@ import torch
 from ..arguments import checked
 from ..running.hidden_states import HiddenStates
 from ..tokens.layer_spec import LayerChoice, parse_layers
+from ..tokens.seen import seen_by_target, written_beside
 from ..tokens.tokens import Tokens
 from .lap_blocks import LAP, pool_chunks, rows_at_once
 
@@ -45,8 +46,7 @@ def lap_pool(
         ValueError: As `choose_lap`; nothing but padding for the refiner to read.
     """
     choice = choose_lap(h, lap, layers, strengths)
-    if h.dropped:
-        h = h.take(range(h.dropped, h.n))
+    h = seen_by_target(h)
     h.reach(*choice.indices)
     device = h.store.device if lap is None else lap.projector.weight.device
     weights = torch.tensor(choice.weights, device=device)
@@ -67,7 +67,7 @@ def lap_pool(
                     "`keep` to other roles."
                 )
             states = lap(stretch, h.n, weights, refiner, real, h.dtype)
-    return Tokens(states, h.token_map)
+    return Tokens(states, h.token_map, written_beside(h))
 
 
 def choose_lap(

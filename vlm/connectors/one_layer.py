@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from ..running.hidden_states import HiddenStates
@@ -54,4 +56,4 @@ class OneLayerConnector(Connector):
             raise TypeError(f"A connector reads Tokens, this is a {type(states).__name__}.")
         self.check_width(states.width)
         context = self.module(states.states.to(self.device))
-        return ConnectorOutput(Tokens(context, states.token_map))
+        return ConnectorOutput(replace(states, states=context))

@@ -6,13 +6,16 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ..files.json_file import read_json
 from .images import Patches, PixelRules, fit, read_rules, resize, to_patches, to_pictures
+from .native_resize import NativeResize
 from .video import VideoRules, prepare_video, read_video_rules
 
 
@@ -37,6 +40,27 @@ class Preprocessor(ABC):
             ValueError: A picture that cannot be read, or one of a shape the model does not take.
             TypeError: Something that is not a picture.
         """
+
+    def prepare_resized(
+        self, images: Any, native: NativeResize, min_pixels: int, max_pixels: int
+    ) -> list[VisionInput]:
+        """Resizes the pictures of a prompt as a native encode node does, then for the model.
+
+        A model whose pictures come in tiles or in one size takes the node's area as its bound.
+
+        Args:
+            images: As `prepare_images`.
+            native: What the node does.
+            min_pixels: Fewest pixels after that.
+            max_pixels: Most pixels after that.
+
+        Raises:
+            ValueError: As `prepare_images`.
+            TypeError: As `prepare_images`.
+        """
+        pictures = to_pictures(images)
+        areas = [prod(native.size(picture.height, picture.width)) for picture in pictures]
+        return self.prepare_images(pictures, min_pixels, min(max_pixels, max(areas, default=1)))
 
     def prepare_video(
         self,
@@ -136,13 +160,35 @@ class PatchPreprocessor(Preprocessor):
         self, images: Any, min_pixels: int | None, max_pixels: int | None
     ) -> list[VisionInput]:
         """Resizes the pictures of a prompt, each by itself; see `Look.see_images`."""
-        step = self.image.patch * self.image.merge
+        return [
+            self._prepare(picture, picture.size[::-1], min_pixels, max_pixels)
+            for picture in to_pictures(images)
+        ]
+
+    def prepare_resized(
+        self, images: Any, native: NativeResize, min_pixels: int, max_pixels: int
+    ) -> list[VisionInput]:
+        """Takes the node's size; one antialiased resize goes there. See `Preprocessor`."""
         seen = []
         for picture in to_pictures(images):
-            height, width = fit(picture.height, picture.width, self.image, min_pixels, max_pixels)
-            pixels = (resize(picture, height, width),)
-            seen.append(VisionInput(pixels, self.image, 1, height // step, width // step))
+            height, width = picture.height, picture.width
+            part = picture.crop(native.box(height, width)) if native.crop else picture
+            size = native.size(height, width)
+            seen.append(self._prepare(part, size, min_pixels, max_pixels))
         return seen
+
+    def _prepare(
+        self,
+        picture: Image.Image,
+        size: tuple[int, int],
+        min_pixels: int | None,
+        max_pixels: int | None,
+    ) -> VisionInput:
+        """A picture at about that height and width, in whole tokens within the bounds."""
+        step = self.image.patch * self.image.merge
+        height, width = fit(*size, self.image, min_pixels, max_pixels)
+        pixels = (resize(picture, height, width),)
+        return VisionInput(pixels, self.image, 1, height // step, width // step)
 
     def prepare_video(
         self,

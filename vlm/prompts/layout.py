@@ -45,9 +45,9 @@ def render(
     images = sum(not vision_input.is_video for vision_input in vision_inputs)
     video = any(vision_input.is_video for vision_input in vision_inputs)
     if system is None:
-        system = template.system_for(len(vision_inputs))
+        system = template.system_for(len(vision_inputs), text)
     system = valid_text(system)
-    typed = [Piece(valid_text(text), "text")]
+    typed = _typed(template, valid_text(text), bool(vision_inputs), tokenizer)
     if template.wording is not None:
         wording = template.wording(typed[0].text, valid_text(edit or ""), images, video)
         typed = list(map(Piece, wording, ("template", "text", "template")))
@@ -72,6 +72,15 @@ def render(
         layout, turns = _with_system(template, body, bool(system), tokenizer, family), _TURNS
     fill = {SYSTEM_SLOT: [Piece(system, "system")], TEXT_SLOT: typed}
     return _begin(template, tokenizer, family) + _split(layout, turns, fill, tokenizer.specials)
+
+
+def _typed(template: Template, text: str, pictures: bool, tokenizer: Tokenizer) -> list[Piece]:
+    """The typed text, or what the template has in place of none."""
+    if not text:
+        instead = template.no_words_with_pictures if pictures else template.no_words
+        if instead:
+            return split_special(instead, "text", tokenizer.specials)
+    return [Piece(text, "text")]
 
 
 def _pictures(template: Template, images: int, video: bool, family: Family) -> str:

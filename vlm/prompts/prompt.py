@@ -31,6 +31,7 @@ class Prompt:
         prefix: Tokens before the first typed one: what a changed text leaves as it was.
         dropped: Leading tokens that the target never sees.
         left: Pad tokens in front; such a prompt has no prefix to reuse.
+        pad_position: Position of the pad tokens behind it; None = they count on.
         feature_ids: Tokens whose embeddings are a picture's features where they are part of one.
     """
 
@@ -42,6 +43,7 @@ class Prompt:
     prefix: int
     dropped: int
     left: int = 0
+    pad_position: int | None = None
     feature_ids: frozenset[int] = frozenset()
 
     @cached_property
@@ -52,7 +54,8 @@ class Prompt:
     @cached_property
     def key(self) -> str:
         """Digest of all that decides its hidden states: ids, padding, pixels."""
-        return self._digest((self.ids, self.real, self.left))
+        where = () if self.pad_position is None else (self.pad_position,)
+        return self._digest((self.ids, self.real, self.left, *where))
 
     def continued(self, ids: Sequence[int], roles: Sequence[str]) -> Prompt:
         """The prompt with more tokens behind it, such as the model's answer.
@@ -78,6 +81,11 @@ class Prompt:
         for vision_input in self.vision_inputs:
             digest.update(vision_input.digest())
         return digest.hexdigest()
+
+
+def unpadded(target: Target) -> Target:
+    """The same target without pad tokens on the right."""
+    return replace(target, pad_to=0, pad_multiple=1)
 
 
 def build_prompt(
@@ -183,7 +191,7 @@ def _pad(
     length = padding.length(len(out.ids))
     if padding.side == RIGHT:
         return _finish(out, blocks, vision_inputs, replace(target, pad_to=length))
-    prompt = _finish(out, blocks, vision_inputs, replace(target, pad_to=0))
+    prompt = _finish(out, blocks, vision_inputs, unpadded(target))
     left = length - len(prompt.ids)
     if not left:
         return prompt
@@ -212,7 +220,7 @@ def _finish(
         raise ValueError("There is nothing to encode: no text and no picture.")
     prefix = _prefix(out.roles)
     dropped = _dropped(out, target)
-    out.pad(target.pad_to - real)
+    out.pad(target.padded_length(real) - real)
     grids = [
         {"image": number, **vision_input.grid} for number, vision_input in enumerate(vision_inputs)
     ]
@@ -228,6 +236,7 @@ def _finish(
         real,
         prefix,
         dropped,
+        pad_position=target.pad_position,
         feature_ids=out.tokenizer.find(*features),
     )
 
@@ -243,8 +252,21 @@ def _prefix(roles: list[str]) -> int:
 def _dropped(out: TokenColumns, target: Target) -> int:
     """Leading tokens the target never sees, found by the turns, whatever their texts say.
 
-    A token that the turn's beginning shares with the typed text is typed, and stays.
+    Where the turn's beginning shares a token with the typed text, as with words that begin with a
+    line break, that token is typed, and the turn's beginning stays with it: ComfyUI's own encoders
+    look for "user" and a line break as tokens of their own.
+
+    Raises:
+        ValueError: The target counts them, and the prompt has no more.
     """
+    if target.drop_first:
+        if len(out.ids) <= target.drop_first:
+            raise ValueError(
+                f"{target.title} leaves out the first {target.drop_first} tokens, this prompt has "
+                f"{len(out.ids)}. Leave `system` and `template` to the target, or write more words."
+            )
+        return target.drop_first
     if not target.drop or not out.header:
         return 0
-    return out.header[0] if target.drop == "system" else out.header[-1] + 1
+    whole = target.drop == "system" or out.header_joined
+    return out.header[0] if whole else out.header[-1] + 1

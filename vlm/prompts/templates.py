@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .padding import RIGHT, Padding
+from .wordings import describe, x2i_internvl, x2i_node, x2i_paper, x2i_train
 
 CHAT = "chat"  # the model's own chat template
 
@@ -28,6 +29,10 @@ DESCRIBE_AND_EDIT = (
     "background), then explain how the user's text instruction should alter or modify the image. "
     "Generate a new image that meets the user's requirements while maintaining consistency with "
     "the original input where appropriate."
+)
+BOOGU_SYSTEM = (
+    "You are a helpful assistant that generates high-quality images based on user instructions. "
+    "The instructions are as follows."
 )
 INTERNVL_SYSTEM = (
     "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的"
@@ -63,8 +68,12 @@ class Template:
             template that the model's own tokenizer carries.
         system: The system turn's text; "" = no system turn (with `body` None: the tokenizer's own).
         system_with_pictures: The same when there are pictures; None = as `system`.
+        system_of_nothing: The same when there are neither words nor pictures; None = as `system`.
         picture: What stands for each picture: `{vision}` and, where used, `{number}` from 1.
         between: What stands between two pictures.
+        no_words: What stands for words that are "" in a prompt without pictures; its special tokens
+            are such.
+        no_words_with_pictures: The same beside pictures.
         wording: Wraps the typed text and the editing text into what the model is asked, as
             (text before the typed text, typed text as written there, text after); None = as typed.
         number_pictures: The chat template writes "Picture 1: " before each picture.
@@ -79,8 +88,11 @@ class Template:
     body: str | None = None
     system: str = ""
     system_with_pictures: str | None = None
+    system_of_nothing: str | None = None
     picture: str = "{vision}"
     between: str = ""
+    no_words: str = ""
+    no_words_with_pictures: str = ""
     wording: Callable[[str, str | None, int, bool], tuple[str, str, str]] | None = None
     number_pictures: bool = False
     max_pixels: int | None = None
@@ -88,69 +100,16 @@ class Template:
     sample_fps: float | None = None
     padding: Padding | None = None
 
-    def system_for(self, pictures: int) -> str:
-        """The default system text for a prompt with that many pictures."""
-        if pictures and self.system_with_pictures is not None:
-            return self.system_with_pictures
-        return self.system
+    def system_for(self, pictures: int, text: str) -> str:
+        """The default system text for a prompt of those words with that many pictures."""
+        special = self.system_with_pictures if pictures else None
+        if not pictures and not text.strip():
+            special = self.system_of_nothing
+        return self.system if special is None else special
 
 
-def _as_dict(items: dict[str, str | None], text: str) -> tuple[str, str, str]:
-    """Python's `str()` of a dict, cut around the typed text, which is the item with None."""
-    before, after, seen = [], [], False
-    for key, value in items.items():
-        if value is None:
-            before.append(f"{key!r}: ")
-            seen = True
-        elif seen:
-            after.append(f", {key!r}: {value!r}")
-    return "{" + "".join(before), repr(text), "".join(after) + "}"
-
-
-def x2i_node(text: str, edit: str | None, pictures: int, video: bool) -> tuple[str, str, str]:
-    """X2I's released ComfyUI node: editing text "" unless given, "yes" with pictures or video."""
-    image = "yes" if pictures or video else "no"
-    keys = {"Text input": None, "Instruction editing description": edit or "", "image input": image}
-    return _as_dict(keys, text)
-
-
-def x2i_train(text: str, edit: str | None, pictures: int, video: bool) -> tuple[str, str, str]:
-    """X2I's training script: editing text and pictures are "no" unless given."""
-    image = "yes" if pictures or video else "no"
-    keys = {
-        "Text input": None,
-        "Instruction editing description": edit or "no",
-        "image input": image,
-    }
-    return _as_dict(keys, text)
-
-
-def x2i_paper(text: str, edit: str | None, pictures: int, video: bool) -> tuple[str, str, str]:
-    """X2I, section 13: five keys."""
-    keys = {
-        "text prompt": None,
-        "editing prompt": edit or "",
-        "image prompt": "yes" if pictures else "no",
-        "video prompt": "yes" if video else "no",
-        "audio prompt": "no",
-    }
-    return _as_dict(keys, text)
-
-
-def x2i_internvl(text: str, edit: str | None, pictures: int, video: bool) -> tuple[str, str, str]:
-    """X2I's InternVL script: two keys."""
-    return _as_dict({"Text input": None, "Instruction editing description": edit or "no"}, text)
-
-
-def describe(text: str, edit: str | None, pictures: int, video: bool) -> tuple[str, str, str]:
-    """Qwen2VL-Flux: always the same words, unless others are typed.
-
-    Its picture comes first and its attention is causal: the picture's tokens do not know them.
-    """
-    return ("", text, "") if text.strip() else ("Describe this image.", "", "")
-
-
-_USER = IM_USER + "{pictures}{text}" + IM_END
+_WORDS = IM_USER + "{pictures}{text}"
+_USER = _WORDS + IM_END
 
 TEMPLATES: dict[str, Template] = {
     template.name: template
@@ -172,12 +131,57 @@ TEMPLATES: dict[str, Template] = {
             system_with_pictures=DESCRIBE_AND_EDIT,
         ),
         Template(
+            "qwen-image-edit-plus",
+            "ComfyUI's TextEncodeQwenImageEditPlus",
+            body=_USER,
+            system=DESCRIBE_AND_EDIT,
+            picture="Picture {number}: {vision}",
+        ),
+        Template(
             "qwen-image-2.1",
-            "Qwen-Image 2.1's pipeline",
+            "ComfyUI comfy/text_encoders/qwen_image21.py and its TextEncodeQwenImage21",
             body=_USER,
             system="Comprehend and analyze the provided prompt.",
             picture="<image{number}>{vision}",
             between=" ",
+            no_words=" ",
+            no_words_with_pictures=" ",
+        ),
+        Template(
+            "hunyuan-image",
+            "ComfyUI comfy/text_encoders/hunyuan_image.py",
+            body=_WORDS + "<|im_end|>",
+            system=DESCRIBE,
+        ),
+        Template(
+            "minimax-h3",
+            "ComfyUI comfy/text_encoders/minimax.py: no turns",
+            body="{pictures}{text}",
+            picture="<Picture {number}>: {vision}",
+            no_words="<|endoftext|>",
+        ),
+        Template(
+            "mage-flow",
+            "ComfyUI comfy/text_encoders/mage_flow.py and its TextEncodeMageFlowEdit",
+            body=_USER,
+            system=DESCRIBE,
+            system_with_pictures=DESCRIBE_AND_EDIT,
+            picture="Image {number}: {vision}",
+            no_words_with_pictures=" ",
+        ),
+        Template(
+            "boogu",
+            "ComfyUI comfy/text_encoders/boogu.py",
+            body=_WORDS + "<|im_end|>\n",
+            system=BOOGU_SYSTEM,
+            system_with_pictures=DESCRIBE_AND_EDIT,
+            system_of_nothing=DESCRIBE_AND_EDIT,
+        ),
+        Template(
+            "joyimage",
+            "ComfyUI comfy/text_encoders/joyimage.py",
+            body=_USER,
+            system=f" \\n{DESCRIBE}",  # a backslash and an n, as it was trained
         ),
         Template("qwen2vl-flux", "Qwen2VL-Flux's model.py", wording=describe),
         Template(

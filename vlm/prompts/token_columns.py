@@ -18,6 +18,7 @@ class TokenColumns:
         roles: Role of each token.
         places: Place of each token.
         header: Indices of the tokens that stand before the user's words, and of nothing else.
+        header_joined: Whether the last of what stands there shares a token with those words.
     """
 
     def __init__(self, tokenizer: Tokenizer, family: Family):
@@ -28,6 +29,7 @@ class TokenColumns:
         self.roles: list[str] = []
         self.places: list[Place] = []
         self.header: list[int] = []
+        self.header_joined = False
         self._open: list[tuple[Piece, Place]] = []
 
     def text(self, piece: Piece, place: Place = NOWHERE) -> None:
@@ -68,7 +70,9 @@ class TokenColumns:
             some = known[start : max(end, start + 1)]
             typed = (one for one in some if one[0].role == "text")
             piece, place = next(typed, some[-1])
-            header = all(one.header for one, _ in some)
+            headers = {one.header for one, _ in some}
+            header = headers == {True}
+            self.header_joined |= len(headers) > 1 and some[0][0].header
             self._add(token_id, piece.role, place, header)
 
     def _add(self, token_id: int, role: str, place: Place = NOWHERE, header: bool = False) -> None:

@@ -19,12 +19,14 @@ from .deepen import deepen
 from .engine import Engine
 from .layer_store import LayerStore, cut
 
+Means = Callable[[torch.Tensor], torch.Tensor]
+
 
 class Pooled(NamedTuple):
     """How pooled hidden states are made of others; see `HiddenStates.pool`."""
 
     of: HiddenStates
-    means: Callable[[torch.Tensor], torch.Tensor]
+    means: Means
     token_map: dict
 
 
@@ -69,7 +71,7 @@ class HiddenStates:
         self.prompt = prompt
         self.target = target
         self.keyframe = keyframe
-        self.options = dict(host.keyframes[keyframe])
+        self.options = dict.fromkeys(target.always_empty) | host.keyframes[keyframe]
         self.num_layers = engine.num_layers
         self.width = engine.backbone.width
         self.dtype = engine.backbone.dtype
@@ -107,8 +109,8 @@ class HiddenStates:
     @property
     def token_map(self) -> dict:
         """Role and place of each of the N tokens, plain data."""
-        whole = self.prompt.token_map if self._pooled is None else self._pooled.token_map
-        return whole if self._indices is None else take_map(whole, self._indices)
+        whole, kept = self.origin
+        return whole if self._indices is None else take_map(whole, kept)
 
     @property
     def n(self) -> int:
@@ -127,6 +129,12 @@ class HiddenStates:
         if self._indices is None:
             return dropped
         return sum(index < dropped for index in self._indices)
+
+    @property
+    def origin(self) -> tuple[dict, Sequence[int]]:
+        """The map before any filter, and the places of these tokens in it."""
+        whole = self.prompt.token_map if self._pooled is None else self._pooled.token_map
+        return whole, range(whole["n"]) if self._indices is None else self._indices
 
     def take(self, indices: Sequence[int]) -> HiddenStates:
         """The same hidden states with some of their tokens, in that order.
@@ -165,7 +173,7 @@ class HiddenStates:
         weighed._later = tuple(each.weigh(weights) for each in self._later)
         return weighed
 
-    def pool(self, means: Callable[[torch.Tensor], torch.Tensor], token_map: dict) -> HiddenStates:
+    def pool(self, means: Means, token_map: dict, firsts: Sequence[int]) -> HiddenStates:
         """The same hidden states with tokens that are means of these.
 
         Nothing is copied or run: a layer is pooled when it is asked for, the last one after its
@@ -174,11 +182,12 @@ class HiddenStates:
         Args:
             means: Makes [L, n, D] of [L, N, D]; tokens that the target never sees stay in front.
             token_map: Of the n tokens.
+            firsts: For each of them the first of those that it is made of; read by `Tokens.pool`.
         """
         pooled = copy.copy(self)
         pooled._pooled = Pooled(self, means, token_map)
         pooled._indices, pooled._weights = tuple(range(token_map["n"])), None
-        pooled._later = tuple(each.pool(means, token_map) for each in self._later)
+        pooled._later = tuple(each.pool(means, token_map, firsts) for each in self._later)
         return pooled
 
     @property

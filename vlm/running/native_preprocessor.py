@@ -10,13 +10,15 @@ import torch
 
 from ..families import Family, qwen3_vl
 from ..pictures.images import Patches, PixelRules
+from ..pictures.native_resize import BILINEAR, NativeResize
 from ..pictures.picture_inputs import to_pictures
 from ..pictures.preprocessor import PatchPreprocessor, VisionInput
 from ..weights.single_file import published_preprocessor
 
-# (picture [1, H, W, 3], rules, fewest and most pixels or None) to patches [P, ...] and grid [1, 3]
+# (picture [1, H, W, 3], rules, fewest and most pixels or None, way of resizing) to patches [P, ...]
+# and grid [1, 3]
 MakePatches = Callable[
-    [torch.Tensor, PixelRules, int | None, int | None], tuple[torch.Tensor, torch.Tensor]
+    [torch.Tensor, PixelRules, int | None, int | None, str], tuple[torch.Tensor, torch.Tensor]
 ]
 
 
@@ -49,14 +51,25 @@ class NativePreprocessor(PatchPreprocessor):
     ) -> list[VisionInput]:
         """Has each picture resized; see `Look.see_images`."""
         to_pictures(images)  # says what is wrong with a picture
-        seen: list[VisionInput] = []
+        bounds = min_pixels, max_pixels
+        return [self._see(picture, *bounds, BILINEAR) for picture in _pictures(images)]
+
+    def prepare_resized(
+        self, images: Any, native: NativeResize, min_pixels: int, max_pixels: int
+    ) -> list[VisionInput]:
+        """Does what the node does, then what the text encoder behind it does."""
+        to_pictures(images)
+        bounds, way = (min_pixels, max_pixels), native.encoder_way
+        return [self._see(native.apply(picture), *bounds, way) for picture in _pictures(images)]
+
+    def _see(
+        self, picture: torch.Tensor, min_pixels: int | None, max_pixels: int | None, way: str
+    ) -> VisionInput:
+        pixels, grid = self.make_patches(picture, self.image, min_pixels, max_pixels, way)
+        _, rows, cols = (int(side) for side in grid[0])
         merge = self.image.merge
-        for picture in _pictures(images):
-            pixels, grid = self.make_patches(picture, self.image, min_pixels, max_pixels)
-            _, rows, cols = (int(side) for side in grid[0])
-            patches = pixels.to("cpu", torch.float32).contiguous().numpy()
-            seen.append(PatchedInput((patches,), self.image, 1, rows // merge, cols // merge))
-        return seen
+        patches = pixels.to("cpu", torch.float32).contiguous().numpy()
+        return PatchedInput((patches,), self.image, 1, rows // merge, cols // merge)
 
 
 def native_preprocessor(

@@ -56,6 +56,8 @@ class Run:
         self.decoder = engine.family.decoder
         blocks = self.prompt.blocks if self.decoder.mrope else ()
         self.positions = mrope_positions(len(self.prompt.ids), blocks, self.prompt.left)
+        if self.prompt.pad_position is not None:
+            self.positions[:, self.prompt.real :] = self.prompt.pad_position
         self.vision_inputs = [
             vision_input for vision_input in self.prompt.vision_inputs if not vision_input.muted
         ]

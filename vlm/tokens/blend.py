@@ -5,12 +5,14 @@ Sources: the Qwen3-VL × Z-Image research (interpolate, truncate, AdaIN, schedul
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
 from ..arguments import checked
-from ..token_map import join, new_map, take
+from ..token_map import join, new_map
 from .alphas import SCHEDULES, schedule_alphas
+from .beside import join as join_beside
 from .pooling import pool_to
 from .spread import STD_FLOOR, center, std_of_all
 from .tokens import Tokens
@@ -91,7 +93,7 @@ def blend(
     if method == "concat":
         return _concat(vl, text)
     if method == "truncate" and alpha == 1 and schedule == "constant" and not cut:
-        return Tokens(_like(vl.states, text.states), vl.token_map)
+        return replace(vl, states=_like(vl.states, text.states))
     if cuts:
         n = min(vl.n, text.n)
         vl, text = first_tokens(vl, n), first_tokens(text, n)
@@ -144,7 +146,7 @@ def first_tokens(t: Tokens, n: int) -> Tokens:
     """The first n tokens with their map; ``t`` itself if it has no more."""
     if t.n <= n:
         return t
-    return Tokens(t.states[:, :n].clone(), take(t.token_map, range(n)))
+    return t.take(range(n))
 
 
 def check_pair(a: Tokens, b: Tokens, names: str, doing: str) -> None:
@@ -217,9 +219,11 @@ def _concat(vl: Tokens, text: Tokens) -> Tokens:
     batch = max(vl.batch, text.batch)
     sides = (_like(vl.states, text.states), text.states)
     states = torch.cat([side.expand(batch, -1, -1) for side in sides], dim=1)
+    beside = join_beside((t.beside, t.n) for t in (vl, text))
     if vl.token_map is None and text.token_map is None:
-        return Tokens(states)
-    return Tokens(states, join(*(t.token_map or new_map(["unknown"] * t.n) for t in (vl, text))))
+        return Tokens(states, None, beside)
+    maps = (t.token_map or new_map(["unknown"] * t.n) for t in (vl, text))
+    return Tokens(states, join(*maps), beside)
 
 
 def _adain(text: torch.Tensor, vl: torch.Tensor, method: str) -> torch.Tensor:

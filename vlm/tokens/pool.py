@@ -62,7 +62,8 @@ def pool_tokens(
         return t
     grid = iter(sizes)
     made = tuple(part if part.image < 0 else _on_grid(part, next(grid)) for part in parts)
-    return t.pool(Pooling(made).apply, _pooled_map(token_map, made))
+    pooling = Pooling(made)
+    return t.pool(pooling.apply, _pooled_map(token_map, made), pooling.firsts)
 
 
 def _need_map(token_map: dict | None) -> dict:

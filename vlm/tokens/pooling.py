@@ -27,6 +27,14 @@ class Pooling:
 
     parts: tuple[Part, ...]
 
+    @property
+    def firsts(self) -> list[int]:
+        """For each token of the result the first one of those that it is made of."""
+        at: list[int] = []
+        for part in self.parts:
+            at += part.at if part.bands is None else [min(part.at)] * part.cells
+        return at
+
     def apply(self, states: torch.Tensor) -> torch.Tensor:
         """Pools tokens ``[B, N, D]``: ``[B, n, D]``, computed in float32, in their dtype."""
         pieces: list[torch.Tensor] = []

@@ -8,6 +8,7 @@ import torch
 
 from ..arguments import checked
 from .layer_spec import LayerChoice, parse_layers
+from .seen import seen_by_target, written_beside
 from .tokens import Tokens
 
 if TYPE_CHECKING:
@@ -77,8 +78,9 @@ def select_layers(
             the model saw pictures), or a choice that ``parse_layers`` reads.
         combine: single (one layer); mean; weighted (sum of layer · weight, weights as given);
             concat (``[B, N, L·D]``, layer-major within a token: all of the first layer's
-            dimensions, then the next's). None: weighted where there are weights, single for one
-            layer, else the target's way, or mean if the target reads a single layer.
+            dimensions, then the next's, unless the target reads it the other way). None: weighted
+            where there are weights, single for one layer, else the target's way, or mean if the
+            target reads a single layer.
         final_norm: whether the last layer is normed; None = as the target reads it.
         gains: concat: what each layer is multiplied by, in the order of the layers; the weights of
             ``layers`` do the same. None = 1 for all, bit for bit.
@@ -87,25 +89,27 @@ def select_layers(
 
     Returns:
         ``[B, N, D]`` (concat: L·D wide) in the states' dtype, sums in float32, with h's token map,
-        without the leading tokens that the target never sees (``h.dropped``).
+        without the tokens that the target never sees, with what its text encoder writes beside.
 
     Raises:
         ValueError: a layer that does not exist, a combination that does not fit, or ``auto`` with a
             target that reads no layer.
     """
     choice = choose_layers(h, layers, combine, final_norm, gains)
-    if h.dropped:
-        h = h.take(range(h.dropped, h.n))
+    h = seen_by_target(h)
+    beside = written_beside(h)
     if len(choice.indices) == 1:
         states = h.layer(choice.indices[0], final_norm=choice.final_norm)
         if choice.combine == "weighted":
             states = (states.float() * choice.each_weight()[0]).to(states.dtype)
         elif choice.combine == "concat":
             states = _side_by_side(states[:, None], choice.weights, hold_norm)
-        return Tokens(states, h.token_map)
+        return Tokens(states, h.token_map, beside)
     stack = h.layers(list(choice.indices), final_norm=choice.final_norm)
     if choice.combine == "concat":
         states = _side_by_side(stack, choice.weights, hold_norm)
+        if h.target.dimension_major:
+            states = states.unflatten(2, (len(choice.indices), -1)).transpose(2, 3).flatten(2)
     elif choice.combine == "mean":
         states = stack.mean(dim=1, dtype=torch.float32).to(stack.dtype)
     else:
@@ -113,7 +117,7 @@ def select_layers(
         for i, weight in enumerate(choice.each_weight()):
             total.add_(stack[:, i], alpha=weight)
         states = total.to(stack.dtype)
-    return Tokens(states, h.token_map)
+    return Tokens(states, h.token_map, beside)
 
 
 def _side_by_side(

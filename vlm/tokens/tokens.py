@@ -1,12 +1,14 @@
 """Tokens: what a gate hands on and every token-wise function takes and returns."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from ..token_map import roles_in_words, what_is_wrong
 from ..token_map import take as take_map
+from .beside import Beside
+from .beside import take as take_beside
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,6 +19,7 @@ class Tokens:
         states: ``[B, N, D]``, floating point, at least one token.
         token_map: what each token is (see ``token_map.py``), shared by the batch; None if not
             known.
+        beside: what its text encoder wrote beside the tensor about its tokens (see ``beside.py``).
 
     Raises:
         TypeError: ``states`` is not a floating point tensor.
@@ -26,6 +29,7 @@ class Tokens:
 
     states: torch.Tensor
     token_map: dict | None = None
+    beside: Beside = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         states = self.states
@@ -82,7 +86,11 @@ class Tokens:
             indices: tokens, from 0.
         """
         index = torch.tensor(list(indices), device=self.states.device)
-        return Tokens(self.states.index_select(1, index), take_map(self.token_map, indices))
+        return Tokens(
+            self.states.index_select(1, index),
+            take_map(self.token_map, indices),
+            take_beside(self.beside, indices),
+        )
 
     def weigh(self, weights: torch.Tensor) -> "Tokens":
         """The same tokens, each multiplied by its weight in float32.
@@ -93,11 +101,17 @@ class Tokens:
         factors = weights.to(self.states.device, torch.float32)[:, None]
         return self.with_states(self.states * factors)
 
-    def pool(self, means: Callable[[torch.Tensor], torch.Tensor], token_map: dict) -> "Tokens":
+    def pool(
+        self,
+        means: Callable[[torch.Tensor], torch.Tensor],
+        token_map: dict,
+        firsts: Sequence[int],
+    ) -> "Tokens":
         """Fewer tokens made of these.
 
         Args:
             means: makes [B, n, D] of [B, N, D].
             token_map: of the result.
+            firsts: for each of the n tokens the first of those that it is made of, from 0.
         """
-        return Tokens(means(self.states), token_map)
+        return Tokens(means(self.states), token_map, take_beside(self.beside, firsts))

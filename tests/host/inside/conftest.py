@@ -20,7 +20,7 @@ else:
     if "COMFYUI_GGUF" not in os.environ:
         collect_ignore_glob = ["test_gguf.py"]
     HERE = Path(__file__).resolve().parent
-    sys.path[:0] = [COMFYUI, str(HERE), str(HERE.parent)]
+    sys.path[:0] = [COMFYUI, str(HERE), str(HERE.parent), str(HERE.parents[1] / "targets")]
     import comfy.cli_args
 
     comfy.cli_args.args.cpu = True  # read when comfy.model_management is imported

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from comfy.text_encoders.krea2 import KREA2_TEMPLATE
-from tiny_clips import KINDS, native_encode, ours, tiny_clip, transformer_of
+from tiny_clips import KINDS, handed_on, native_encode, ours, tiny_clip, transformer_of
 
 TEXT = "a red house, 红色的房子 🏠"
 EYE = "<|vision_start|><|image_pad|><|vision_end|>"
@@ -38,7 +38,7 @@ def test_krea2_sees_the_same(native, as_vlm, picture, sizes):
 def test_qwen_image_sees_the_same(native, as_vlm, picture, size):
     clip = native("qwen-image")
     image = picture(*size)
-    want = native_encode(clip, TEXT, images=[image])
+    want = native_encode(clip, TEXT, images=handed_on("qwen-image", [image]))
     assert torch.equal(ours(as_vlm(clip), TEXT, "qwen-image", images=[image]), want)
     # 8-bit values, antialiased bicubic: other pixels of the same picture, hence other states.
     family = ours(as_vlm(clip, "huggingface"), TEXT, "qwen-image", images=[image])
@@ -49,7 +49,8 @@ def test_qwen_image_sees_two_pictures_the_same(native, as_vlm, picture):
     clip = native("qwen-image")
     images = [picture(200, 330), picture(129, 95, 1)]
     template = clip.tokenizer.llama_template_images.replace(EYE, EYE * 2)
-    want = native_encode(clip, TEXT, images=images, llama_template=template)
+    seen = handed_on("qwen-image", images)
+    want = native_encode(clip, TEXT, images=seen, llama_template=template)
     assert torch.equal(ours(as_vlm(clip), TEXT, "qwen-image", images=images), want)
 
 
@@ -98,6 +99,6 @@ def test_clip_set_last_layer_beats_the_layer_for_pictures(native, as_vlm, pictur
     clip = native("qwen-image").clone()
     clip.clip_layer(-3)
     image = picture(90, 120)
-    want = native_encode(clip, TEXT, images=[image])
+    want = native_encode(clip, TEXT, images=handed_on("qwen-image", [image]))
     assert torch.equal(ours(as_vlm(clip), TEXT, "qwen-image", images=[image]), want)
     assert len(transformer_of(clip).model.layers) == KINDS["qwen-image"].layers

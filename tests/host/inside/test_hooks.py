@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_clips import KINDS, native_encode, tiny_clip
+from tiny_clips import KINDS, handed_on, native_encode, tiny_clip
 from tiny_hooks import KEYS, hooked
 
 TEXT = "a red house"
@@ -16,7 +16,7 @@ def scheduled(clip, **tokenize):
 
 def selected(model, kind: str, **encode):
     """VLM Encode and Hidden Layer Select with `auto`: CONDITIONING, and the hidden states."""
-    from pack.nodes.encode import HiddenLayerSelect
+    from pack.nodes.select import HiddenLayerSelect
 
     h = model.encode(TEXT, target=KINDS[kind].target, **encode)
     for each in h.keyframes:
@@ -76,7 +76,7 @@ def test_pictures_and_known_beginnings_do_not_mix_keyframes(as_vlm, picture):
     clip = tiny_clip(kind, num_hidden_layers=5)
     one = hooked(clip, kind, True)
     image = picture(120, 90)
-    wants = scheduled(one, images=[image])
+    wants = scheduled(one, images=handed_on(kind, [image]))
     model = as_vlm(one)
     assert_same(selected(model, kind, images=[image])[0], wants)
     assert len(model.prefix_cache) == 3
@@ -101,7 +101,7 @@ def test_deeper_layers_of_each_keyframe_are_its_own(kind_and_clip, as_vlm):
 
 
 def test_filters_and_selections_keep_every_entry(kind_and_clip, as_vlm):
-    from pack.nodes.encode import HiddenLayerSelect
+    from pack.nodes.select import HiddenLayerSelect
     from pack.nodes.tokens import TokenFilter
 
     kind, clip = kind_and_clip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_clips import native_encode, ours, tiny_clip
+from tiny_clips import handed_on, native_encode, ours, tiny_clip
 
 TEXT = "a red house"
 # Attention, feed-forward, a norm inside, the embedding and the final norm of four decoder layers;
@@ -99,8 +99,9 @@ def test_patches_on_the_vision_tower_count(as_vlm, picture):
     clip = tiny_clip("qwen-image", num_hidden_layers=3)
     patched = patched_clone(clip, ["qwen25_7b.transformer.visual.blocks.0.attn.qkv.weight"])
     images = [picture(120, 90)]
-    plain = native_encode(clip, TEXT, images=images)
-    want = native_encode(patched, TEXT, images=images)
+    seen = handed_on("qwen-image", images)
+    plain = native_encode(clip, TEXT, images=seen)
+    want = native_encode(patched, TEXT, images=seen)
     assert not torch.equal(want, plain)
     assert torch.equal(ours(as_vlm(patched), TEXT, "qwen-image", images=images), want)
     assert torch.equal(ours(as_vlm(clip), TEXT, "qwen-image", images=images), plain)

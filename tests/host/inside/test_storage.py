@@ -7,7 +7,15 @@ import pytest
 import torch
 from comfy.quant_ops import QuantizedTensor
 from safetensors.torch import save_file
-from tiny_clips import KINDS, native_encode, ours, text_config, transformer_of, weights_of
+from tiny_clips import (
+    KINDS,
+    handed_on,
+    native_encode,
+    ours,
+    text_config,
+    transformer_of,
+    weights_of,
+)
 
 TEXT = "a red house"
 FP8 = torch.float8_e4m3fn
@@ -136,7 +144,7 @@ def test_pictures_give_the_clips_own_bits(loaded, as_vlm, picture, kind, form):
     if kind == "krea2":
         eye = "<|vision_start|><|image_pad|><|vision_end|>"
         template = clip.tokenizer.llama_template.replace("user\n{}", f"user\n{eye}{{}}")
-    want = native_encode(clip, TEXT, images=[image], llama_template=template)
+    want = native_encode(clip, TEXT, images=handed_on(kind, [image]), llama_template=template)
     assert torch.equal(ours(as_vlm(clip), TEXT, kind, images=[image]), want)
     assert want.isfinite().all()
 

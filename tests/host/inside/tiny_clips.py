@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import types
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import comfy.sd
+import comfy.text_encoders.boogu
 import comfy.text_encoders.flux
+import comfy.text_encoders.hunyuan_image
+import comfy.text_encoders.ideogram4
+import comfy.text_encoders.joyimage
 import comfy.text_encoders.krea2
+import comfy.text_encoders.mage_flow
+import comfy.text_encoders.minimax
 import comfy.text_encoders.qwen3vl
 import comfy.text_encoders.qwen35
 import comfy.text_encoders.qwen_image
@@ -76,6 +84,46 @@ KINDS = {
 }
 
 
+def _qwen3_vl(module: str, tokenizer: str, size: str, layers: int, target: str) -> Kind:
+    wrapper = getattr(comfy.text_encoders, module)
+    return Kind(wrapper, "te", tokenizer, f"qwen3vl_{size}", layers, target)
+
+
+# Those that read a text encoder of the same kinds for other diffusion models.
+MORE = {
+    "hunyuan-image": replace(
+        KINDS["qwen-image"],
+        wrapper=comfy.text_encoders.hunyuan_image,
+        tokenizer="HunyuanImageTokenizer",
+        target="hunyuan-image",
+        options={"byt5": False},
+    ),
+    "minimax-h3": _qwen3_vl("minimax", "MiniMaxH3Tokenizer", "32b", 50, "minimax-h3"),
+    "mage-flow": _qwen3_vl("mage_flow", "MageFlowTokenizer", "4b", 6, "mage-flow"),
+    "boogu": _qwen3_vl("boogu", "BooguTokenizer", "8b", 6, "boogu"),
+    "joyimage": _qwen3_vl("joyimage", "JoyImageTokenizer", "8b", 6, "joyimage"),
+    "ideogram4": _qwen3_vl("ideogram4", "Ideogram4Tokenizer", "8b", 36, "ideogram4"),
+    "ideogram4-vl": Kind(
+        comfy.text_encoders.ideogram4,
+        "te_qwen3vl",
+        "Ideogram4Qwen3VLTokenizer",
+        "qwen3vl_8b",
+        36,
+        "ideogram4",
+    ),
+}
+if find_spec("comfy.text_encoders.qwen_image21") is not None:  # newer than ComfyUI 0.33
+    MORE["qwen-image-2.1"] = Kind(
+        import_module("comfy.text_encoders.qwen_image21"),
+        "te",
+        "QwenImage21Tokenizer",
+        "qwen3vl_8b",
+        6,
+        "qwen-image-2.1",
+    )
+EVERY = KINDS | MORE
+
+
 def shrink_vision_towers() -> None:
     """Makes ComfyUI build tiny vision towers; their sizes are no part of a model's options."""
     vision = comfy.text_encoders.qwen3vl
@@ -108,7 +156,7 @@ def text_config(layers: int, width: int = 64) -> dict[str, Any]:
 
 def tiny_clip(kind: str, **config: Any) -> comfy.sd.CLIP:
     """A tiny CLIP in float32: ComfyUI's wrapper, tokenizer and classes, random weights."""
-    one = KINDS[kind]
+    one = EVERY[kind]
     clip_class = getattr(one.wrapper, one.make)(**one.options)
     tokenizer = getattr(one.wrapper, one.tokenizer)
     sizes = text_config(one.layers, one.width) | config
@@ -149,6 +197,17 @@ def weights_of(kind: str, layers: int) -> dict[str, torch.Tensor]:
 def native_encode(clip: comfy.sd.CLIP, text: str, **tokenize: Any) -> torch.Tensor:
     """What ComfyUI's own text encode nodes make of a prompt, [1, N, D]."""
     return clip.encode_from_tokens(clip.tokenize(text, **tokenize))
+
+
+def handed_on(kind: str, images: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Pictures as the encode node of a kind's diffusion model hands them to the CLIP.
+
+    test_native_rows.py compares with the nodes themselves.
+    """
+    from pack.vlm.targets import find_target
+
+    resize = find_target(EVERY[kind].target).resize
+    return images if resize is None else [resize.apply(image) for image in images]
 
 
 def ours(model: Any, text: str, kind: str, **encode: Any) -> torch.Tensor:
