@@ -63,6 +63,7 @@ def alpha_ramp(
     return steps
 
 
+@checked
 def blend_over_time(
     pairs: list[tuple[Entry, Entry]],
     steps: list[Step],
