@@ -272,12 +272,14 @@ def test_readme_says_the_test_command_that_ci_runs():
     assert command in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_readme_python_runs():
     blocks = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
     assert len(blocks) == 2
     assert "64 wide, Z-Image reads 2560" in run_python("\n".join(blocks))
 
 
+@pytest.mark.slow
 def test_readme_commands_are_known():
     for command in re.findall(r"-m vlm (\w+)", README):
         help_text = run_python(f"from vlm.cli import main; main(['{command}', '--help'])")

@@ -10,8 +10,6 @@ import transformers
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "vlm")]
 
-pytest.importorskip("diffusers", reason="diffusers is not installed: requirements-test.txt")
-
 from hugging_face import HuggingFace  # noqa: E402
 
 import vlm  # noqa: E402

@@ -15,6 +15,7 @@ TEXTS = {
     "long": "a red house on a green hill under a blue sky, " * 12,
 }
 CLOSE = 1e-5
+pytestmark = pytest.mark.slow
 
 
 def picture(height, width, seed):

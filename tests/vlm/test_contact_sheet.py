@@ -147,6 +147,7 @@ def test_what_is_refused(pictures, labels, more, part):
         contact_sheet([plain(RED)] * pictures, labels, **more)
 
 
+@pytest.mark.slow
 def test_a_sheet_that_no_memory_holds_is_refused():
     large = plain(RED, (4096, 4096))
     with pytest.raises(ValueError, match="over 200 megapixels. Set size to a smaller number"):

@@ -25,6 +25,7 @@ def test_the_same_in_another_process(tmp_path):
     assert other.stdout == fingerprint(model.backbone) and len(other.stdout) == 64
 
 
+@pytest.mark.slow
 def test_another_for_other_weights_sizes_dtypes_and_patches():
     model = vlm.load("tiny", layers=2)
     seen = {
