@@ -260,7 +260,7 @@ def test_hidden_states_are_refused_in_words(host):
     text = failed(host, prompt, "file", "TypeError")
     assert text == (
         "conditioning on Save VLM Conditioning needs CONDITIONING, this is hidden states. "
-        "Put Hidden Layer Select, LAP Pool or Connector Apply in between."
+        "Put Hidden Layer Select, LAP Pool or VLM Connector Loader and Connector Apply in between."
     )
     assert not saved(host).exists()
 

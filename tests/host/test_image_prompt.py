@@ -278,7 +278,7 @@ def test_a_mask_of_another_size(comfy):
             comfy.base / "input" / "painted small.png"
         )
     small = change(prompt, "last", mask=["small", 1])
-    same(comfy.run(prompt).dump("dump"), comfy.run(small).dump("dump"))
+    same(fresh(comfy, prompt).dump("dump"), fresh(comfy, small).dump("dump"))
 
 
 # --- what is refused ---------------------------------------------------------------------------
