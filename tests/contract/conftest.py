@@ -6,6 +6,7 @@ forms"; no version number is compared.
 """
 
 import copy
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,10 @@ from vlm.families.family import VisionFeatures
 from vlm.pictures.preprocessor import VisionInput
 from vlm.tiny.folder import write_tiny
 from vlm.weights.folder import read_config
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "vlm"))  # the tests' own helpers
+
+from hugging_face import plain_model  # noqa: E402
 
 LAYERS = 6  # the sixth is the first of Gemma 3 that sees everything
 SIZE = (90, 150)  # height and width of the picture that is shown
@@ -134,11 +139,8 @@ def made(tmp_path_factory):
         if name not in known:
             family = FAMILIES[name]
             folder = write_tiny(tmp_path_factory.mktemp("contract") / name, name, layers=LAYERS)
-            whole, info = getattr(transformers, family.architecture).from_pretrained(
-                str(folder), dtype=torch.float32, attn_implementation="sdpa",
-                output_loading_info=True,
-            )  # fmt: skip
-            one = Made(folder, family, whole.eval().requires_grad_(False), info)
+            whole, info = plain_model(folder, name, attn_implementation="sdpa")
+            one = Made(folder, family, whole.requires_grad_(False), info)
             family.decoder.prepare(one.text)
             known[name] = one
         return known[name]

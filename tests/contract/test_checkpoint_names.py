@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from expected import known_fault
 from safetensors import safe_open
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
@@ -68,6 +69,22 @@ def test_a_config_is_built_from_the_content_of_config_json(one):
         assert getattr(text, name) == inside[name]
     if one.family.language_models:
         assert text.model_type in one.family.language_models
+
+
+@pytest.mark.relies(FOLDER)
+def test_a_model_is_built_from_it(one, record_property):
+    """With what ours adds, where a version asks for a value that no published file has."""
+    content = read_config(one.folder)
+    plain = transformers.AutoConfig.for_model(**content)
+    fault = known_fault(f"{one.family.model_type}.config")
+    with torch.device("meta"):
+        assert transformers.AutoModel.from_config(build_config(content, one.family, one.folder))
+        if fault is None:
+            assert transformers.AutoModel.from_config(plain)
+            return
+        with pytest.raises(AttributeError, match="pad_token_id"):
+            transformers.AutoModel.from_config(plain)
+    record_property("remark", fault)
 
 
 @pytest.mark.relies(FOLDER)

@@ -3,12 +3,15 @@
 import pytest
 import torch
 import transformers
+from expected import known_fault
 
 QUANTIZED = "vlm/weights/quantized.py"
 
 
 @pytest.mark.relies(QUANTIZED)
 def test_a_folder_is_loaded_with_a_config_and_a_dtype_of_ours(one):
+    if known_fault(f"{one.family.model_type}.config") is not None:
+        pytest.skip("transformers cannot load this family's published files")
     config = transformers.AutoConfig.from_pretrained(str(one.folder))
     model, info = getattr(transformers, one.family.architecture).from_pretrained(
         str(one.folder), config=config, dtype="auto", attn_implementation="sdpa",

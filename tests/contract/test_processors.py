@@ -1,14 +1,9 @@
 """Image and video processors: what ours are compared with, in the words of every version."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "vlm"))  # the tests' own helpers
 
 seeing = pytest.mark.only(lambda family: family.has_vision)
 HELPERS = "tests/vlm/hugging_face.py"
@@ -16,10 +11,17 @@ HELPERS = "tests/vlm/hugging_face.py"
 
 @seeing
 @pytest.mark.relies(HELPERS, "vlm/pictures/preprocessor.py")
-def test_a_folder_names_a_processor_that_works_without_torchvision(one):
+def test_a_folder_names_a_processor_that_works_without_torchvision(one, record_property):
     """It gives pixels, and their grid where a picture may have any size."""
+    from expected import known_fault
     from hugging_face import pil_processor
 
+    fault = known_fault(f"{one.family.model_type}.processor")
+    if fault is not None:
+        with pytest.raises(ModuleNotFoundError, match="torchvision"):
+            pil_processor(one.folder)
+        record_property("remark", fault)
+        return
     noise = np.random.default_rng(3).integers(0, 256, (90, 150, 3), dtype=np.uint8)
     found = pil_processor(one.folder)(images=[Image.fromarray(noise)], return_tensors="pt")
     pixels = found["pixel_values"]

@@ -10,6 +10,7 @@ import expected
 import pytest
 import torch
 import transformers
+from hugging_face import plain_model
 from rounding import rounding
 from safetensors.torch import load_file, save_file
 
@@ -51,8 +52,7 @@ class Reference:
     """A family's own class, fed with our token ids and pixels."""
 
     def __init__(self, folder, family):
-        architecture = getattr(transformers, family.architecture)
-        self.model = architecture.from_pretrained(str(folder), dtype=torch.float32).eval()
+        self.model, _ = plain_model(folder, family.model_type)
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
         self.vision = family.vision
         self.language = getattr(self.model.model, family.language, self.model.model)
@@ -365,7 +365,7 @@ def test_buffers_of_a_bfloat16_file_are_those_of_from_pretrained(family, tmp_pat
     known = KNOWN[family]
     model = vlm.load(folder, dtype=dtype).backbone.model
     ours = model if known.has_vision else model.language_model
-    theirs = getattr(transformers, known.architecture).from_pretrained(str(folder), dtype=dtype)
+    theirs, _ = plain_model(folder, family, dtype)
     wanted = dict(theirs.model.named_buffers())
     found = dict(ours.named_buffers())
     assert found.keys() == wanted.keys() and wanted

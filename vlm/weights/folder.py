@@ -85,7 +85,10 @@ def build_config(config: dict[str, Any], family: Family, where: Path) -> Any:
         built = transformers.AutoConfig.for_model(**config)
     except (*UNBUILDABLE, StrictDataclassError) as error:
         raise unbuildable(where, error) from error
-    inside = built.get_text_config().model_type
+    text = built.get_text_config()
+    if not hasattr(text, "pad_token_id"):  # 5.0 and 5.1 read it and do not set it
+        text.pad_token_id = None
+    inside = text.model_type
     if family.language_models and inside not in family.language_models:
         raise ValueError(
             f"The {family.title} in {where} has a language model of the type {inside!r}, which "

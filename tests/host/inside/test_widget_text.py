@@ -39,7 +39,7 @@ def test_images_that_can_be_read(images):
 
 
 TEXTS = [
-    ("encode", "HiddenLayerSelect", {}, "layers"),
+    ("select", "HiddenLayerSelect", {}, "layers"),
     ("inspect", "InspectTokens", {}, "layer"),
     ("lap", "LAPPool", {"strengths": ""}, "layers"),
     ("lap", "LAPPool", {"layers": "auto"}, "strengths"),
