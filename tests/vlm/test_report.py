@@ -204,7 +204,7 @@ def test_what_is_said_of_the_rest(model):
     assert "Not drawn for want of room: image 4, image 5" in text
     text = long_without_map(model).text
     assert "No token map came with them" in text and "A batch of 2: the first one is shown" in text
-    assert "1 tokens are zero: a mask silenced them" in every_role(model).text
+    assert "1 token is zero: a mask silenced it" in every_role(model).text
 
 
 def test_pictures_that_do_not_belong(model, states):
@@ -334,6 +334,9 @@ def test_text_similarity():
     assert likeness[1] > 0.9 and likeness[2] < -0.9  # in spite of what all tokens share
     assert likeness.abs().max() <= 1 + 1e-6
     assert text_similarity(states, ["image"] * 4).tolist() == [0.0] * 4
+    silenced = torch.cat([states, torch.zeros(3, 2)])  # they move nothing, and are like nothing
+    found = text_similarity(silenced, ["text", "image", "image", "template"] + ["image"] * 3)
+    assert found[4:].tolist() == [0.0] * 3 and torch.allclose(found[:4], likeness, atol=1e-5)
 
 
 def test_layer_curves(model):
