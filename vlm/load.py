@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .arguments import checked, need_size
+from .arguments import checked, need_size, told
 from .devices import torch_device
 from .families import FAMILIES, Family, family_of
 from .logger import LOG
@@ -200,7 +200,8 @@ def _read_file(path: Path, tokenizer: str | Path | None, config: dict | None) ->
     config = config or single_file.published_config(files, family)
     if config.get("model_type") != family.model_type:
         raise ValueError(
-            f"The config.json for {path} says {config.get('model_type')!r}, its tensors are those "
+            f"The config.json for {path} says {told(config.get('model_type'))}, its tensors "
+            "are those "
             f"of {family.title} ({family.model_type}). Take the config.json of the same model, or "
             "none."
         )
@@ -278,4 +279,4 @@ def torch_dtype(dtype: str | torch.dtype) -> str | torch.dtype:
         return dtype
     if dtype in DTYPES:
         return DTYPES[dtype]
-    raise ValueError(f"There is no dtype {dtype!r}. Choose auto, {', '.join(DTYPES)}.")
+    raise ValueError(f"There is no dtype {told(dtype)}. Choose auto, {', '.join(DTYPES)}.")
