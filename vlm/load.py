@@ -15,6 +15,7 @@ from .families import FAMILIES, Family, family_of
 from .logger import LOG
 from .model import VLM
 from .pictures.preprocessor import Preprocessor
+from .pictures.preprocessor_values import check_vision_numbers
 from .prompts.tokenizer import Tokenizer
 from .running.disk_cache import DiskCache
 from .running.engine import Engine
@@ -177,6 +178,7 @@ def _read_folder(path: Path, tokenizer: str | Path | None, config: dict | None) 
     config = config or read_config(path)
     family = family_of(config.get("model_type"), f"{path}")
     check_counts(config, check_weights(path), path)
+    check_vision_numbers(config, path)
     built = build_config(config, family, path)
     place = _tokenizer_of(path) if tokenizer is None else tokenizer
     reads = _read_tokenizer(place, config=built if Path(place) == path else None)
@@ -208,6 +210,7 @@ def _read_file(path: Path, tokenizer: str | Path | None, config: dict | None) ->
             "none."
         )
     check_counts(config, len(files.entries), path)
+    check_vision_numbers(config, path)
     built = build_config(config, family, path)
     place = single_file.tokenizer_beside(path) if tokenizer is None else tokenizer
     # The folder's own template may be that of another model with the same tokenizer.
