@@ -7,6 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..vlm.arguments import told
 from ..vlm.conditioning.check import notes_of
 from ..vlm.model import VLM
 from ..vlm.prompts.padding import PADDINGS
@@ -23,7 +24,7 @@ from .prompting import (
 )
 from .shown import shown
 from .sockets import HiddenStates, Model, need
-from .widget_text import told, whole_number
+from .widget_text import whole_number
 from .words import with_notes
 
 AUTO = "auto"
@@ -92,7 +93,7 @@ class VLMEncode(io.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip="Editing text of the X2I templates; other templates do not read it. "
-                    "Empty = none.",
+                    "Style words need X2I's LoRA, which was trained with them. Empty = none.",
                 ),
                 *pixel_budget(),
                 io.String.Input(

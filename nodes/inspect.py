@@ -9,6 +9,7 @@ import torch
 from comfy_api.latest import io
 from PIL import Image
 
+from ..vlm.arguments import told
 from ..vlm.conditioning.entries import read_entries
 from ..vlm.report.inspection import Inspection, inspect_tokens
 from ..vlm.running.hidden_states import HiddenStates as HeldStates
@@ -17,7 +18,7 @@ from .devices import conditioning_device
 from .prompting import connected, images_input, need_image
 from .shown import shown
 from .sockets import Connector, HiddenStates, ManagedConnector, Stats, need
-from .widget_text import need_text, told, whole_number
+from .widget_text import need_text, whole_number
 
 AUTO = "auto"
 MOST_ENTRIES = 8

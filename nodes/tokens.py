@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..vlm.arguments import told
 from ..vlm.conditioning.entries import map_tokens, read_entries, write_entries
 from ..vlm.running.hidden_states import HiddenStates
 from ..vlm.token_map import count_roles
@@ -13,7 +14,7 @@ from ..vlm.tokens.filter import KEEP_PRESETS, filter_tokens, keep_roles
 from .devices import conditioning_device
 from .shown import shown
 from .sockets import tokens_template
-from .widget_text import need_text, told, whole_number
+from .widget_text import need_text, whole_number
 
 
 def _numbers(text: str) -> list[int] | None:

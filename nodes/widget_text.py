@@ -5,20 +5,15 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ..vlm.arguments import told
+
 _WHOLE = re.compile(r"[+-]?[0-9]{1,9}")  # more digits than any layer or picture has
-_LONGEST = 60  # characters of a value in a message
 
 
 def whole_number(text: str) -> int | None:
     """The number that a text is; None where it is none."""
     found = _WHOLE.fullmatch(text.strip())
     return int(found[0]) if found else None
-
-
-def told(value: Any) -> str:
-    """A value as a message repeats it: at most a line."""
-    text = repr(value)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def need_text(**widgets: Any) -> None:

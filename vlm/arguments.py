@@ -68,6 +68,41 @@ def checked(function: Callable[P, R], name: str = "") -> Callable[P, R]:
     return call
 
 
+def told(value: Any, most: int = _LONGEST) -> str:
+    """A value as a message repeats it: as Python writes it, at most a line.
+
+    Args:
+        value: Anything, however large.
+        most: Characters; more are cut, with an ellipsis in their place.
+    """
+    if isinstance(value, str | bytes):
+        value = value[: most + 1]
+    elif isinstance(value, int) and not -(10**most) < value < 10**most:
+        return "too large a number"
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # too deep; a number too long to be written
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+def need_length(text: str, name: str, most: int) -> None:
+    """Refuses text that is longer than any that is meant, before it is taken apart.
+
+    Args:
+        text: As it was given.
+        name: Of the argument, for the message.
+        most: Characters.
+
+    Raises:
+        ValueError: It is longer.
+    """
+    if len(text) > most:
+        raise ValueError(
+            f"`{name}` is a text of {len(text)} characters, at most {most} are read. Write less."
+        )
+
+
 def need_size(value: float, name: str) -> None:
     """Refuses what is no amount of memory.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from .arguments import told
+
 AUTO = "auto"
 
 
@@ -23,7 +25,8 @@ def torch_device(device: str | torch.device) -> torch.device:
         torch.empty(1, device=found)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(
-            f"There is no device {str(device)!r} here. Choose cpu, or cuda where torch finds a GPU."
+            f"There is no device {told(str(device))} here. Choose cpu, or cuda where torch "
+            "finds a GPU."
         ) from error
     return found
 

@@ -17,6 +17,7 @@ the one that reads it::
 from collections.abc import Iterable, Sequence
 from typing import Any, overload
 
+from .arguments import told
 from .logger import LOG
 
 VERSION = 1
@@ -172,21 +173,21 @@ def what_is_wrong(token_map: object) -> str | None:
     if not isinstance(token_map, dict):
         return f"it is a {type(token_map).__name__}, expected a dict"
     if token_map.get("version") != VERSION:
-        return f"its version is {token_map.get('version')!r}, this pack reads version {VERSION}"
+        return f"its version is {told(token_map.get('version'))}, this pack reads version {VERSION}"
     n = token_map.get("n")
     if type(n) is not int or n < 0:
-        return f"its n is {n!r}, expected the number of tokens"
+        return f"its n is {told(n)}, expected the number of tokens"
     for key in ("role", *_NUMBERS):
         column = token_map.get(key)
         if not isinstance(column, list) or len(column) != n:
             length = len(column) if isinstance(column, list) else "no"
-            return f"its column {key!r} has {length} entries for {n} tokens"
+            return f"its column {told(key)} has {length} entries for {n} tokens"
         kind = str if key == "role" else int
         if not set(map(type, column)) <= {kind}:
-            return f"its column {key!r} holds something else than {kind.__name__}"
+            return f"its column {told(key)} holds something else than {kind.__name__}"
     unknown = sorted(set(token_map["role"]) - set(ROLES))
     if unknown:
-        return f"role {unknown[0]!r} is unknown; the roles are {', '.join(ROLES)}"
+        return f"role {told(unknown[0])} is unknown; the roles are {', '.join(ROLES)}"
     return _wrong_with_grids(token_map)
 
 
@@ -196,7 +197,7 @@ def _wrong_with_grids(token_map: dict) -> str | None:
         return "it has no list of grids"
     for grid in grids:
         if not isinstance(grid, dict) or any(type(grid.get(key)) is not int for key in _GRID_KEYS):
-            return f"a grid is {grid!r}, expected the numbers {', '.join(_GRID_KEYS)}"
+            return f"a grid is {told(grid)}, expected the numbers {', '.join(_GRID_KEYS)}"
     pairs = zip(token_map["role"], token_map["image"], strict=True)
     if any(role == "image" and image < 0 for role, image in pairs):
         return "a token has role 'image' and no image number"

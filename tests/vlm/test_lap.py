@@ -302,7 +302,7 @@ def test_another_width(put, states):
         ({"strengths": "2"}, "has no weight"),
         ({"strengths": "two:1"}, "Expected layer:weight"),
         ({"strengths": "99:1"}, "Layer 99 does not exist"),
-        ({"strengths": "2:1e999"}, "beyond any number"),
+        ({"strengths": "2:1e999"}, "no sum of layers holds it"),
         ({"layers": "2,5", "strengths": "2:0, 5:0"}, "add up to 0, a mean needs more"),
         ({"layers": "2,5", "strengths": "2:-2"}, "add up to -1, a mean needs more"),
     ],

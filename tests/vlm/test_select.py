@@ -220,8 +220,9 @@ def test_gains_as_text():
     for text in ("a", "1,,2", "nan", "inf", "1;2"):
         with pytest.raises(ValueError, match="`gains` cannot be read: .* is no number"):
             parse_gains(text)
-    with pytest.raises(ValueError, match="over 512") as caught:
-        parse_gains("1," * 100000 + "1")
+    for many, said in ((600, "over 512"), (100_000, "of 200001 characters")):
+        with pytest.raises(ValueError, match=said) as caught:
+            parse_gains("1," * many + "1")
     assert len(str(caught.value)) < 200
 
 
@@ -319,3 +320,21 @@ def test_choices_that_do_not_fit_are_refused_and_nothing_runs():
     with pytest.raises(ValueError, match="Target Test reads no layer.*`load_connector`"):
         select_layers(HiddenStates(layers=None))
     assert h.asked == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (",".join(["all"] * 1000), "`layers` names over 148 layers, and this model has 37"),
+        ("all," * 100_000, "`layers` is a text of 400000 characters"),
+        ("-2:1e999", "The weight '1e999' is larger than 1e\\+06"),
+        ("-2:3e38, -3:3e38", "The weight '3e38' is larger"),
+        ("9" * 4000, "'9+… is no layer of any model"),
+        ("0:" + "9" * 4000, "'9+… is no layer of any model"),
+        ("x" * 4000, "'x+… is no choice of layers"),
+    ],
+)
+def test_what_no_choice_needs_is_refused_in_a_line(spec, said):
+    with pytest.raises(ValueError, match=said) as caught:
+        parse_layers(spec, 37)
+    assert len(str(caught.value)) < 300

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from ..arguments import told
 from ..files.names import LONGEST, is_file_name
 from ..pictures.media_files import PICTURES, natural_order, read_text
 from .recipe import Recipe, option
@@ -170,7 +171,7 @@ def read_options(given: Mapping[str, Any]) -> dict[str, Any]:
         name = key.replace("-", "_")
         if name not in KEYS:
             known = ", ".join(KEYS)
-            raise ValueError(f"{key!r} is no option of a job. Use {known}.")
+            raise ValueError(f"{told(key)} is no option of a job. Use {known}.")
         if name in options:
             raise ValueError(f"{name} is there twice, also with a dash. Keep one.")
         if value is not None:
@@ -249,7 +250,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"{twice!r} is there twice. Keep one.")
+        raise ValueError(f"{told(twice)} is there twice. Keep one.")
     return found
 
 
@@ -267,7 +268,7 @@ def _take(name: str, where: str, taken: dict[str, str]) -> None:
     before = taken.setdefault(name.casefold(), where)
     if before != where:
         raise ValueError(
-            f"id {name!r} is that of {before[:1].lower()}{before[1:]}. Give each its own, also "
+            f"id {told(name)} is that of {before[:1].lower()}{before[1:]}. Give each its own, also "
             "where capitals do not count."
         )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import told
 from ..load import load
 from .encode import encode_jobs
 from .jobs import Job, Provenance, make_job, read_options
@@ -95,7 +96,7 @@ class BatchEncoder:
             try:
                 job = self._job(row)
                 if job.id in taken:
-                    raise ValueError(f"id {job.id!r} is there twice. Give each row its own.")
+                    raise ValueError(f"id {told(job.id)} is there twice. Give each row its own.")
                 done |= held(self._out, [job])
                 jobs[number] = job
                 taken.add(job.id)

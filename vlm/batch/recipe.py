@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from ..arguments import told
 from ..model import VLM
 from ..pictures.media_files import read_picture, read_video
 from ..prompts.templates import TEMPLATES
@@ -93,7 +94,9 @@ class Recipe:
         for name, choices in CHOICES.items():
             value = getattr(self, name)
             if value is not None and value not in choices:
-                raise ValueError(f"--{name} is {value!r}, expected one of {', '.join(choices)}.")
+                raise ValueError(
+                    f"--{name} is {told(value)}, expected one of {', '.join(choices)}."
+                )
         for name in ("fps", "min_pixels", "max_pixels"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:

@@ -10,6 +10,8 @@ from datetime import timedelta
 
 import torch
 
+from ..arguments import told
+
 
 @dataclass(frozen=True)
 class Worker:
@@ -36,7 +38,9 @@ def read_worker(text: str) -> Worker:
     """
     found = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*", text)
     if not found or not int(found[1]) < int(found[2]):
-        raise ValueError(f"--worker is {text!r}, expected I/N with I from 0 to N - 1, such as 0/4.")
+        raise ValueError(
+            f"--worker is {told(text)}, expected I/N with I from 0 to N - 1, such as 0/4."
+        )
     return Worker(int(found[1]), int(found[2]))
 
 
@@ -75,7 +79,7 @@ def find_device(name: str, environment: Mapping[str, str] = os.environ) -> torch
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ValueError(f"There is no device {name!r}. Use cpu, cuda or cuda:1.") from error
+        raise ValueError(f"There is no device {told(name)}. Use cpu, cuda or cuda:1.") from error
     if device.type == "cuda" and (device.index or 0) >= found:
         raise ValueError(f"--device is {name}, and PyTorch finds {found} of these. Use cpu.")
     return device

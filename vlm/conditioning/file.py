@@ -20,7 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 
-from ..arguments import checked
+from ..arguments import checked, told
 from ..files.whole_file import write_whole
 from ..token_map import read_map
 from ..tokens.tokens import Tokens
@@ -208,7 +208,8 @@ def _cannot_hold(value: Any, key: str) -> str:
         fix = f"Save the conditioning before {node}, and put {node} behind the node that loads it."
     what = "a dict with names that are no text" if type(value) is dict else type(value).__name__
     return (
-        f"{key!r} of this conditioning holds {what}, which a file cannot hold. Tensors, numbers, "
+        f"{told(key)} of this conditioning holds {what}, which a file cannot hold. Tensors, "
+        "numbers, "
         f"text, lists and dicts of these were expected. {fix}"
     )
 
@@ -243,7 +244,7 @@ def _value_in(value: Any, kept: Mapping[str, torch.Tensor]) -> Any:
         return tuple(_value_in(item, kept) for item in inner)
     if kind == "dict":
         return {name: _value_in(item, kept) for name, item in inner.items()}
-    raise ValueError(f"an option of the unknown kind {kind!r}")
+    raise ValueError(f"an option of the unknown kind {told(kind)}")
 
 
 def _words(error: Exception) -> str:

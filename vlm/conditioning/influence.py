@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..arguments import need_length, told
 from ..model import VLM
 from ..running.hidden_states import HiddenStates
 from ..tokens.select import select_layers
 from .entries import Entry
+
+MOST_LETTERS = 4096  # of strengths
 
 
 def parse_image_strengths(text: str) -> list[float]:
@@ -18,13 +22,21 @@ def parse_image_strengths(text: str) -> list[float]:
     Raises:
         ValueError: Not numbers between commas.
     """
+    need_length(text, "strengths", MOST_LETTERS)
     try:
-        return [float(part) for part in text.split(",")]
+        return [_finite(part) for part in text.split(",")]
     except ValueError as error:
         raise ValueError(
-            f"strengths is {text!r}, expected numbers between commas, one per image or one for "
+            f"strengths is {told(text)}, expected numbers between commas, one per image or one for "
             "all, such as 1, 0.5."
         ) from error
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError("neither NaN nor Inf")
+    return value
 
 
 def image_influence(

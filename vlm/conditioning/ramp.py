@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 
-from ..arguments import checked
+from ..arguments import checked, told
 from ..tokens.alphas import SCHEDULES, schedule_alphas
 from ..tokens.tokens import Tokens
 from .entries import Entry
@@ -91,7 +91,7 @@ def blend_over_time(
 
 def _check(first: float, last: float, curve: str, ranges: int, start: float, end: float) -> None:
     if curve not in SCHEDULES:
-        raise ValueError(f"There is no curve {curve!r}. Choose {', '.join(SCHEDULES)}.")
+        raise ValueError(f"There is no curve {told(curve)}. Choose {', '.join(SCHEDULES)}.")
     for value in (first, last):
         if not 0 <= value <= 1:
             raise ValueError(f"Alpha is the picture's share and goes from 0 to 1, this is {value}.")

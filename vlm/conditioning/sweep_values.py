@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from math import prod
 from typing import Any
 
-from ..arguments import checked
+from ..arguments import checked, need_length, told
 from ..tokens.blend import METHODS
 from ..tokens.filter import KEEP_PRESETS
 from ..tokens.layer_spec import parse_layers
@@ -17,6 +17,7 @@ from ..tokens.outliers import OUTLIER_MODES
 
 OFF = "off"
 MOST_COMBINATIONS = 100
+MOST_LETTERS = 20_000  # of an axis
 _ANY_DEPTH = 1000  # deeper than any model: only whether layers can be read is checked
 
 
@@ -87,7 +88,8 @@ def parse_axis(name: str, text: str) -> Axis:
         ValueError: An unknown axis, no value, or one that the setting does not take.
     """
     if name not in AXES:
-        raise ValueError(f"{name!r} is no axis of a sweep. Choose one of: {', '.join(AXES)}.")
+        raise ValueError(f"{told(name)} is no axis of a sweep. Choose one of: {', '.join(AXES)}.")
+    need_length(text, f"the values of {name}", MOST_LETTERS)
     words = [word.strip() for word in text.split(";" if ";" in text else ",")]
     values = dict.fromkeys(_READERS[name](name, word) for word in words if word)
     if not values:
@@ -155,7 +157,7 @@ def _layer(name: str, word: str) -> str:
         try:
             parse_layers(word, _ANY_DEPTH)
         except ValueError as error:
-            raise ValueError(f"{word!r} is no value of the axis {name}: {error}") from None
+            raise ValueError(f"{told(word)} is no value of the axis {name}: {error}") from None
     return word
 
 
@@ -170,7 +172,7 @@ def _one_of(choices: Sequence[str]) -> Callable[[str, str], str]:
 
 def _refused(name: str, word: str, expected: str) -> str:
     return (
-        f"{word!r} is no value of the axis {name}: it takes {expected}. Write it such as "
+        f"{told(word)} is no value of the axis {name}: it takes {expected}. Write it such as "
         f"{_EXAMPLES[name]}."
     )
 

@@ -5,12 +5,11 @@ Source: UniFusion, sections 2 and 3 and appendix A.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
 
-from ..arguments import checked
+from ..arguments import checked, told
 from ..running.hidden_states import HiddenStates
 from ..tokens.layer_spec import LayerChoice, parse_layers
 from ..tokens.seen import seen_by_target, written_beside
@@ -130,7 +129,8 @@ def parse_pooled(spec: str | list[int], num_layers: int) -> tuple[int, ...]:
     choice = parse_layers(spec, num_layers)
     if choice.weights is not None:
         raise ValueError(
-            f"layers {spec!r} has weights. Name the layers alone, and write weights into strengths."
+            f"layers {told(spec)} has weights. Name the layers alone, and write weights into "
+            "strengths."
         )
     return choice.indices
 
@@ -155,9 +155,9 @@ def parse_layer_strengths(spec: str | Mapping[int, float], num_layers: int) -> d
     choice = parse_layers(spec, num_layers, "weighted")
     strengths = dict(zip(choice.indices, choice.each_weight(), strict=True))
     if len(strengths) != len(choice.indices):
-        raise ValueError(f"strengths {spec!r} names a layer twice. Give each layer one strength.")
-    if not all(map(math.isfinite, strengths.values())):
-        raise ValueError(f"strengths {spec!r} are beyond any number. Write factors such as 0.5.")
+        raise ValueError(
+            f"strengths {told(spec)} names a layer twice. Give each layer one strength."
+        )
     return strengths
 
 

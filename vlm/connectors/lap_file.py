@@ -25,7 +25,7 @@ from pathlib import Path
 
 import torch
 
-from ..arguments import checked
+from ..arguments import checked, told
 from ..weights.safetensors_header import read_header
 from .file import SAFETENSORS, write_state_dict
 from .lap_blocks import LAP, TXTFUSION, UNIFUSION, Origin, Sizes
@@ -179,7 +179,8 @@ def _origin(sizes: Sizes, metadata: Mapping[str, str], name: str) -> Origin:
     parts = [part.strip() for part in listed.split(",")]
     if not all(map(str.isdecimal, parts)) or len(parts) != sizes.layers:
         raise ValueError(
-            f"{name} pools {sizes.layers} layers, its metadata name {listed!r}. Expected that many "
+            f"{name} pools {sizes.layers} layers, its metadata name {told(listed)}. Expected "
+            "that many "
             "layer indices with commas between."
         )
     layers = tuple(map(int, parts))

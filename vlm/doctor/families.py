@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from ..arguments import told
 from ..families import FAMILIES
 from ..load import load
 from ..running.self_check import FAILURES, LAYERS, difference
@@ -27,7 +28,7 @@ def check_family(model_type: str) -> str | None:
     try:
         toy = load("tiny", dtype="float32", family=model_type, layers=LAYERS)
     except FAILURES as error:
-        return f"The toy model of {family.title} does not load: {error!r}."
+        return f"The toy model of {family.title} does not load: {told(error, 300)}."
     wrong = difference(toy, family)
     if wrong:
         return f"The toy model of {family.title} does not give the states it should ({wrong})."

@@ -1,5 +1,6 @@
 """The families the pack can run: one file each, listed here."""
 
+from ..arguments import told
 from . import (
     gemma3,
     gemma3_text,
@@ -51,6 +52,6 @@ def family_of(model_type: str | None, where: str) -> Family:
         return FAMILIES[model_type]
     known = ", ".join(f"{family.title} ({name})" for name, family in FAMILIES.items())
     raise ValueError(
-        f"{where} holds a model of the type {model_type!r}, which this pack cannot run. "
+        f"{where} holds a model of the type {told(model_type)}, which this pack cannot run. "
         f"It runs {known}. Choose a folder with one of these."
     )

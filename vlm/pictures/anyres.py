@@ -19,6 +19,7 @@ import torch
 from einops import rearrange
 from PIL import Image
 
+from ..arguments import told
 from .images import Patches, PixelRules, budget, check_ratio, normalised_levels, to_pictures
 from .preprocessor import Preprocessor, VisionInput, read_preprocessors
 
@@ -297,6 +298,7 @@ def _check_settings(folder: Path, content: dict[str, Any], config: dict[str, Any
         counted = name == "vision_aspect_ratio" and str(found).removeprefix("anyres_max_").isdigit()
         if found != want and not counted:
             raise ValueError(
-                f"The model folder {folder} asks for {name} = {found!r}, which is not done here; "
-                f"the published models have {want!r}. Choose one of them."
+                f"The model folder {folder} asks for {name} = {told(found)}, which is not done "
+                "here; "
+                f"the published models have {told(want)}. Choose one of them."
             )

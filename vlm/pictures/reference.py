@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ..arguments import told
+
 ALL, PICTURE, WORDS, POOLED = KEEPS = ("all", "picture", "words", "pooled")
 CROP, WEIGHT = MASK_USES = ("crop", "weight")
 MOST_STRENGTH = 3.0
@@ -70,7 +72,7 @@ class PictureReference:
         ):
             if value not in known:
                 raise ValueError(
-                    f"{name} of a picture reference is {value!r}, expected one of: "
+                    f"{name} of a picture reference is {told(value)}, expected one of: "
                     f"{', '.join(known)}."
                 )
         if self.tiles and min(image.shape[:2]) < 2:

@@ -14,6 +14,7 @@ import numpy as np
 from einops import rearrange
 from PIL import Image
 
+from ..arguments import told
 from .images import PixelRules, budget, check_ratio, to_pictures
 from .preprocessor import Preprocessor, VisionInput, read_preprocessors
 from .tiles import TiledInput
@@ -139,8 +140,9 @@ def read_split_preprocessor(folder: Path, config: dict[str, Any]) -> SplitPrepro
     for name, want in (("do_resize", True), ("resample", int(Image.Resampling.LANCZOS))):
         if content.get(name, want) != want:
             raise ValueError(
-                f"The preprocessor file of {folder} asks for {name} = {content[name]!r}, which is "
-                f"not done here; the published models have {want!r}. Choose one of them."
+                f"The preprocessor file of {folder} asks for {name} = {told(content[name])}, "
+                "which is "
+                f"not done here; the published models have {told(want)}. Choose one of them."
             )
     longest = int((content.get("size") or {}).get("longest_edge", LONGEST * tile))
     longest = min(longest, LONGEST_SIDE)

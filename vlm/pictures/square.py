@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..arguments import told
 from .images import Patches, PixelRules, normalised_levels, to_pictures
 from .preprocessor import Preprocessor, VisionInput, read_preprocessors
 
@@ -110,5 +111,5 @@ def _check_preprocessor(folder: Path, content: dict[str, Any], side: int) -> Non
     if content.get("resample", 2) not in list(Image.Resampling):
         raise ValueError(
             f"The preprocessor file of {folder} names a filter that PIL does not have (resample "
-            f"{content['resample']!r}). Download it again."
+            f"{told(content['resample'])}). Download it again."
         )

@@ -9,8 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import takewhile
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .template_sandbox import TemplateSandbox
+
 
 TEXT_SLOT = "\ue000text\ue001"
 SYSTEM_SLOT = "\ue000system\ue001"
@@ -139,12 +144,21 @@ class ChatTemplate:
     def _render(self, messages: list[dict[str, Any]], **settings: Any) -> str:
         from jinja2 import TemplateError
 
+        given = {"tools": None, "documents": None, **self._tokenizer.special_tokens_map, **settings}
         try:
-            return self._tokenizer.apply_chat_template(
-                messages, chat_template=self._source, tokenize=False, **settings
-            )
-        except (TemplateError, TypeError) as error:  # TypeError: one for text alone
-            raise ValueError(f"The model's chat template cannot be used ({error}).") from error
+            return self._sandbox.render(self._source or "", messages=messages, **given)
+        except (TemplateError, TypeError, ValueError) as error:  # TypeError: one for text alone
+            why = str(error) if len(str(error)) <= 200 else f"{str(error)[:200]}…"
+            raise ValueError(
+                f"The model's chat template cannot be used ({why}). Set `template` to raw, or take "
+                "the template of the model's own repository."
+            ) from error
+
+    @cached_property
+    def _sandbox(self) -> TemplateSandbox:
+        from .template_sandbox import TemplateSandbox
+
+        return TemplateSandbox()
 
     def _turns_of(self, chat: Chat) -> Turns:
         """How turns begin in such a chat; found out once."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ..arguments import told
+
 AUTO, NONE, LEFT, RIGHT = "auto", "none", "left", "right"
 PADDINGS = (AUTO, NONE, LEFT)
 
@@ -42,7 +44,7 @@ def choose_padding(choice: str, own: Padding | None, pad_side: str) -> Padding |
         ValueError: Another choice.
     """
     if choice not in PADDINGS:
-        raise ValueError(f"padding is {choice!r}; choose one of: {', '.join(PADDINGS)}.")
+        raise ValueError(f"padding is {told(choice)}; choose one of: {', '.join(PADDINGS)}.")
     if choice == LEFT:
         chosen = own or Padding()
         return chosen if chosen.side == LEFT else replace(chosen, side=LEFT)

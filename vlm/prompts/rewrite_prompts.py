@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..arguments import told
+
 _ONLY = " Answer with the new prompt alone: no introduction, no remarks, no headings."
 
 SYSTEM_PROMPTS: dict[str, str] = {
@@ -45,6 +47,13 @@ SYSTEM_PROMPTS: dict[str, str] = {
         "One or two exact sentences a line; leave out the line of Text where no text shall be "
         "readable. Keep everything the user asked for." + _ONLY
     ),
+    "caption": (
+        "You describe pictures for a text-to-image model. Say in one paragraph what the given "
+        "picture shows, as a prompt that would make it again: its subjects with number, "
+        "appearance, pose and place, the setting, the light, the colors, the point of view and "
+        "the medium. Describe only what can be seen. What the user says beside it, if anything, "
+        "names what matters most." + _ONLY
+    ),
 }
 DEFAULT = "dense description"
 
@@ -57,5 +66,5 @@ def find_system(name: str) -> str:
     """
     if name not in SYSTEM_PROMPTS:
         known = ", ".join(SYSTEM_PROMPTS)
-        raise ValueError(f"There is no system prompt {name!r}. Choose one of: {known}.")
+        raise ValueError(f"There is no system prompt {told(name)}. Choose one of: {known}.")
     return SYSTEM_PROMPTS[name]

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..arguments import told
 from .padding import RIGHT, Padding
 from .wordings import describe, x2i_internvl, x2i_node, x2i_paper, x2i_train
 
@@ -228,7 +229,9 @@ def find_template(name: str) -> Template:
         ValueError: There is none; the message lists those there are.
     """
     if name not in TEMPLATES:
-        raise ValueError(f"There is no template {name!r}. Choose one of: {', '.join(TEMPLATES)}.")
+        raise ValueError(
+            f"There is no template {told(name)}. Choose one of: {', '.join(TEMPLATES)}."
+        )
     return TEMPLATES[name]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..connectors.connector import LayerWeights
-from .curves import legend_above
+from .curves import legend_above, whole_numbers
 from .measures import Share
 from .panels import BLUE, GREY, ORANGE, PALE, RED
 
@@ -62,3 +62,5 @@ def draw_weights(axes: Any, weights: LayerWeights) -> None:
     axes.grid(axis="x", visible=False)
     if len(values) <= 14:
         axes.set_xticks(list(places))
+    else:
+        whole_numbers(axes.xaxis)

@@ -25,20 +25,25 @@ def draw_norms(axes: Any, norms: torch.Tensor, roles: Sequence[str], sinks: torc
         sinks: Bool [N].
     """
     places = torch.arange(len(norms))
-    heights = norms.clamp_min(_SMALLEST)
+    silent = norms <= 0
+    loud = norms[~silent] if bool((~silent).any()) else torch.ones(1)
+    low, high = float(loud.min()) / 1.3, float(loud.max()) * 1.5
+    heights = norms.clamp_min(low)  # what is silenced stands at the edge of the axis
     size = 40 if len(norms) < 60 else 16 if len(norms) < 600 else 6
     for role in ROLES:
-        own = torch.tensor([each == role for each in roles])
+        own = torch.tensor([each == role for each in roles]) & ~silent
         if bool(own.any()):
             axes.scatter(places[own], heights[own], s=size, color=COLOURS[role], linewidth=0)
     median = float(norms.median())
-    axes.axhline(max(median, _SMALLEST), color=GREY, linewidth=1, linestyle="--", label="median")
+    axes.axhline(max(median, low), color=GREY, linewidth=1, linestyle="--", label="median")
+    if bool(silent.any()):
+        at_edge = {"marker": "x", "clip_on": False, "zorder": 3, "color": GREY}
+        axes.scatter(places[silent], heights[silent], s=size, label="silenced (0)", **at_edge)
     if bool(sinks.any()):
         ring = {"s": 90, "facecolor": "none", "edgecolor": RED, "linewidth": 1.6}
         axes.scatter(places[sinks], heights[sinks], label=f"sink ({int(sinks.sum())})", **ring)
     axes.set_yscale("log")
-    low, high = float(heights.min()), float(heights.max())
-    axes.set_ylim(low / 1.3, high * 1.5)
+    axes.set_ylim(low, high)
     plain_numbers(axes.yaxis)
     axes.set_xlim(-0.5, max(len(norms) - 0.5, 1))
     axes.set_xlabel("token")
@@ -65,6 +70,7 @@ def draw_layers(axes: Any, curves: LayerCurves, alone: LayerCurves | None, layer
     axes.set_yscale("log")
     plain_numbers(axes.yaxis)
     axes.set_xlim(curves.layers[0], curves.layers[-1])
+    whole_numbers(axes.xaxis)
     axes.set_xlabel("layer index (0 = embeddings)")
     axes.set_ylabel("norm: median, 10th to 90th percentile")
     legend_above(axes)
@@ -87,6 +93,7 @@ def draw_likeness(axes: Any, curves: LayerCurves, layer: int) -> None:
     axes.set_ylim(min(low - 0.05, 0.75), 1.03)
     room = max(layers[-1] - layers[0], 1) * 0.03
     axes.set_xlim(layers[0] - room, layers[-1] + room)
+    whole_numbers(axes.xaxis)
     axes.set_xlabel("layer index, against the layer held before it")
     axes.set_ylabel("cosine: median, 10th to 90th perc.")
     legend_above(axes)
@@ -128,6 +135,13 @@ def legend_above(axes: Any) -> None:
         columnspacing=1.1,
         markerscale=1.0,
     )
+
+
+def whole_numbers(axis: Any) -> None:
+    """Ticks at whole numbers alone: there is no layer 2.5."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def plain_numbers(axis: Any) -> None:

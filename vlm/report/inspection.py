@@ -20,7 +20,7 @@ from ..tokens.tokens import Tokens
 from .dimensions import Series, make_series
 from .figure import Panel, draw, in_rows, save
 from .layer_panels import curves_panels, dimension_panels, weights_panel
-from .measures import kinds_of
+from .measures import count_of, kinds_of
 from .panels import BLUE, ORANGE, RED
 from .picture_panels import norms_panel, sequence_panel, shares_panel, view_panels
 from .subject import MOST_VIEWS, Subject, View, find_views, look_at
@@ -136,7 +136,7 @@ def _some(panel: Panel | None) -> list[Panel]:
 def _heading(subject: Subject) -> str:
     """`layer 28 of 36  ·  318 tokens, 2560 wide`."""
     count, width = subject.rows.shape
-    size = f"{count} tokens, {width} wide"
+    size = f"{count_of(count)}, {width} wide"
     if subject.states is None:
         return size
     return f"layer {subject.layer} of {subject.states.num_layers - 1}  ·  {size}"

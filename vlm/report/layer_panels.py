@@ -11,7 +11,7 @@ from .bars import draw_weights
 from .curves import draw_layers, draw_likeness
 from .dimensions import Series, draw_dimensions
 from .figure import Panel
-from .measures import LayerCurves, layer_curves, off_by, reference_of, short
+from .measures import LayerCurves, count_of, layer_curves, off_by, reference_of, short
 from .subject import Subject
 
 MOST_NAMED = 3
@@ -128,7 +128,7 @@ def dimension_panels(series: Sequence[Series], stats: Stats) -> list[Panel]:
 def _off_in_words(series: Series, stats: Stats) -> str:
     middle, worst, at = off_by(series.std, reference_of(stats)["std"])
     return (
-        f"{series.label[:1].upper()}{series.label[1:]} ({series.count} tokens): std off by "
+        f"{series.label[:1].upper()}{series.label[1:]} ({count_of(series.count)}): std off by "
         f"{_times(middle)} in the typical dimension, {_times(worst)} in the worst "
         f"(dimension {at})."
     )

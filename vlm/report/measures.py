@@ -82,20 +82,24 @@ def text_similarity(states: torch.Tensor, roles: list[str]) -> torch.Tensor:
     """Cosine similarity of every token with the mean typed token.
 
     The mean of all tokens is taken off first: what all tokens share makes every cosine near 1.
+    Silenced tokens (all zero) have nothing to do with any word and no part in that mean.
 
     Args:
         states: [N, D] float32.
         roles: Of the N tokens; without typed ones all text around the pictures stands in.
 
     Returns:
-        [N] in -1..1; all 0 where there is no text.
+        [N] in -1..1; all 0 where there is no text, 0 for silenced tokens.
     """
     picked = [role == "text" for role in roles]
     if not any(picked):
         picked = [role not in NO_WORDS for role in roles]
     if not any(picked):
         return torch.zeros(len(states))
-    centred = states - states.mean(dim=0)
+    heard = states.abs().amax(dim=1) > 0
+    if not bool(heard.any()):
+        return torch.zeros(len(states))
+    centred = (states - states[heard].mean(dim=0)) * heard[:, None]
     words = centred[torch.tensor(picked)].mean(dim=0)
     return F.cosine_similarity(centred, words[None], dim=1)
 
@@ -202,6 +206,11 @@ def reference_of(stats: Stats) -> dict[str, torch.Tensor]:
     """Mean and std [D] of the reference's ordinary tokens, by their names."""
     mean, std = stats.ordinary()
     return {"mean": mean, "std": std}
+
+
+def count_of(tokens: int, kind: str = "") -> str:
+    """`1 token`, `3 tokens`, `2 sink tokens`."""
+    return f"{tokens} {f'{kind} ' if kind else ''}token{'s' * (tokens != 1)}"
 
 
 def short(value: float) -> str:

@@ -7,7 +7,7 @@ import torch
 from .bars import draw_shares, name_of
 from .curves import draw_norms
 from .figure import Panel, axes_width
-from .measures import Share, shares, short, text_similarity
+from .measures import Share, count_of, shares, short, text_similarity
 from .panels import cell_shape, draw_grid, draw_roles
 from .subject import Subject, View
 
@@ -19,14 +19,14 @@ MOST_NAMED = 5
 def sequence_panel(subject: Subject) -> Panel:
     """The sequence by role."""
     counts = ", ".join(f"{role} {count}" for role, count in subject.counts.items())
-    here = f"{len(subject.rows)} tokens: {counts}."
+    here = f"{count_of(len(subject.rows))}: {counts}."
     states = subject.states
     if states is not None and states.dropped:
         here += f" {states.dropped} in front are left out, {states.target.title} never sees them."
     if not subject.known:
         here += " No token map came with them: what each token is, is not known."
     return Panel(
-        f"The sequence by role: {len(subject.rows)} tokens",
+        f"The sequence by role: {count_of(len(subject.rows))}",
         here,
         "A token is a piece of a word or of a picture; the model reads them from left to right. "
         "Good: your own words stand as text and each picture as one long block of image. No text: "
@@ -61,7 +61,7 @@ def _picture_panel(view: View, missing: int, height: float) -> Panel:
     if view.frames > 1:
         here += f" The video has {view.frames} frames of this grid; its first and last are shown."
     if view.thumbnail:
-        here += f" Beside them {view.thumbnail} tokens of the whole picture, made small."
+        here += f" Beside them {count_of(view.thumbnail)} of the whole picture, made small."
     return Panel(
         f"{view.name}: the picture and its tokens",
         here,
@@ -79,7 +79,7 @@ def _norm_panel(subject: Subject, view: View, there: torch.Tensor, height: float
     if len(norms):
         low, middle, high = (float(x) for x in (norms.min(), norms.median(), norms.max()))
         here = f"{view.name}: norm {short(low)} to {short(high)}, median {short(middle)}"
-        here += f"; {sinks} sink tokens (framed)." if sinks else "; no sink tokens."
+        here += f"; {count_of(sinks, 'sink')} (framed)." if sinks else "; no sink tokens."
     return Panel(
         f"{view.name}: how large each token is",
         here,
@@ -127,7 +127,9 @@ def norms_panel(subject: Subject) -> Panel:
     else:
         here += " No sink tokens."
     silent = int((norms == 0).sum())
-    here += f" {silent} tokens are zero: a mask silenced them." if silent else ""
+    if silent:
+        them = "is zero: a mask silenced it" if silent == 1 else "are zero: a mask silenced them"
+        here += f" {count_of(silent)} {them}."
     return Panel(
         "How large each token is (colours as in the strip)",
         here,
@@ -159,6 +161,6 @@ def shares_panel(subject: Subject) -> Panel | None:
 
 def _share_in_words(share: Share) -> str:
     return (
-        f"{name_of(share)}: {share.tokens} tokens ({share.of_tokens:.0%}), {share.of_norms:.0%} of "
-        "the norms"
+        f"{name_of(share)}: {count_of(share.tokens)} ({share.of_tokens:.0%}), "
+        f"{share.of_norms:.0%} of the norms"
     )

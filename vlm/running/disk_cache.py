@@ -25,6 +25,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from ..arguments import told
 from ..files.units import MEGABYTE
 from ..files.whole_file import write_whole
 from ..logger import LOG
@@ -138,7 +139,8 @@ class DiskCache:
         """The file of a key; nothing but a digest can become a name."""
         if not _KEY.fullmatch(key):
             raise ValueError(
-                f"{key!r} is no key of the disk cache; 8 to 128 hexadecimal digits were expected. "
+                f"{told(key)} is no key of the disk cache; 8 to 128 hexadecimal digits were "
+                "expected. "
                 "Take the hexdigest of what the tensors were made from."
             )
         return self.folder / f"vlm-{key}.safetensors"

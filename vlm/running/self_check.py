@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ..arguments import told
 from ..families import Family
 from ..files.json_file import read_json
 from ..logger import LOG
@@ -65,7 +66,7 @@ def _check(family: Family, load_toy: Callable[[], Any]) -> bool:
     try:
         toy = load_toy()
     except FAILURES as error:
-        warn_of_other_numbers(family.title, f"its toy model: {error!r}")
+        warn_of_other_numbers(family.title, f"its toy model: {told(error, 300)}")
         return False
     wrong = difference(toy, family)
     if not wrong:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..arguments import told
 from .flux import FLUX1, FLUX2, FLUX3
 from .qwen_image import QWEN_IMAGE
 from .qwen_vl import KREA2, OTHERS, Z_IMAGE
@@ -30,5 +31,5 @@ def find_target(name: str) -> Target:
         ValueError: There is none; the message lists those there are.
     """
     if name not in TARGETS:
-        raise ValueError(f"There is no target {name!r}. Choose one of: {', '.join(TARGETS)}.")
+        raise ValueError(f"There is no target {told(name)}. Choose one of: {', '.join(TARGETS)}.")
     return TARGETS[name]

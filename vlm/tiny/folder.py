@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from ..arguments import told
 from ..families import FAMILIES as KNOWN
 from ..families import Family
 from ..files.whole_file import write_whole
@@ -33,7 +34,9 @@ MARK = "vlm_tiny"  # key in the weight file's metadata: this folder may be overw
 def _check(family: str, width: int, layers: int) -> None:
     if family not in FAMILIES:
         known = ", ".join(FAMILIES)
-        raise ValueError(f"There is no tiny model of the family {family!r}. Use one of: {known}.")
+        raise ValueError(
+            f"There is no tiny model of the family {told(family)}. Use one of: {known}."
+        )
     if width > MOST_WIDTH:
         raise ValueError(f"A tiny model is at most {MOST_WIDTH} wide. Lower `width`.")
     step = TOYS[family].step(width)

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import torch
 
+from ..arguments import need_length
+
 _CURVES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "constant": torch.ones_like,
     "linear": lambda t: t,
@@ -34,6 +36,7 @@ def parse_alphas(text: str) -> list[float]:
     Raises:
         ValueError: No number, one outside 0..1, or more than ``MOST_ALPHAS``.
     """
+    need_length(text, "token_alphas", MOST_ALPHAS * 24)
     parts = [part.strip() for part in text.split(",", MOST_ALPHAS)] if text.strip() else []
     if len(parts) > MOST_ALPHAS:
         raise ValueError(f"There are more than {MOST_ALPHAS} alphas. Give one for each token.")

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import torch
 
-from ..arguments import checked
+from ..arguments import checked, told
 from ..token_map import join, new_map
 from .alphas import SCHEDULES, schedule_alphas
 from .beside import join as join_beside
@@ -187,11 +187,11 @@ def _check(
 ) -> None:
     if method not in METHODS:
         raise ValueError(
-            f"`method` of `blend` is {method!r}, expected one of: {', '.join(METHODS)}."
+            f"`method` of `blend` is {told(method)}, expected one of: {', '.join(METHODS)}."
         )
     if schedule not in SCHEDULES:
         raise ValueError(
-            f"`schedule` of `blend` is {schedule!r}, expected one of: {', '.join(SCHEDULES)}."
+            f"`schedule` of `blend` is {told(schedule)}, expected one of: {', '.join(SCHEDULES)}."
         )
     alpha, start = alphas
     shares = [alpha] if isinstance(alpha, int | float) else list(alpha)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeVar
 
-from ..arguments import checked
+from ..arguments import checked, told
 from ..token_map import ROLES, count_roles
 from .tokens import Tokens
 
@@ -40,14 +40,14 @@ def keep_roles(keep: str | Iterable[str]) -> tuple[str, ...]:
     if isinstance(keep, str):
         if keep not in KEEP_PRESETS:
             raise ValueError(
-                f"There is no `keep` {keep!r}. Presets: {', '.join(KEEP_PRESETS)}; "
+                f"There is no `keep` {told(keep)}. Presets: {', '.join(KEEP_PRESETS)}; "
                 f"or a tuple of roles out of {', '.join(ROLES)}."
             )
         return KEEP_PRESETS[keep]
     roles = tuple(keep)
     unknown = [role for role in roles if role not in ROLES]
     if unknown or not roles:
-        what = f"`keep` has no role {unknown[0]!r}" if unknown else "`keep` names no role"
+        what = f"`keep` has no role {told(unknown[0])}" if unknown else "`keep` names no role"
         raise ValueError(f"{what}. Roles: {', '.join(ROLES)}.")
     return roles
 
@@ -82,7 +82,7 @@ def filter_tokens(
     """
     roles = keep_roles(keep)
     if isinstance(drop_first, bool) or not isinstance(drop_first, int) or drop_first < 0:
-        raise ValueError(f"drop_first is a number of tokens from 0, this is {drop_first!r}.")
+        raise ValueError(f"drop_first is a number of tokens from 0, this is {told(drop_first)}.")
     if t.token_map is None:
         if set(roles) != set(ROLES) or images is not None:
             raise ValueError(_no_map(keep, images))

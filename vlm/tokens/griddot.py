@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ..arguments import checked
+from ..arguments import checked, need_length, told
 
 COMBINE = ("max", "sum", "screen")
 MAX_DOTS = 1000
@@ -45,7 +45,9 @@ class Dot:
             value = getattr(self, field.name)
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not number or not abs(value) < math.inf:
-                raise ValueError(f"A dot's {field.name} is a number, this is {value!r}. Write one.")
+                raise ValueError(
+                    f"A dot's {field.name} is a number, this is {told(value)}. Write one."
+                )
         if not (0 <= self.x <= 1 and 0 <= self.y <= 1):
             raise ValueError(
                 f"A dot lies at x {self.x}, y {self.y}, outside the picture. x and y are "
@@ -82,6 +84,7 @@ def parse_dots(text: str) -> list[Dot]:
     """
     if not isinstance(text, str):
         raise ValueError(f"`dots` is text (JSON), this is {type(text).__name__}.")
+    need_length(text, "dots", MAX_DOTS * 2000)
     if not text.strip():
         return []
     try:
@@ -95,7 +98,7 @@ def parse_dots(text: str) -> list[Dot]:
     if isinstance(data, dict):
         if data.get("version", VERSION) != VERSION:
             raise ValueError(
-                f"`dots` has the version {data['version']!r}, this pack reads "
+                f"`dots` has the version {told(data['version'])}, this pack reads "
                 f"version {VERSION}. Update the pack, or place the dots again."
             )
         data = data.get("dots")
@@ -117,12 +120,12 @@ def _read_dot(number: int, entry: Any) -> Dot:
     names = [field.name for field in fields(Dot)]
     if not isinstance(entry, dict):
         raise ValueError(
-            f"Dot {number} of `dots` is {entry!r}, expected x, y, radius and strength."
+            f"Dot {number} of `dots` is {told(entry)}, expected x, y, radius and strength."
         )
     missing = [name for name in names[:3] if name not in entry]
     strange = [name for name in entry if name not in names]
     if missing or strange:
-        what = f"has no {missing[0]}" if missing else f"has {strange[0]!r}, which no dot has"
+        what = f"has no {missing[0]}" if missing else f"has {told(strange[0])}, which no dot has"
         raise ValueError(f"Dot {number} of `dots` {what}. A dot is x, y, radius and strength.")
     try:
         return Dot(**entry)
@@ -215,7 +218,7 @@ def _check_settings(
     if rows < 1 or cols < 1:
         raise ValueError(f"A token grid has rows and columns, this is {rows} x {cols}.")
     if combine not in COMBINE:
-        raise ValueError(f"There is no `combine` {combine!r}. Choose {', '.join(COMBINE)}.")
+        raise ValueError(f"There is no `combine` {told(combine)}. Choose {', '.join(COMBINE)}.")
     if not 0 <= floor <= 1:
         raise ValueError(f"floor is the weight of what no dot reaches, 0 to 1; this is {floor}.")
     if mask is not None and tuple(mask.shape[-2:]) != (rows, cols):

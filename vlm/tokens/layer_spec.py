@@ -4,7 +4,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..arguments import need_length, told
+
+MOST_LETTERS = 4096  # of a choice; 250 layers with weights
 MOST_GAINS = 512
+_MOST_TIMES = 4  # a choice may name each layer so often
+_MOST_DIGITS = 9
+_LARGEST_WEIGHT = 1e6
 _INT = re.compile(r"[+-]?\d+")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _HOW = 'Write layers as "-2", "9,18,27", "2:36:3", "all" or, with weights, "-2:0.7, -8:0.3".'
@@ -63,6 +69,7 @@ def parse_layers(
         ValueError: an unreadable item, a layer that does not exist, no layer, or a missing weight.
     """
     if isinstance(spec, str):
+        need_length(spec, "layers", MOST_LETTERS)
         items = [item.strip() for item in spec.split(",") if item.strip()]
     else:
         items = [str(k) for k in ([spec] if isinstance(spec, int) else spec)]
@@ -70,10 +77,23 @@ def parse_layers(
         pairs = [_weighted(item, num_layers) for item in items]
         choice = LayerChoice(tuple(k for k, _ in pairs), tuple(w for _, w in pairs))
     else:
-        choice = LayerChoice(tuple(k for item in items for k in _layers(item, num_layers)))
+        choice = LayerChoice(_chosen(items, num_layers))
     if not choice.indices:
-        raise ValueError(f"{spec!r} chooses no layer out of 0 to {num_layers - 1}. {_HOW}")
+        raise ValueError(f"{told(spec)} chooses no layer out of 0 to {num_layers - 1}. {_HOW}")
     return choice
+
+
+def _chosen(items: Sequence[str], num_layers: int) -> tuple[int, ...]:
+    """The layers of all items, stopped before there are more than any choice needs."""
+    found: list[int] = []
+    for item in items:
+        found += _layers(item, num_layers)
+        if len(found) > _MOST_TIMES * num_layers:
+            raise ValueError(
+                f"`layers` names over {_MOST_TIMES * num_layers} layers, and this model has "
+                f"{num_layers}. Name each once."
+            )
+    return tuple(found)
 
 
 def parse_gains(text: str) -> list[float] | None:
@@ -82,6 +102,7 @@ def parse_gains(text: str) -> list[float] | None:
     Raises:
         ValueError: Something that is no number, or more than there can be layers.
     """
+    need_length(text, "gains", MOST_GAINS * 24)
     parts = [part.strip() for part in text.split(",", MOST_GAINS)] if text.strip() else []
     many = len(parts) > MOST_GAINS
     wrong = [part for part in parts if not _NUMBER.fullmatch(part)]
@@ -91,7 +112,7 @@ def parse_gains(text: str) -> list[float] | None:
             f"`gains` cannot be read: {what}. Write one for each layer, such as 1, 1, 0.5, or "
             "leave it empty."
         )
-    return [float(part) for part in parts] or None
+    return [_weight(part, "gain") for part in parts] or None
 
 
 def _is_weighted(item: str) -> bool:
@@ -104,13 +125,13 @@ def _is_weighted(item: str) -> bool:
 def _weighted(item: str, num_layers: int) -> tuple[int, float]:
     layer, colon, weight = (part.strip() for part in item.partition(":"))
     if not _INT.fullmatch(layer) or (colon and not _NUMBER.fullmatch(weight)):
-        raise ValueError(f'Expected layer:weight such as "-2:0.7", this is {item!r}. {_HOW}')
+        raise ValueError(f'Expected layer:weight such as "-2:0.7", this is {told(item)}. {_HOW}')
     if not colon:
         raise ValueError(
             f"Layer {item} has no weight. combine weighted needs one for every layer, such as "
             f'"-2:0.7, -8:0.3"; combine mean weighs all the same.'
         )
-    return _layer(int(layer), num_layers), float(weight)
+    return _layer(_whole(layer), num_layers), _weight(weight, "weight")
 
 
 def _layers(item: str, num_layers: int) -> list[int]:
@@ -119,13 +140,31 @@ def _layers(item: str, num_layers: int) -> list[int]:
         return list(range(num_layers))
     parts = [part.strip() for part in item.split(":")]
     if len(parts) > 3 or not all(_INT.fullmatch(part) or not part for part in parts):
-        raise ValueError(f"{item!r} is no choice of layers. {_HOW}")
+        raise ValueError(f"{told(item)} is no choice of layers. {_HOW}")
     if len(parts) == 1:
-        return [_layer(int(item), num_layers)]
-    bounds = [int(part) if part else None for part in parts]
+        return [_layer(_whole(item), num_layers)]
+    bounds = [_whole(part) if part else None for part in parts]
     if bounds[2:] == [0]:
-        raise ValueError(f"The step of {item!r} is 0. {_HOW}")
+        raise ValueError(f"The step of {told(item)} is 0. {_HOW}")
     return list(range(num_layers))[slice(*bounds)]
+
+
+def _whole(digits: str) -> int:
+    """A whole number of text that is one."""
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"{told(digits)} is no layer of any model. {_HOW}")
+    return int(digits)
+
+
+def _weight(number: str, what: str) -> float:
+    """A factor of a layer of text that is a number."""
+    value = float(number)
+    if abs(value) > _LARGEST_WEIGHT:
+        raise ValueError(
+            f"The {what} {told(number)} is larger than {_LARGEST_WEIGHT:g}, and no sum of layers "
+            f"holds it. Write one such as 0.7."
+        )
+    return value
 
 
 def _layer(k: int, num_layers: int) -> int:

@@ -12,7 +12,7 @@ import math
 
 import torch
 
-from ..arguments import checked
+from ..arguments import checked, told
 from .spread import (
     STD_FLOOR,
     center,
@@ -105,7 +105,7 @@ def resolve_mode(t: Tokens, mode: str) -> str:
         ValueError: an unknown mode.
     """
     if mode not in MODES:
-        raise ValueError(f"There is no `mode` {mode!r}. Modes: {', '.join(MODES)}.")
+        raise ValueError(f"There is no `mode` {told(mode)}. Modes: {', '.join(MODES)}.")
     if mode != "auto":
         return mode
     if t.token_map is None or {"image", "unknown"} & set(t.token_map["role"]):

@@ -7,7 +7,7 @@ the text has the massive dimension, and a mask against it finds little in image 
 
 import torch
 
-from ..arguments import checked
+from ..arguments import checked, told
 from .spread import STD_FLOOR, center, center_ordinary
 from .stats import Stats, need_stats
 from .tokens import Tokens
@@ -46,7 +46,7 @@ def mask_outliers(
     """
     if mode not in OUTLIER_MODES:
         raise ValueError(
-            f"Outlier masks do not know mode {mode!r}. Modes: {', '.join(OUTLIER_MODES)}."
+            f"Outlier masks do not know mode {told(mode)}. Modes: {', '.join(OUTLIER_MODES)}."
         )
     ratio = _ratio(t, stats, threshold, sinks)
     outlier = ratio > threshold

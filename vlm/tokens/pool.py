@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from ..arguments import checked
+from ..arguments import checked, told
 from ..token_map import new_map
 from .parts import Part, parts_of, share_out
 from .pooling import Pooling
@@ -109,7 +109,7 @@ def _asked_size(tokens: int | None, rows: int | None, cols: int | None) -> int |
         whole = isinstance(value, int) and not isinstance(value, bool)
         if value is not None and not (whole and value >= 1):
             raise ValueError(
-                f"`{name}` is a whole number from 1, this is {value!r}. Set it to the "
+                f"`{name}` is a whole number from 1, this is {told(value)}. Set it to the "
                 f"size that each picture should become."
             )
     return asked

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..arguments import checked
+from ..arguments import checked, told
 from .layer_spec import LayerChoice, parse_layers
 from .seen import seen_by_target, written_beside
 from .tokens import Tokens
@@ -38,7 +38,7 @@ def choose_layers(
         ValueError: as ``select_layers``.
     """
     if combine is not None and combine not in COMBINES:
-        raise ValueError(f"There is no `combine` {combine!r}. Choose {', '.join(COMBINES)}.")
+        raise ValueError(f"There is no `combine` {told(combine)}. Choose {', '.join(COMBINES)}.")
     auto = isinstance(layers, str) and layers.strip() == "auto"
     spec = _target_layers(h) if auto else layers
     choice = parse_layers(spec, h.num_layers, combine)
@@ -46,12 +46,12 @@ def choose_layers(
         combine = _natural_combine(h, choice)
     if combine == "single" and len(choice.indices) > 1:
         raise ValueError(
-            f"combine single takes one layer, {layers!r} means {len(choice.indices)}. Name one "
+            f"combine single takes one layer, {told(layers)} means {len(choice.indices)}. Name one "
             f"layer, or set combine to mean, weighted or concat."
         )
     if choice.weights is not None and combine not in ("weighted", "concat"):
         raise ValueError(
-            f"{layers!r} has weights, combine {combine} does not read them. Set combine to "
+            f"{told(layers)} has weights, combine {combine} does not read them. Set combine to "
             f"weighted or concat."
         )
     if gains is not None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..arguments import told
 from ..families import Family
 from ..files.json_file import read_json
+from .config_values import without_calling
 
 GENERATION = "generation_config.json"
 INDEX = "model.safetensors.index.json"
@@ -82,7 +84,7 @@ def build_config(config: dict[str, Any], family: Family, where: Path) -> Any:
             f"{family.architecture} is missing. Update transformers."
         )
     try:
-        built = transformers.AutoConfig.for_model(**config)
+        built = transformers.AutoConfig.for_model(**without_calling(config))
     except (*UNBUILDABLE, StrictDataclassError) as error:
         raise unbuildable(where, error) from error
     text = built.get_text_config()
@@ -91,7 +93,7 @@ def build_config(config: dict[str, Any], family: Family, where: Path) -> Any:
     inside = text.model_type
     if family.language_models and inside not in family.language_models:
         raise ValueError(
-            f"The {family.title} in {where} has a language model of the type {inside!r}, which "
+            f"The {family.title} in {where} has a language model of the type {told(inside)}, which "
             f"this pack cannot run; it runs {', '.join(family.language_models)}. Choose another "
             f"{family.title}."
         )
@@ -101,7 +103,8 @@ def build_config(config: dict[str, Any], family: Family, where: Path) -> Any:
 def unbuildable(where: Path, error: Exception) -> ValueError:
     """What is said of a config.json that transformers cannot build a model from."""
     return ValueError(
-        f"No model can be built from the config.json of {where}: transformers says {error!r}. "
+        f"No model can be built from the config.json of {where}: transformers says "
+        f"{told(error, 300)}. "
         "Download config.json again."
     )
 
@@ -164,21 +167,23 @@ def _names_in(index: Path) -> list[str]:
     outside = [name for name in sorted(names) if Path(name).name != name or "\\" in name]
     if outside:
         raise ValueError(
-            f"{index} names {outside[0]!r}, expected files of the same folder. "
+            f"{index} names {told(outside[0])}, expected files of the same folder. "
             "Download it again from the model's own repository."
         )
     return sorted(names)
 
 
-def check_weights(path: Path) -> None:
+def check_weights(path: Path) -> int:
     """Checks that every weight file is whole.
+
+    Returns:
+        How many tensors they hold.
 
     Raises:
         FileNotFoundError: A file is missing.
         ValueError: A file is cut short or is not safetensors.
     """
-    for file in weight_files(path):
-        open_whole(file)
+    return sum(len(open_whole(file).keys()) for file in weight_files(path))
 
 
 def open_whole(file: Path) -> Any:

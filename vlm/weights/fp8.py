@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 import torch
 
+from ..arguments import told
 from .safetensors_header import Entry
 
 DTYPES = {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
@@ -90,7 +91,8 @@ class Quantisation:
             }
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
-                f"{self.where} has {_METADATA} in its header that cannot be read ({error!r}). "
+                f"{self.where} has {_METADATA} in its header that cannot be read "
+                f"({told(error, 300)}). "
                 "Download it again."
             ) from error
         for layer, kind in formats.items():
@@ -106,7 +108,8 @@ class Quantisation:
             kind = json.loads(bytes(content.tolist()))["format"]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
-                f"The tensor {name} in {self.where} cannot be read ({error!r}). Download the file "
+                f"The tensor {name} in {self.where} cannot be read ({told(error, 300)}). "
+                "Download the file "
                 "again."
             ) from error
         self._mark(name.removesuffix(_LAYER_MARK), kind)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ..arguments import told
 from ..families import Family
 from .text_only import as_base_model
 
@@ -30,7 +31,7 @@ def check_quantize(quantize: str | None) -> str | None:
         return None
     if quantize not in QUANTIZE:
         raise ValueError(
-            f"There is no quantisation {quantize!r}. Choose {' or '.join(QUANTIZE)}, or none."
+            f"There is no quantisation {told(quantize)}. Choose {' or '.join(QUANTIZE)}, or none."
         )
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
