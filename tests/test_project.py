@@ -262,7 +262,7 @@ def test_readme_names_every_node_and_workflow():
     for name in schema_texts("display_name"):
         assert f"| {name} |" in README
     table = README.split("| workflow | shows |")[1].split("\n\n")[0]
-    listed = set(re.findall(r"^\| ([a-z0-9-]+) \|", table, flags=re.MULTILINE))
+    listed = set(re.findall(r"^\| ([a-z0-9.-]+) \|", table, flags=re.MULTILINE))
     assert {file.stem for file in (ROOT / "workflows").glob("*.json")} == listed
 
 
