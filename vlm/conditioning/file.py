@@ -271,9 +271,9 @@ def _entry_in(number: int, row: dict, tensors: dict[str, torch.Tensor], file: st
     states = tensors[row.get("states", f"{number}.states")]
     start = f"{number}.options."  # version 1 lists no names
     names = row.get("tensors", [name for name in tensors if name.startswith(start)])
-    places = map(str, range(len(names)))
+    places = [str(place) for place in range(len(names))]
     if "tensors" not in row:
-        places = (name.removeprefix(start) for name in names)
+        places = [name.removeprefix(start) for name in names]
     kept = {place: tensors[name] for place, name in zip(places, names, strict=True)}
     options = {key: _value_in(value, kept) for key, value in row["options"].items()}
     return _entry(states, row["map"], options, file)
