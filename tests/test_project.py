@@ -292,7 +292,7 @@ def test_what_works_names_every_recipe():
     rows = [line for line in page.splitlines() if line.startswith("| ")]
     named = {name.strip() for row in rows for name in row.split("|")[1].split(",")}
     there = {path.stem for path in (ROOT / "workflows").glob("*.json")}
-    recipes = {name for name in named if re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", name)}
+    recipes = {name for name in named if re.fullmatch(r"[a-z0-9]+(-[a-z0-9.]+)+", name)}
     assert recipes <= there, recipes - there
     about_the_tools = {
         "z-image-compare-settings",
