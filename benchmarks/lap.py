@@ -20,7 +20,7 @@ LAYERS, TOKENS, WIDTH, HEADS = 12, 1024, 2560, 32
 HIDDEN = 4 * WIDTH
 SHORT = 96  # tokens of the comparison with the usual way, which takes the memory of all at once
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-LIMITS = {False: 2.5, True: 8.0}
+LIMITS = {False: 8.0, True: 12.0}
 ROUNDS = 3
 MB = 2**20
 
