@@ -11,6 +11,7 @@ Globals, filters and settings are those that transformers gives chat templates
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import threading
@@ -27,9 +28,11 @@ from jinja2.utils import Namespace
 
 MOST_STEPS = 50_000  # turns of loops and calls of macros in one rendering
 LARGEST = 1_000_000  # characters of a text, entries of a list
+MOST_MADE = 20 * LARGEST  # of all that is made in one rendering
 _LONGEST_RANGE = 10_000
 _MOST_BITS = 4096  # of a whole number
-_WIDE = re.compile(r"[0-9]{4,}")  # a width in a format
+# A width in a format: thousands, or one that comes from elsewhere (`%*d`, `{:{w}}`).
+_WIDE = re.compile(r"[0-9]{4,}|%[-+ #0-9.]*\*|\{[^{}]*\{")
 # They make text as wide as a number says, and no chat template needs them.
 _REFUSED_FILTERS = (
     "batch", "center", "filesizeformat", "format", "pprint", "slice", "urlize", "wordwrap",
@@ -37,6 +40,7 @@ _REFUSED_FILTERS = (
 )  # fmt: skip
 _WIDENING = ("center", "expandtabs", "ljust", "rjust", "zfill")
 _FORMATTING = ("format", "format_map")
+_REFUSED_METHODS = ("encode", "maketrans", "to_bytes", "translate")
 
 
 class _Generation(Extension):
@@ -80,6 +84,9 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         self.filters["join"] = _bounded_join(self.filters["join"])
         self.filters["replace"] = _bounded_replace(self.filters["replace"])
         self.filters["indent"] = _bounded_indent(self.filters["indent"])
+        self.filters["sum"] = _bounded_sum(self.filters["sum"])
+        for name, plain in self.filters.items():
+            self.filters[name] = self._charging(plain)
         for name in _REFUSED_FILTERS:
             self.filters[name] = _refused_filter(name)
         self.globals = {
@@ -101,7 +108,7 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
             TemplateError: Jinja's, for a template that cannot be read, that raises an exception
                 itself, or that goes beyond a bound.
         """
-        self._run.steps = 0
+        self._run.steps = self._run.made = 0
         try:
             if source not in self._compiled:
                 self._compiled[source] = self.from_string(source)
@@ -118,11 +125,27 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
             raise SecurityError(f"it takes over {MOST_STEPS} steps")
         return ""
 
+    def charge(self, made: Any) -> Any:
+        """Counts what was made, so that many large values are refused as one larger one is."""
+        if isinstance(made, str | list | tuple):
+            _check(len(made))
+            self._run.made += len(made)
+            if self._run.made > MOST_MADE:
+                raise SecurityError(f"it makes over {MOST_MADE} characters or entries in all")
+        return made
+
+    def _charging(self, plain: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(plain)  # with the marks of what a filter wants first
+        def charged(*args: Any, **kwargs: Any) -> Any:
+            return self.charge(plain(*args, **kwargs))
+
+        return charged
+
     def joined(self, parts: Iterable[Any]) -> str:
         """`a ~ b`, bounded."""
         texts = [str(part) for part in parts]
         _check(sum(map(len, texts)))
-        return "".join(texts)
+        return self.charge("".join(texts))
 
     def concat(self, parts: Iterable[str]) -> str:
         """All that a template or a macro has written, bounded while it is collected."""
@@ -150,14 +173,19 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         elif operator == "%" and isinstance(left, str):
             _narrow(left)
             _check(len(left) + sum(len(str(part)) for part in _parts(right)))
-        return super().call_binop(context, operator, left, right)
+        return self.charge(super().call_binop(context, operator, left, right))
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N804, N805
         """A function or a method; methods of texts are looked at first."""
-        owner = getattr(__obj, "__self__", None)
+        owner, name = getattr(__obj, "__self__", None), getattr(__obj, "__name__", "")
+        if isinstance(owner, str | int) or owner is str:
+            if name in _REFUSED_METHODS:
+                raise SecurityError(f"it uses the method {name}, which no chat template needs")
+            if name == "join" and len(args) == 1:
+                args = (list(args[0]),)  # what a filter gives is counted too
         if isinstance(owner, str):
-            _check_method(owner, __obj.__name__, args)
-        return super().call(__context, __obj, *args, **kwargs)
+            _check_method(owner, name, (*args, *kwargs.values()))
+        return __self.charge(super().call(__context, __obj, *args, **kwargs))
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)
@@ -183,7 +211,7 @@ def _check(size: int) -> None:
 
 
 def _narrow(text: str) -> str:
-    if _WIDE.search(text):
+    if _WIDE.search(text.replace("{{", "")):
         raise SecurityError("it formats a text with a width of thousands")
     return text
 
@@ -201,7 +229,7 @@ def _check_method(owner: str, name: str, args: tuple) -> None:
         _narrow(owner)
     elif name == "replace" and len(args) > 1 and isinstance(args[0], str):
         _check((len(owner) // max(len(args[0]), 1) + 1) * (len(str(args[1])) + 1))
-    elif name == "join" and args and isinstance(args[0], list | tuple | str):
+    elif name == "join" and args and isinstance(args[0], list):
         _check(sum(len(str(part)) + len(owner) for part in args[0]))
 
 
@@ -251,6 +279,15 @@ def _bounded_replace(plain: Callable[..., Any]) -> Callable[..., Any]:
         return plain(context, s, old, new, count)
 
     return _as(plain, replace)
+
+
+def _bounded_sum(plain: Callable[..., Any]) -> Callable[..., Any]:
+    def add(environment: Any, iterable: Any, attribute: Any = None, start: Any = 0) -> Any:
+        if not isinstance(start, int | float):
+            raise SecurityError("it sums what are no numbers")
+        return plain(environment, iterable, attribute, start)
+
+    return _as(plain, add)
 
 
 def _bounded_indent(plain: Callable[..., Any]) -> Callable[..., Any]:
