@@ -104,8 +104,7 @@ def unbuildable(where: Path, error: Exception) -> ValueError:
     """What is said of a config.json that transformers cannot build a model from."""
     return ValueError(
         f"No model can be built from the config.json of {where}: transformers says "
-        f"{told(error, 300)}. "
-        "Download config.json again."
+        f"{told(error, 300)}. Download config.json again."
     )
 
 
