@@ -2,6 +2,7 @@
 
 import re
 import time
+import tracemalloc
 
 import pytest
 import transformers
@@ -133,8 +134,12 @@ def test_the_families_templates_write_what_transformers_writes(tiny_folder, fami
 @pytest.mark.parametrize("name", ENDLESS)
 def test_everything_ends(name):
     start = time.process_time()
+    tracemalloc.start()
     with pytest.raises(TemplateError):
         TemplateSandbox().render(ENDLESS[name], messages=MESSAGES)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100 * 2**20
     assert time.process_time() - start < 5  # nothing here takes one
 
 
