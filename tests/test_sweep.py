@@ -8,6 +8,7 @@ import http.server
 import importlib.util
 import io
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -372,7 +373,7 @@ def test_after_a_stop_the_pages_show_what_is_there(comfy, tmp_path, monkeypatch)
 
 def test_a_picture_that_was_cut_short_is_not_there(tmp_path, comfy, monkeypatch):
     """Killed while it writes: the file has another name until it is whole."""
-    monkeypatch.setattr(Path, "replace", lambda self, other: 1 / 0)
+    monkeypatch.setattr(os, "replace", lambda source, place: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(comfy, tmp_path, "--alpha=0")
     assert not pictures(tmp_path)

@@ -186,3 +186,38 @@ def test_damaged_shards_are_told(shards):
     (shards[2].folder / INDEX).unlink()
     with pytest.raises(ValueError, match="cannot be read .*Delete .*shard-00002"):
         shards[2].done()
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_flipped_bit_is_found_and_made_again(shards, tmp_path, finished, caplog):
+    """Wherever in a file it lies: no position makes a whole file, or one of other jobs."""
+    shard = shards[0]
+    fill(shard)
+    if finished:
+        shard.finish()
+    place = shard.folder if finished else shard.part
+    before = {file.name: file.read_bytes() for file in place.iterdir()}
+    file = place / "job-1.safetensors"
+    size = len(before[file.name])
+    for at in range(0, size * 8, 37):
+        data = bytearray(before[file.name])
+        data[at // 8] ^= 1 << at % 8
+        file.write_bytes(data)
+        assert list(shard.done()) == ["job-0"], at
+    assert not shard.settle() and not shard.folder.exists()
+    assert ("job-1" not in shard.done()) and ("1 damaged of 2 files" in caplog.text) is finished
+    fill(shard, [job for job in shard.jobs if job.id in shard.missing()])
+    shard.finish()
+    assert shard.settle()
+    after = {file.name: file.read_bytes() for file in shard.folder.iterdir()}
+    assert after == {INDEX: after[INDEX], **{k: v for k, v in before.items() if k != INDEX}}
+
+
+def test_a_flipped_bit_in_the_index_is_mended(shards, caplog):
+    fill(shards[0])
+    shards[0].finish()
+    index = shards[0].folder / INDEX
+    before = index.read_bytes()
+    index.write_bytes(before.replace(b'"tokens": 3', b'"tokens": 7'))
+    assert shards[0].settle() and index.read_bytes() == before
+    assert "damaged index.jsonl" in caplog.text

@@ -152,16 +152,15 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch, where):
     path = tmp_path / "c.safetensors"
     save_conditioning([entry()], path, {"number": 1})
 
-    def half(file, data):
-        with file.open("wb") as stream:
-            stream.write(data[: len(data) // 2])
+    def full(descriptor):
+        os.ftruncate(descriptor, 100)
         raise OSError(errno.ENOSPC, "No space left on device")
 
     def refuse(source, place):
         raise PermissionError(13, "Permission denied")
 
     if where == "write":
-        monkeypatch.setattr(files.Path, "write_bytes", half)
+        monkeypatch.setattr(os, "fsync", full)
     else:
         monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(OSError, match="could not be written.*(No space|denied)"):

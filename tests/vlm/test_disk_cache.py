@@ -218,15 +218,14 @@ def test_another_version_is_a_miss_and_stays_until_it_is_replaced(cache, change)
 # --- nothing fails because it cannot be written ---------------------------------------------------
 
 
-def full(self, data):
-    with open(self, "wb") as file:
-        file.write(data[: len(data) // 2])
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+def full(descriptor):
+    os.ftruncate(descriptor, 100)
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_a_full_disk_leaves_the_old_file_and_warns_once(cache, monkeypatch, caplog):
     cache.put(A, values(1))
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "fsync", full)
     for key in (A, B, C):
         cache.put(key, values(2))
     assert len(caplog.records) == 1

@@ -3,8 +3,9 @@
 A shard is ``shard-00000/``: a conditioning file for each of its jobs, and ``index.jsonl`` with a
 row for each. While it is filled it is called ``shard-00000.part``; it gets its name in one step
 when everything is in it. Job files also appear in one step, so whatever has its name is whole, and
-a run that was killed at any moment goes on where it was. ``failed.jsonl`` has a row for each job
-that failed; it goes when the shard is complete.
+a run that was killed at any moment goes on where it was. Each file has a checksum, which a run that
+goes on compares: a shard with a damaged file is opened again and the file is made again.
+``failed.jsonl`` has a row for each job that failed; it goes when the shard is complete.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import Any
 
 from ..conditioning.entries import Entry
 from ..conditioning.file import load_about, save_conditioning
-from ..files.whole_file import write_whole
+from ..files.whole_file import sync, sync_folder, write_whole
+from ..logger import LOG
 from ..tokens.tokens import Tokens
 from .jobs import Job
 
@@ -49,7 +51,9 @@ class Shard:
         return self.folder.with_name(self.folder.name + ".part")
 
     def done(self) -> dict[str, str]:
-        """Ids and digests of the jobs that are made; nothing is changed on disk.
+        """Ids and digests of the jobs that are made and whole; nothing is changed on disk.
+
+        Every file is read, for its checksum.
 
         Raises:
             ValueError: A folder of this name holds something of other jobs or options.
@@ -59,7 +63,7 @@ class Shard:
             found = {row["id"]: row["job"] for row in rows}
             if list(found.items()) != [(job.id, job.digest) for job in self.jobs]:
                 raise ValueError(_not_ours(self.folder))
-            return found
+            return held(self.folder, self.jobs)
         if not self.part.is_dir():
             return {}
         names = {INDEX, FAILED, *(job.id + ENDING for job in self.jobs)}
@@ -99,8 +103,10 @@ class Shard:
             OSError: It cannot be written, or the folder is not there any more.
         """
         row = json.dumps({"id": job.id, "job": job.digest, "error": error}, ensure_ascii=False)
-        with (self.part / FAILED).open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(f"\n{row}\n")  # a kill may have left half a line
+        with (self.part / FAILED).open("ab") as file:
+            # A kill may have left half a line.
+            file.write(f"\n{row}\n".encode("utf-8", "backslashreplace"))
+            sync(file)
 
     def start(self, retry: bool = False) -> None:
         """Makes the folder to fill, without the half files of a run that was killed.
@@ -114,12 +120,19 @@ class Shard:
             (self.part / FAILED).unlink(missing_ok=True)
 
     def settle(self) -> bool:
-        """Whether all is made; then a killed run's last steps are done and its remains are gone.
+        """Whether all is made and whole.
+
+        If so, a killed run's last steps are done and its remains are gone; a complete shard in
+        which something is damaged becomes one to fill again.
 
         Raises:
             ValueError: As `done`.
         """
-        if len(self.done()) < len(self.jobs):
+        done = self.done()
+        whole = len(done) == len(self.jobs)
+        if self.folder.is_dir() and not (whole and self._has_true_index()):
+            self._open_again(len(self.jobs) - len(done))
+        if not whole:
             return False
         if not self.folder.is_dir():
             self.finish()
@@ -127,13 +140,25 @@ class Shard:
         _sweep(self.folder)
         return True
 
+    def _has_true_index(self) -> bool:
+        return (self.folder / INDEX).read_bytes() == _index(self.folder, self.jobs)
+
+    def _open_again(self, damaged: int) -> None:
+        """Takes the name of a complete shard away; what is whole in it stays."""
+        what = f"{damaged} damaged of {len(self.jobs)} files" if damaged else f"a damaged {INDEX}"
+        LOG.warning("%s holds %s, made again now. Check the disk.", self.folder, what)
+        shutil.rmtree(self.part, ignore_errors=True)
+        os.rename(self.folder, self.part)
+
     def finish(self) -> None:
         """Writes the index and gives the folder its name; another worker may have been faster."""
         try:
             _write_index(self.part, self.jobs)
             _sweep(self.part)
             (self.part / FAILED).unlink(missing_ok=True)
+            sync_folder(self.part)
             os.rename(self.part, self.folder)
+            sync_folder(self.folder.parent)
         except OSError:
             if not self.folder.is_dir():
                 raise
@@ -169,7 +194,8 @@ def cut(jobs: Sequence[Job], out: Path, size: int) -> list[Shard]:
 def held(folder: Path, jobs: Sequence[Job]) -> dict[str, str]:
     """Ids and digests of the jobs whose conditioning a folder holds.
 
-    A file that cannot be read, such as one cut short when the machine lost power, counts as none.
+    A file that is damaged, such as one cut short when the machine lost power or one with a flipped
+    bit, counts as none. All of each is read.
 
     Raises:
         ValueError: A conditioning of the same name was made from another job or options.
@@ -178,7 +204,7 @@ def held(folder: Path, jobs: Sequence[Job]) -> dict[str, str]:
     for job in jobs:
         file = folder / (job.id + ENDING)
         try:
-            about = load_about(file)
+            about = load_about(file, whole=True)
         except (FileNotFoundError, ValueError):
             continue
         if about.get("job") != job.digest:
@@ -211,8 +237,12 @@ def index_row(folder: Path, job: Job) -> dict[str, Any]:
 
 
 def _write_index(folder: Path, jobs: Sequence[Job]) -> None:
+    write_whole(folder / INDEX, _index(folder, jobs))
+
+
+def _index(folder: Path, jobs: Sequence[Job]) -> bytes:
     rows = [json.dumps(index_row(folder, job), ensure_ascii=False) for job in jobs]
-    write_whole(folder / INDEX, "".join(row + "\n" for row in rows).encode())
+    return "".join(row + "\n" for row in rows).encode()
 
 
 def _read_index(folder: Path) -> list[dict[str, Any]]:

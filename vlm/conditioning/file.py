@@ -117,18 +117,21 @@ def load_conditioning(path: str | Path) -> list[Entry]:
     return entries
 
 
-def load_about(path: str | Path) -> dict[str, Any]:
-    """The notes of a conditioning file, without reading its tensors.
+def load_about(path: str | Path, whole: bool = False) -> dict[str, Any]:
+    """The notes of a conditioning file, without its tensors.
 
     Args:
         path: the file.
+        whole: also reads all of it and compares it with its checksum, which it must have.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: as ``load_conditioning``.
     """
     path = Path(path)
-    metadata = _read(path, with_tensors=False)[1]
+    metadata = _read(path, with_tensors=whole)[1]
+    if whole and CHECKSUM not in metadata:
+        raise ValueError(f"{path.name} has no checksum. {_EXPECTED}")
     if metadata.get("format") != FORMAT:
         return {}  # ComfyUI's own has none
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import importlib
 import json
 import sys
 import types
@@ -14,7 +15,7 @@ from typing import Any
 
 from .axes import Run
 
-REPORT = Path(__file__).resolve().parents[3] / "vlm" / "report"
+LIBRARY = Path(__file__).resolve().parents[3] / "vlm"
 PAGE = """\
 <!doctype html>
 <html><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -94,20 +95,20 @@ def _label(run: Run, separator: str) -> str:
 
 
 def _contact_sheet() -> Any:
-    """The pack's own drawing, without the rest of its library: that would need torch."""
-    if not REPORT.is_dir():
-        raise ImportError("the pack's folder vlm/report is not here")
-    if "vlm_report" not in sys.modules:
-        package = types.ModuleType("vlm_report")
-        package.__path__ = [str(REPORT)]
-        sys.modules["vlm_report"] = package
-    from vlm_report import contact_sheet
-
-    return contact_sheet
+    """The pack's own drawing."""
+    return _of_library("report", "contact_sheet")
 
 
 def write_whole(path: Path, data: bytes) -> None:
     """A file that is there whole or not at all, whenever the script is killed."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_bytes(data)
-    part.replace(path)
+    _of_library("files", "whole_file").write_whole(path, data)
+
+
+def _of_library(folder: str, module: str) -> Any:
+    """A module of the pack's library, without the rest of it: that would need torch."""
+    name = f"vlm_{folder}"
+    if name not in sys.modules:
+        package = types.ModuleType(name)
+        package.__path__ = [str(LIBRARY / folder)]
+        sys.modules[name] = package
+    return importlib.import_module(f"{name}.{module}")
