@@ -17,6 +17,7 @@ from ..vlm.token_map import count_roles
 from .prompting import (
     check_template,
     connected,
+    has_odd_images,
     images_input,
     need_image,
     pixel_budget,
@@ -43,6 +44,7 @@ class VLMEncode(io.ComfyNode):
             description="What a VLM understands of a prompt and pictures, layer by layer. Hidden "
             "Layer Select turns it into CONDITIONING.",
             search_aliases=["VLM", "Qwen-VL encode", "image prompt", "picture to conditioning"],
+            accept_all_inputs=True,  # see growing.py
             inputs=[
                 Model.Input("model", tooltip="From VLM Loader or VLM From CLIP."),
                 prompt_input(),
@@ -126,7 +128,9 @@ class VLMEncode(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, depth: str = AUTO, images: Any = None) -> bool | str:
-        """Whether `depth` can be read, when the workflow is queued."""
+        """Whether `depth` and the pictures can be read, when the workflow is queued."""
+        if odd := has_odd_images(images):
+            return odd
         text = depth if isinstance(depth, str) else "" if depth is not None else AUTO
         if text.strip() == AUTO or whole_number(text) is not None:
             return True

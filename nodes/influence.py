@@ -12,7 +12,7 @@ from ..vlm.conditioning.influence import image_influence, in_time, parse_image_s
 from ..vlm.model import VLM
 from ..vlm.targets import TARGETS
 from .devices import conditioning_device
-from .prompting import connected, images_input, pixel_budget, prompt_input
+from .prompting import connected, has_odd_images, images_input, pixel_budget, prompt_input
 from .shown import shown
 from .sockets import Model, need
 from .widget_text import need_text
@@ -35,6 +35,7 @@ class ImageInfluence(io.ComfyNode):
             "conditioning with it minus the conditioning with it muted at the same place; more or "
             "less of it goes into the result.",
             search_aliases=["VLM", "image strength", "image weight", "several images"],
+            accept_all_inputs=True,  # see growing.py
             inputs=[
                 Model.Input("model", tooltip="From VLM Loader or VLM From CLIP."),
                 prompt_input(),
@@ -84,7 +85,9 @@ class ImageInfluence(io.ComfyNode):
         end_percent: float = 1.0,
         images: Any = None,
     ) -> bool | str:
-        """Whether the strengths can be read and the range holds something."""
+        """Whether strengths and pictures can be read and the range holds something."""
+        if odd := has_odd_images(images):
+            return odd
         try:
             need_text(strengths=strengths)
             if strengths is not None:

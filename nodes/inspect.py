@@ -15,7 +15,7 @@ from ..vlm.report.inspection import Inspection, inspect_tokens
 from ..vlm.running.hidden_states import HiddenStates as HeldStates
 from ..vlm.tokens.stats import Stats as Reference
 from .devices import conditioning_device
-from .prompting import connected, images_input, need_image
+from .prompting import connected, has_odd_images, images_input, need_image
 from .shown import shown
 from .sockets import Connector, HiddenStates, ManagedConnector, Stats, need
 from .widget_text import need_text, whole_number
@@ -39,6 +39,7 @@ class InspectTokens(io.ComfyNode):
             "picture adds, against reference statistics. Each panel says what good looks like. "
             "The VLM never runs for it.",
             search_aliases=["VLM", "debug", "visualize tokens", "norms", "report", "token map"],
+            accept_all_inputs=True,  # see growing.py
             inputs=[
                 io.MultiType.Input(
                     "tokens",
@@ -78,7 +79,9 @@ class InspectTokens(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, layer: str = AUTO, images: Any = None) -> bool | str:
-        """Whether `layer` can be read, when the workflow is queued."""
+        """Whether `layer` and the pictures can be read, when the workflow is queued."""
+        if odd := has_odd_images(images):
+            return odd
         try:
             need_text(layer=layer)
             _layer(AUTO if layer is None else layer)

@@ -10,8 +10,10 @@ from comfy_api.latest import io
 from ..vlm.model import VLM
 from ..vlm.prompts.layout import find_lack
 from ..vlm.prompts.templates import CHAT, find_template
+from .growing import has_other_shape, parts_of
 
 MAX_PIXELS = 64 * 1024 * 1024
+IMAGES, IMAGE = "images", "image"
 
 
 def check_template(model: VLM, template: str, node: str) -> None:
@@ -51,12 +53,12 @@ def images_input(least: int = 0) -> io.Input:
         least: Fewest that must be connected.
     """
     template = io.Autogrow.TemplatePrefix(
-        io.Image.Input("image", tooltip="A picture, or a batch: several pictures."),
-        prefix="image",
+        io.Image.Input(IMAGE, tooltip="A picture, or a batch: several pictures."),
+        prefix=IMAGE,
         min=least,
         max=50,
     )
-    return io.Autogrow.Input("images", template=template, optional=not least)
+    return io.Autogrow.Input(IMAGES, template=template, optional=not least)
 
 
 def connected(images: dict[str, Any] | None) -> list[Any]:
@@ -65,11 +67,12 @@ def connected(images: dict[str, Any] | None) -> list[Any]:
     Raises:
         TypeError: Something else: over the API a text could name a file of this machine.
     """
-    return [
-        need_image(image, f"images.{name}")
-        for name, image in (images or {}).items()
-        if image is not None
-    ]
+    return [need_image(image, key) for key, image in parts_of(IMAGES, IMAGE, images)]
+
+
+def has_odd_images(images: Any) -> str:
+    """What is said, when a prompt is queued, of pictures in another shape; "" for none."""
+    return has_other_shape(IMAGES, IMAGE, images)
 
 
 def need_image(image: Any, socket: str) -> torch.Tensor:

@@ -12,7 +12,7 @@ from ..vlm.prompts.rewrite_prompts import DEFAULT, SYSTEM_PROMPTS, find_system
 from ..vlm.prompts.templates import CHAT, TEMPLATES
 from ..vlm.targets import TARGETS
 from ..vlm.token_map import count_roles
-from .prompting import check_template, connected, images_input, pixel_budget
+from .prompting import check_template, connected, has_odd_images, images_input, pixel_budget
 from .shown import shown
 from .sockets import HiddenStates, Model, need
 
@@ -81,6 +81,7 @@ class VLMRewrite(io.ComfyNode):
             description="The VLM rewrites a prompt, seeing the pictures. The hidden states of "
             "prompt, pictures and answer come from that one pass; the answer also comes as text.",
             search_aliases=["VLM", "prompt enhancer", "prompt rewriting", "VERIFI", "caption"],
+            accept_all_inputs=True,  # see growing.py
             inputs=[
                 Model.Input("model", tooltip="From VLM Loader or VLM From CLIP."),
                 io.String.Input(
@@ -144,6 +145,11 @@ class VLMRewrite(io.ComfyNode):
                 ),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, images: Any = None) -> bool | str:
+        """Whether the pictures can be read, when the workflow is queued."""
+        return has_odd_images(images) or True
 
     @classmethod
     def execute(

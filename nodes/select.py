@@ -88,19 +88,16 @@ class HiddenLayerSelect(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, layers: str, combine: str = AUTO, gains: str = "") -> bool | str:
-        """Whether `layers` and `gains` can be read, when the workflow is queued."""
-        try:
-            parse_gains(gains or "")
-        except ValueError as error:
-            return str(error)
-        if combine is not None and combine not in (AUTO, *COMBINES):
-            return f"combine is {combine!r}; choose {', '.join((AUTO, *COMBINES))}."
+    def validate_inputs(cls, layers: str) -> bool | str:
+        """Whether `layers` can be read, when the workflow is queued.
+
+        ComfyUI tells what is returned as an error of each argument: there is one.
+        """
         try:
             need_text(layers=layers)
             if layers is None or layers.strip() == AUTO:
                 return True
-            parse_layers(layers, _ANY_DEPTH, combine)
+            parse_layers(layers, _ANY_DEPTH)
         except ValueError as error:
             return str(error)
         return True

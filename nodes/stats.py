@@ -11,11 +11,13 @@ from ..vlm.logger import LOG
 from ..vlm.tokens.stats import Stats as Reference
 from ..vlm.tokens.stats import few_tokens, load_stats, measure_stats, save_stats
 from . import folders
+from .growing import has_other_shape, parts_of
 from .shown import shown
 from .sockets import Stats
 from .widget_text import need_text
 
 MEASURE = "measure the inputs"
+CONDITIONINGS, CONDITIONING = "conditionings", "conditioning"
 _MOST_NAMED = 8  # massive dimensions in a line
 
 
@@ -27,10 +29,10 @@ class ReferenceStats(io.ComfyNode):
         """Sockets and widgets."""
         conditionings = io.Autogrow.TemplatePrefix(
             io.Conditioning.Input(
-                "conditioning",
+                CONDITIONING,
                 tooltip="Text of the target's own encoder; 256 tokens or more are steady.",
             ),
-            prefix="conditioning",
+            prefix=CONDITIONING,
             min=0,
             max=50,
         )
@@ -42,8 +44,9 @@ class ReferenceStats(io.ComfyNode):
             "Normalize: measured from CONDITIONING, saved, and loaded again. Sink tokens are "
             "found, and everything is kept with and without them.",
             search_aliases=["VLM", "statistics", "mean std", "reference"],
+            accept_all_inputs=True,  # see growing.py
             inputs=[
-                io.Autogrow.Input("conditionings", template=conditionings, optional=True),
+                io.Autogrow.Input(CONDITIONINGS, template=conditionings, optional=True),
                 io.Combo.Input(
                     "source",
                     options=[MEASURE, *folders.stats_names()],
@@ -93,7 +96,9 @@ class ReferenceStats(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, save_as: str = "", conditionings: Any = None) -> bool | str:
-        """Whether the name can be a file's, when the workflow is queued."""
+        """Whether the name can be a file's and what is connected be read, when it is queued."""
+        if odd := has_other_shape(CONDITIONINGS, CONDITIONING, conditionings):
+            return odd
         if save_as:
             try:
                 need_text(save_as=save_as)
@@ -113,7 +118,7 @@ class ReferenceStats(io.ComfyNode):
         prompts: str = "",
     ) -> io.NodeOutput:
         """Measures or loads; saves where a name was given."""
-        wired = [each for each in (conditionings or {}).values() if each is not None]
+        wired = [each for _, each in parts_of(CONDITIONINGS, CONDITIONING, conditionings)]
         if source != MEASURE:
             stats = load_stats(folders.stats_file(source))
             return shown(_describe(stats, f"loaded {source}"), stats)

@@ -20,7 +20,7 @@ from ..vlm.tokens.normalize import MODES
 from ..vlm.tokens.outliers import OUTLIER_MODES
 from ..vlm.tokens.stats import Stats as Reference
 from .devices import conditioning_device
-from .prompting import check_template, connected, images_input
+from .prompting import check_template, connected, has_odd_images, images_input
 from .shown import shown
 from .sockets import HiddenStates, Model, Stats, need
 from .widget_text import need_text
@@ -44,6 +44,7 @@ class ConditioningSweep(io.ComfyNode):
             "VLM runs once; the sampler behind this node makes a picture of every combination, "
             "and Contact Sheet lays them out.",
             search_aliases=["VLM", "XY plot", "compare settings", "grid", "parameter sweep"],
+            accept_all_inputs=True,  # see growing.py
             inputs=[
                 io.MultiType.Input(
                     "source",
@@ -88,7 +89,9 @@ class ConditioningSweep(io.ComfyNode):
         layer: str = START.layer,
         images: Any = None,
     ) -> bool | str:
-        """Whether axes and values can be read, when the workflow is queued."""
+        """Whether axes, values and pictures can be read, when the workflow is queued."""
+        if odd := has_odd_images(images):
+            return odd
         try:
             need_text(values_1=values_1, values_2=values_2, layer=layer)
         except ValueError as error:

@@ -98,6 +98,52 @@ def test_a_widget_that_cannot_be_read_is_refused_in_words(comfy, at, inputs, wor
     assert all(word in text for word in words), text
 
 
+def test_what_is_wrong_with_layers_is_said_once(comfy):
+    error = refused(comfy, change(blended("a widget"), "layer", layers="abc", combine="mean"))
+    assert len(error.details("layer")) == 1
+
+
+LINK = ["picture0", 0]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"images": {"image0": LINK}},
+        {"images": [LINK]},
+        {"images": [LINK, LINK]},
+        {"images": "a.png"},
+    ],
+)
+def test_pictures_in_another_shape_are_refused_when_queued(comfy, given):
+    """A list of two texts or numbers alone is taken for a link by ComfyUI itself."""
+    error = refused(comfy, with_(given))
+    assert any('"images.image0": [node id, output]' in text for text in error.details("encode"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("images", LINK), ("image", LINK), ("image0", LINK), ("image_1", LINK), ("images.0", LINK),
+     ("images.image50", LINK), ("images.image_0", LINK), ("Image", "a.png")],
+)  # fmt: skip
+def test_pictures_under_another_key_are_refused(comfy, key, value):
+    text = failed(comfy, with_({key: value}), "encode", "TypeError")
+    assert '"images.image0": [node id, output]' in text and key in text
+
+
+def test_a_key_that_means_nothing_is_left_out_as_by_comfyui(comfy):
+    assert comfy.run(with_({"flavour": "sweet", "images.image0": LINK})).dump("dump")
+
+
+def with_(given):
+    """VLM Encode with other keys in place of `images.image0`."""
+    prompt = seen("a", picture())
+    inputs = prompt["encode"]["inputs"]
+    del inputs["images.image0"]
+    inputs |= given
+    return prompt
+
+
 @pytest.mark.parametrize(
     ("at", "name", "value"),
     [("blend", "alpha", 1.5), ("normal", "strength", -1), ("encode", "target", "sdxl")]
