@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from vlm.batch.jobs import Provenance, list_jobs, read_jobs
+from vlm.batch.folder import list_jobs
+from vlm.batch.jobs import Provenance, read_jobs
 from vlm.batch.recipe import Recipe
 
 MAKER = Provenance("tiny")
@@ -37,7 +38,7 @@ def test_lines_and_defaults(write, tmp_path):
         {"text": "c", "keep": "image", "no_final_norm": True, "image": "/elsewhere/x.png"},
     )
     defaults = Recipe(text="default", keep="prompt", stats="here.st", layers="-2:0.7,-8:0.3")
-    jobs = read_jobs(file, defaults, MAKER)
+    jobs = read_jobs(file, defaults, MAKER, allow_outside=True)
     assert [job.id for job in jobs] == ["000001", "second", "000004", "000005", "000006"]
     one, two, three, four, five = (job.recipe for job in jobs)
     assert (one.text, one.keep, one.layers) == ("a", "prompt", "-2:0.7,-8:0.3")
@@ -151,3 +152,75 @@ def test_bad_folders(tmp_path):
     (tmp_path / "a.txt").write_bytes("Häuser".encode("latin-1"))
     with pytest.raises(ValueError, match="a.png: .*not text in UTF-8"):
         list_jobs(tmp_path, Recipe(), MAKER)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("c.jfif", None), ("d.jpe", None), ("b.jpg", "its own prompt"), ("both.png", "small letters")],
+)
+def test_names_that_cameras_and_browsers_give(tmp_path, name, text):
+    (tmp_path / name).write_bytes(b"")
+    if text:
+        (tmp_path / f"{name[:-4]}.TXT").write_text("its own prompt")
+    if name == "both.png":
+        (tmp_path / "both.txt").write_text("small letters")
+    (job,) = list_jobs(tmp_path, Recipe(text="default"), MAKER)
+    assert (job.id, job.recipe.text) == (name.split(".")[0], text or "default")
+
+
+def test_what_a_folder_leaves_out_is_named(tmp_path, caplog):
+    for name in ("a.png", "a.txt", "e.jp2", "f.tga", "g.heic", "b.txt", ".hidden", "h.mp4"):
+        (tmp_path / name).write_bytes(b"")
+    list_jobs(tmp_path, Recipe(), MAKER)
+    assert (
+        f"5 files of {tmp_path} are left out: b.txt, e.jp2, f.tga, g.heic, h.mp4. " in caplog.text
+    )
+    for number in range(1000):
+        (tmp_path / f"{number}.raw").write_bytes(b"")
+    caplog.clear()
+    list_jobs(tmp_path, Recipe(), MAKER)
+    assert "1005 files" in caplog.text and "3.raw, 4.raw, ..." in caplog.text
+    assert len(caplog.text) < 600
+
+
+OUTSIDE = [
+    {"image": "../secret.png"},
+    {"image": ["in.png", "../secret.png"]},
+    {"image": "link.png"},
+    {"text_file": "../secret.txt"},
+    {"video": ".."},
+    {"stats": "sub/../../s.safetensors"},
+    {"text_file": "/etc/hostname"},
+]
+
+
+@pytest.mark.parametrize("line", OUTSIDE, ids=str)
+def test_files_outside_are_refused_unless_allowed(tmp_path, line):
+    place = tmp_path / "jobs"
+    place.mkdir()
+    for file in (tmp_path / "secret.png", tmp_path / "secret.txt", place / "in.png"):
+        file.write_text("secret")
+    (place / "link.png").symlink_to(tmp_path / "secret.png")
+    file = place / "jobs.jsonl"
+    file.write_text(
+        json.dumps({"id": "one", "text": "a"} | line if "text_file" not in line else line)
+    )
+    with pytest.raises(
+        ValueError, match="Line 1 of jobs.jsonl: .*lies outside of .*--root"
+    ) as caught:
+        read_jobs(file, Recipe(), MAKER)
+    assert "secret" not in str(caught.value).replace("secret.", "")
+    assert len(read_jobs(file, Recipe(), MAKER, allow_outside=True)) == 1
+    wider = read_jobs(file, Recipe(), MAKER, root=tmp_path) if "/etc" not in str(line) else [1]
+    assert len(wider) == 1
+
+
+def test_files_inside_work_by_any_name(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "words.txt").write_text("words")
+    file = tmp_path / "jobs.jsonl"
+    names = ["words.txt", "./words.txt", "sub/../words.txt", str(tmp_path / "words.txt")]
+    file.write_text("\n".join(json.dumps({"text_file": name}) for name in names))
+    assert [job.recipe.text for job in read_jobs(file, Recipe(), MAKER)] == ["words"] * 4
+    with pytest.raises(ValueError, match="lies outside of"):
+        read_jobs(file, Recipe(), MAKER, root=tmp_path / "sub")

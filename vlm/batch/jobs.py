@@ -1,4 +1,4 @@
-"""Jobs: many prompts with their options, from a JSON Lines file or a folder of pictures."""
+"""Jobs: many prompts with their options, from a JSON Lines file."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import told
+from ..files.inside import is_inside
 from ..files.names import LONGEST, is_file_name
-from ..pictures.media_files import PICTURES, natural_order, read_text
+from ..pictures.media_files import read_text
 from .recipe import Recipe, option
 
 KEYS = ("id", "text_file", *(field.name for field in fields(Recipe)))
@@ -48,7 +49,13 @@ class Job:
     digest: str
 
 
-def read_jobs(file: str | Path, defaults: Recipe, maker: Provenance) -> list[Job]:
+def read_jobs(
+    file: str | Path,
+    defaults: Recipe,
+    maker: Provenance,
+    root: str | Path | None = None,
+    allow_outside: bool = False,
+) -> list[Job]:
     """The jobs of a JSON Lines file, all of them checked.
 
     A line is an object with the options of `python -m vlm encode` as keys (`text`, `image`,
@@ -60,13 +67,18 @@ def read_jobs(file: str | Path, defaults: Recipe, maker: Provenance) -> list[Job
         file: The file, UTF-8.
         defaults: What holds where a line is silent.
         maker: What will encode them.
+        root: The folder that the files of a line must lie in; None = the jobs file's. What
+            `defaults` name may lie anywhere.
+        allow_outside: They may lie anywhere too. A line can then have the words of any file that
+            this process may read written into its notes.
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: No job in it, or a line that is not JSON, has an unknown key, a bad value, an
-            id that is no file name or was there before; names the line.
+        ValueError: No job in it, or a line that is not JSON, has an unknown key, a bad value, a
+            file outside `root`, an id that is no file name or was there before; names the line.
     """
     path = Path(file)
+    inside = None if allow_outside else Path(path.parent if root is None else root)
     if not path.is_file():
         raise FileNotFoundError(f"There is no jobs file {path}. Name one that exists.")
     jobs: list[Job] = []
@@ -76,8 +88,8 @@ def read_jobs(file: str | Path, defaults: Recipe, maker: Provenance) -> list[Job
         try:
             given = read_options(_object(line))
             name = given.pop("id", f"{number:06d}")
-            jobs.append(make_job(name, given, defaults, maker, path.parent))
-            _take(name, where, taken)
+            jobs.append(make_job(name, given, defaults, maker, path.parent, inside))
+            take(name, where, taken)
         except (ValueError, OSError, OverflowError) as error:
             raise ValueError(f"{where}: {error}") from error
     if not jobs:
@@ -87,45 +99,13 @@ def read_jobs(file: str | Path, defaults: Recipe, maker: Provenance) -> list[Job
     return jobs
 
 
-def list_jobs(folder: str | Path, defaults: Recipe, maker: Provenance) -> list[Job]:
-    """A job for each picture of a folder, in natural order (9 before 10), named after it.
-
-    A text file of the same name beside a picture (`boat.png`, `boat.txt`) is its prompt, else
-    `defaults.text`. Folders inside are left alone.
-
-    Args:
-        folder: The folder.
-        defaults: The other options of every job.
-        maker: What will encode them.
-
-    Raises:
-        FileNotFoundError: No such folder.
-        ValueError: No picture in it, two that differ only in their ending, a name that other
-            systems refuse, or a prompt that is not UTF-8.
-    """
-    place = Path(folder)
-    if not place.is_dir():
-        raise FileNotFoundError(f"There is no folder {place}. Name one that exists.")
-    pictures = [file for file in place.iterdir() if _is_picture(file)]
-    if not pictures:
-        raise ValueError(f"The folder {place} holds no picture ({', '.join(PICTURES)}).")
-    jobs: list[Job] = []
-    taken: dict[str, str] = {}
-    for picture in sorted(pictures, key=natural_order):
-        words = picture.with_suffix(".txt")
-        given: dict[str, Any] = {"image": (picture.name,)}
-        if words.is_file():
-            given["text_file"] = words.name
-        try:
-            jobs.append(make_job(picture.stem, given, defaults, maker, place))
-            _take(picture.stem, picture.name, taken)
-        except (ValueError, OSError) as error:
-            raise ValueError(f"{picture.name}: {error}") from error
-    return jobs
-
-
 def make_job(
-    name: str, given: Mapping[str, Any], defaults: Recipe, maker: Provenance, place: Path
+    name: str,
+    given: Mapping[str, Any],
+    defaults: Recipe,
+    maker: Provenance,
+    place: Path,
+    root: Path | None = None,
 ) -> Job:
     """A job from options that `read_options` gave.
 
@@ -135,13 +115,16 @@ def make_job(
         defaults: What holds for the others.
         maker: What will encode it.
         place: Where relative paths of `given` start.
+        root: The folder that its files must lie in; None = they may lie anywhere.
 
     Raises:
         FileNotFoundError: No such text file.
-        ValueError: A bad value, a bad id, or nothing to encode.
+        ValueError: A bad value, a bad id, a file outside `root`, or nothing to encode.
     """
     _check_id(name)
     given = dict(given)
+    if root is not None:
+        _check_places(given, place, root)
     if "text_file" in given:
         if "text" in given:
             raise ValueError("text and text_file are both given. Keep one.")
@@ -263,7 +246,19 @@ def _check_id(name: str) -> None:
         )
 
 
-def _take(name: str, where: str, taken: dict[str, str]) -> None:
+def _check_places(given: Mapping[str, Any], place: Path, root: Path) -> None:
+    for key in ("text_file", "video", "stats", "image"):
+        named = given.get(key, ())
+        for file in [named] if isinstance(named, str) else named:
+            if not is_inside(place / file, root):
+                raise ValueError(
+                    f"{key} is {told(file)}, which lies outside of {root}. Name a file inside, a "
+                    "folder around all of them with --root, or give --allow-outside if you trust "
+                    "who wrote these jobs."
+                )
+
+
+def take(name: str, where: str, taken: dict[str, str]) -> None:
     """Remembers whose an id is; some file systems know no capitals."""
     before = taken.setdefault(name.casefold(), where)
     if before != where:
@@ -271,7 +266,3 @@ def _take(name: str, where: str, taken: dict[str, str]) -> None:
             f"id {told(name)} is that of {before[:1].lower()}{before[1:]}. Give each its own, also "
             "where capitals do not count."
         )
-
-
-def _is_picture(file: Path) -> bool:
-    return file.suffix.lower() in PICTURES and not file.name.startswith(".") and file.is_file()

@@ -86,7 +86,7 @@ def check_and_read(options: argparse.Namespace, recipe: Recipe) -> Inputs:
         FileNotFoundError: A file or folder that is not there.
     """
     recipe.need_prompt()
-    for name in ("shard_size", "worker", "retry"):
+    for name in ("shard_size", "worker", "retry", "root", "allow_outside"):
         if getattr(options, name) is not None:
             raise ValueError(f"--{name.replace('_', '-')} belongs to --jobs or --folder. Drop it.")
     out = Path(options.out)

@@ -11,7 +11,8 @@ from pathlib import Path
 from types import FrameType
 
 from ..batch.encode import encode_shard
-from ..batch.jobs import Job, Provenance, list_jobs, read_jobs
+from ..batch.folder import list_jobs
+from ..batch.jobs import Job, Provenance, read_jobs
 from ..batch.recipe import Recipe
 from ..batch.shards import Shard, cut
 from ..batch.worker import Worker, find_worker, read_worker, wait_for_others
@@ -95,7 +96,11 @@ def find_jobs(options: argparse.Namespace, recipe: Recipe, maker: Provenance) ->
     if recipe.stats:
         load_stats(recipe.stats)  # once, before every job would fail for it
     if options.jobs:
-        return read_jobs(options.jobs, recipe, maker)
+        outside = bool(options.allow_outside)
+        return read_jobs(options.jobs, recipe, maker, options.root, outside)
+    for name in ("root", "allow_outside"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} belongs to --jobs. Drop it.")
     return list_jobs(options.folder, recipe, maker)
 
 

@@ -166,7 +166,21 @@ def _many(group: Any) -> None:
     source.add_argument(
         "--folder",
         metavar="DIR",
-        help="a job for each picture in it; a .txt of the same name is its prompt, else --text",
+        help="a job for each picture in it; a .txt of the same name is its prompt, else --text; "
+        "other files are left out and named",
+    )
+    group.add_argument(
+        "--root",
+        metavar="DIR",
+        help="the folder that all files named in --jobs must lie in (default: that of the jobs "
+        "file); files of the options given here may lie anywhere",
+    )
+    group.add_argument(
+        "--allow-outside",
+        action="store_true",
+        default=None,
+        help="let --jobs name any file of this machine; words of a file stand in what is made, so "
+        "only for jobs that you wrote yourself",
     )
     group.add_argument(
         "--shard-size", type=_positive(int), metavar="N", help="jobs in a shard (default 100)"

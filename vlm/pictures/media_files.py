@@ -12,7 +12,9 @@ from PIL import Image, ImageSequence
 from .gif_times import gif_times
 from .upright import make_upright
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif")
+PICTURES = (
+    ".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif",
+)  # fmt: skip
 MOVIES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 FOLDER_FPS = 24.0
 # What Pillow may read, whatever the file is called: it would start other programs for PostScript.

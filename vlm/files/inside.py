@@ -1,0 +1,18 @@
+"""Whether a file lies where it may."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def is_inside(file: Path, root: Path) -> bool:
+    """Whether a path leads to something below a folder, links followed; it need not be there.
+
+    Args:
+        file: Relative ones start where the process runs.
+        root: The folder.
+    """
+    try:
+        return file.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError, ValueError):  # links in a circle; a name that no file can have
+        return False
