@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from ..arguments import told
+from ..finite import LOUD, need_finite
 from ..model import VLM
 from ..pictures.media_files import read_picture, read_video
 from ..prompts.templates import TEMPLATES
@@ -196,8 +197,8 @@ def make(model: VLM, recipe: Recipe, inputs: Inputs) -> Made:
     Source: the Qwen3-VL x Z-Image research.
 
     Raises:
-        ValueError: A layer that the model lacks, nothing left by the filter, and whatever else
-            only the model's answer shows.
+        ValueError: A layer that the model lacks, nothing left by the filter, NaN or Inf, and
+            whatever else only the model's answer shows.
     """
     states = model.encode(
         recipe.text,
@@ -228,6 +229,7 @@ def make(model: VLM, recipe: Recipe, inputs: Inputs) -> Made:
         )
     if recipe.alpha is not None and reference is not None:
         made = blend(made, reference, recipe.alpha, recipe.blend, recipe.schedule)
+    need_finite(made.states, "What is made here", LOUD)
     return Made(made, states, choice, kept, normalized, reference, stats)
 
 

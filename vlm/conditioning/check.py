@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-import torch
-
 from ..arguments import checked
+from ..finite import is_finite
 from ..running.hidden_states import HiddenStates
 from ..targets import TARGETS, Target, find_target
 from ..tokens.beside import SLOTS
@@ -172,7 +171,7 @@ def _padding_target(needs: Needs) -> str:
 
 
 def _values(entry: Entry) -> list[Finding]:
-    if bool(torch.isfinite(entry.tokens.states).all()):
+    if is_finite(entry.tokens.states):
         return []
     text = (
         "This conditioning holds NaN or Inf, finite numbers were expected. Set `dtype` to "

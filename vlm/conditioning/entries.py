@@ -14,6 +14,7 @@ import torch
 
 from ..arguments import checked
 from ..devices import torch_device
+from ..finite import LOUD, OVERFLOW, is_finite, need_finite
 from ..token_map import map_text, read_map
 from ..tokens.beside import split_options
 from ..tokens.tokens import Tokens
@@ -21,6 +22,7 @@ from ..tokens.tokens import Tokens
 MAP = "vlm_tokens"
 START, END = "start_percent", "end_percent"
 STRENGTH = "strength"  # by which ComfyUI's samplers weigh what each entry predicts
+POOLED = "pooled_output"
 SMALLEST_GAP = 1e-4  # of the schedule; native nodes leave a smaller one between ranges
 
 
@@ -94,7 +96,7 @@ def read_entries(
 
     Raises:
         TypeError: Not a CONDITIONING.
-        ValueError: An empty one, or an entry whose tensor is not [B, N, D].
+        ValueError: An empty one, or an entry whose tensor is not [B, N, D] or holds NaN or Inf.
     """
     if not isinstance(conditioning, list):
         kind = type(conditioning).__name__
@@ -121,6 +123,7 @@ def _read_entry(entry: Any, socket: str) -> Entry:
             f"{socket}: the tensor is {list(states.shape)}, expected [batch, tokens, width]. "
             "Connect the output of a text encoder or of a gate."
         )
+    need_finite(states, socket, OVERFLOW)
     token_map = read_map(options.get(MAP), states.shape[1])
     rest = {key: value for key, value in options.items() if key != MAP}
     return Entry(Tokens(states, token_map), rest)
@@ -128,7 +131,11 @@ def _read_entry(entry: Any, socket: str) -> Entry:
 
 @checked
 def write_entries(entries: list[Entry], device: torch.device | str = "cpu") -> list[list[Any]]:
-    """Writes a CONDITIONING: float32 on `device`, the token map among the options as JSON."""
+    """Writes a CONDITIONING: float32 on `device`, the token map among the options as JSON.
+
+    Raises:
+        ValueError: The tokens or the pooled vector of an entry hold NaN or Inf.
+    """
     device = torch_device(device)
     return [_write_entry(entry, device) for entry in entries]
 
@@ -139,7 +146,15 @@ def _write_entry(entry: Entry, device: torch.device | str) -> list[Any]:
         options[name] = value.to(device) if isinstance(value, torch.Tensor) else value
     if entry.tokens.token_map is not None:
         options[MAP] = map_text(entry.tokens.token_map)
-    return [entry.tokens.states.to(device, torch.float32), options]
+    states = entry.tokens.states.to(device, torch.float32)
+    need_finite(states, "What is made here", LOUD)
+    pooled = options.get(POOLED)
+    if isinstance(pooled, torch.Tensor) and not is_finite(pooled):
+        raise ValueError(
+            f"The {POOLED} of this conditioning holds NaN or Inf, finite numbers were expected. "
+            f"{OVERFLOW}"
+        )
+    return [states, options]
 
 
 def map_tokens(entries: list[Entry], change: Callable[[Tokens], Tokens]) -> list[Entry]:

@@ -26,6 +26,7 @@ from safetensors.torch import load, save
 
 from ..arguments import checked, told
 from ..files.whole_file import write_whole
+from ..finite import is_finite
 from ..token_map import map_text, read_map
 from ..tokens.tokens import Tokens
 from .entries import MAP, Entry
@@ -143,7 +144,7 @@ def load_about(path: str | Path, whole: bool = False) -> dict[str, Any]:
 def _check_finite(tensors: Mapping[str, torch.Tensor], name: str) -> None:
     """Raises ValueError for NaN or Inf, of which a sampler would make black pictures."""
     for key, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all()):
+        if not is_finite(tensor):
             raise ValueError(
                 f"{name}: {key} holds NaN or Inf, finite numbers were expected. Encode the prompt "
                 "again, in bfloat16 or float32 if it was float16."

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from ..files.whole_file import write_whole
+from ..finite import is_finite
 
 SAFETENSORS = ".safetensors"
 PICKLES = (".pt", ".pth", ".bin")
@@ -203,5 +204,5 @@ def check_values(weights: Mapping[str, torch.Tensor], name: str) -> None:
                 f"{name}: {key} is {str(value.dtype).removeprefix('torch.')}, weights are floating "
                 "point. Use the file that its publisher released."
             )
-        if not bool(torch.isfinite(value.float()).all()):
+        if not is_finite(value):
             raise ValueError(f"{name}: {key} holds NaN or Inf. Download the file again.")

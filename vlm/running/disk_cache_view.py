@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..finite import is_finite
+
 if TYPE_CHECKING:
     from .disk_cache import DiskCache
     from .layer_store import LayerStore
@@ -74,7 +76,7 @@ class DiskCacheView:
                 tensor.shape == shape
                 and tensor.is_floating_point()
                 and (name == "states" or last)
-                and bool(torch.isfinite(tensor).all())
+                and is_finite(tensor)
                 for name, tensor in found.items()
             )
         )

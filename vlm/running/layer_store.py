@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..files.units import MEGABYTE
+from ..finite import is_finite
 from ..prompts.prompt import Prompt
 
 
@@ -109,7 +110,7 @@ class LayerStore:
 
     def drop_nonfinite(self) -> int:
         """Lets go of the layers with NaN or Inf; the first of them (-1: none is held)."""
-        bad = [k for k in self.held if not all(_finite(part) for part in self._held[k])]
+        bad = [k for k in self.held if not all(is_finite(part) for part in self._held[k])]
         for k in bad:
             del self._held[k]
         return bad[0] if bad else -1
@@ -136,7 +137,3 @@ def cut(
         start, stop = start - part.shape[1], stop - part.shape[1]
     pieces = [piece for piece in pieces if piece.shape[1]]
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
-
-
-def _finite(states: torch.Tensor) -> bool:
-    return bool(torch.isfinite(states).all())

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from ..families.layer_cache import GrowingCache
+from ..finite import is_finite
 from ..prompts.layout import valid_text
 from ..prompts.prompt import Prompt
 from ..prompts.tokenizer import Tokenizer
@@ -144,9 +145,9 @@ class Rewriting(Run):
         else:
             self.entered = self.entered.longer(hidden, places)
             hidden = self.plain.run(self.entered, self.end, self._keep_row)[:, -1:]
-        if not bool(torch.isfinite(hidden).all()):
+        if not is_finite(hidden):
             row = len(self.ids)
-            bad = (k for k, rows in self._rows.items() if not rows[:, row].isfinite().all())
+            bad = (k for k, rows in self._rows.items() if not is_finite(rows[:, row]))
             raise self._not_finite(min(bad))
         return hidden
 

@@ -9,6 +9,7 @@ import torch
 
 from ..families.layer_cache import LayerCache
 from ..files.units import GIGABYTE
+from ..finite import is_finite
 from ..logger import LOG
 from ..prompts.positions import mrope_positions
 from .backbone import TEXT, VISION
@@ -370,7 +371,7 @@ class Run:
 
     def _check_finite(self, hidden: torch.Tensor) -> None:
         """Refuses NaN and Inf, which a residual stream never loses again once it has them."""
-        if bool(torch.isfinite(hidden).all()):
+        if is_finite(hidden):
             return
         raise self._not_finite(self.store.drop_nonfinite())
 

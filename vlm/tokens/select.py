@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..arguments import checked, told
+from ..finite import LOUD, need_finite
 from .layer_spec import LayerChoice, parse_layers
 from .seen import seen_by_target, written_beside
 from .tokens import Tokens
@@ -92,10 +93,19 @@ def select_layers(
         without the tokens that the target never sees, with what its text encoder writes beside.
 
     Raises:
-        ValueError: a layer that does not exist, a combination that does not fit, or ``auto`` with a
-            target that reads no layer.
+        ValueError: a layer that does not exist, a combination that does not fit, ``auto`` with a
+            target that reads no layer, or a sum too large for the dtype.
     """
     choice = choose_layers(h, layers, combine, final_norm, gains)
+    tokens = _select(h, choice, hold_norm)
+    if choice.weights is not None or choice.combine == "mean":  # what only was taken is finite
+        names = ", ".join(map(str, choice.indices[:12]))
+        what = f"The {choice.combine} of layers {names} in {str(tokens.states.dtype)[6:]}"
+        need_finite(tokens.states, what, LOUD)
+    return tokens
+
+
+def _select(h: "HiddenStates", choice: LayerChoice, hold_norm: bool) -> Tokens:
     h = seen_by_target(h)
     beside = written_beside(h)
     if len(choice.indices) == 1:

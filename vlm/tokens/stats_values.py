@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from ..finite import is_finite
+
 LARGEST_STD = 3.4e38  # what float32 holds
 
 
@@ -74,7 +76,7 @@ def vector(name: str, value: object) -> torch.Tensor:
             f"Reference statistics need {name} as [D], one value per dimension; "
             f"this is {list(tensor.shape)}."
         )
-    if not tensor.isfinite().all():
+    if not is_finite(tensor):
         raise ValueError(
             f"Reference statistics have NaN or Inf in {name}. Encode the reference in bfloat16 or "
             f"float32 and measure again."
