@@ -53,8 +53,11 @@ def find_models(roots: Sequence[Path], every_name: bool = False) -> dict[str, Pa
 def _places(root: Path) -> Iterator[Path]:
     for pattern in _PATTERNS:
         for place in sorted(root.glob(pattern)):
+            doubled = place / place.name  # an archive unpacked into a folder of its own name
             if _is_vlm(place) or _is_vlm_file(place):
                 yield place
+            elif _is_vlm(doubled):
+                yield doubled
 
 
 def _is_vlm(folder: Path) -> bool:

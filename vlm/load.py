@@ -38,6 +38,7 @@ from .weights.folder import (
 )
 from .weights.gguf import gguf_message, is_gguf
 from .weights.lm_head import find_head
+from .weights.other_layouts import check_config
 from .weights.quantized import check_quantize, load_quantized
 from .weights.tensor_names import find_family
 
@@ -177,6 +178,7 @@ def read_source(
 def _read_folder(path: Path, tokenizer: str | Path | None, config: dict | None) -> Source:
     config = config or read_config(path)
     family = family_of(config.get("model_type"), f"{path}")
+    check_config(config, path)
     check_counts(config, check_weights(path), path)
     check_vision_numbers(config, path)
     built = build_config(config, family, path)

@@ -12,7 +12,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from vlm.families import FAMILIES
 from vlm.weights import experts
-from vlm.weights.checkpoint import build_empty
+from vlm.weights.empty_model import build_empty
 from vlm.weights.folder import UNBUILDABLE, build_config, read_config
 from vlm.weights.tensor_names import our_name
 

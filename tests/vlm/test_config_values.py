@@ -6,10 +6,13 @@ import time
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import vlm
 from vlm.families import FAMILIES
 from vlm.weights.config_values import check_counts, without_calling
+from vlm.weights.empty_model import build_empty
+from vlm.weights.folder import build_config
 
 PICTURE = torch.rand(64, 96, 3, generator=torch.Generator().manual_seed(1))
 CALLING = {
@@ -107,3 +110,57 @@ def test_parts_are_cleaned_and_the_original_stays():
     config = {"use_cache": None, "text_config": {"use_cache": 1, "hidden_size": 4}, "x": [1]}
     assert without_calling(config) == {"text_config": {"hidden_size": 4}, "x": [1]}
     assert config["text_config"]["use_cache"] == 1
+
+
+def huge(part, key, value):
+    def change(config):
+        config[part][key] = value
+
+    return change
+
+
+SIZES = [
+    ("text_config", "vocab_size", 2**40),
+    ("text_config", "vocab_size", 2**21),  # a tenth of a flip: an embedding of 0.5 GB
+    ("text_config", "hidden_size", 2**31),
+    ("text_config", "hidden_size", 2**18),
+    ("text_config", "intermediate_size", 2**24),
+    ("text_config", "num_attention_heads", 2**20),
+    ("text_config", "head_dim", 2**22),
+    ("vision_config", "hidden_size", 2**20),
+    ("vision_config", "num_position_embeddings", 2**50),
+    ("vision_config", "out_hidden_size", 2**26),
+]
+
+
+class Made(TorchDispatchMode):
+    """How large the largest tensor was that took memory."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor) and not out.is_meta:
+            self.largest = max(self.largest, out.numel())
+        return out
+
+
+@pytest.mark.parametrize(("part", "key", "value"), SIZES)
+def test_sizes_beyond_the_weights_take_no_memory(changed, part, key, value):
+    """Whatever a config says, no tensor is made that is larger than the largest weight."""
+    folder = changed("qwen3_vl", huge(part, key, value))
+    start = time.process_time()
+    with Made() as made, pytest.raises(ValueError, match=r"config\.json"):
+        vlm.load(folder, dtype="float32")
+    assert time.process_time() - start < 2
+    assert made.largest <= 2**20
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_an_empty_model_has_all_its_buffers(tiny_folder, family):
+    """Only parameters are nowhere; what is computed while a model is built is there."""
+    config = json.loads((tiny_folder(family, 2) / "config.json").read_text(encoding="utf-8"))
+    built = build_config(config, FAMILIES[family], tiny_folder(family, 2))
+    model = build_empty(built, FAMILIES[family], tiny_folder(family, 2))
+    assert all(parameter.is_meta for parameter in model.parameters())
+    assert not any(buffer.is_meta for buffer in model.buffers())

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 from model_files import assert_tells, edit, rewrite, shard
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import vlm
 
@@ -283,3 +283,68 @@ def test_weights_that_are_a_folder(tiny_folder, tmp_path):
     moved.rename(file / "model.safetensors")
     with pytest.raises(ValueError, match="model.safetensors is a folder, expected the file"):
         vlm.load(folder, dtype="float32")
+
+
+def refusal(path):
+    with pytest.raises((ValueError, FileNotFoundError)) as error:
+        vlm.load(path)
+    assert len(str(error.value)) < 600
+    return error
+
+
+@pytest.mark.parametrize("inside", ["Qwen3-VL-Tiny", "snapshots/0123abc", "text_encoder"])
+def test_a_folder_around_the_model_names_it(folder, tmp_path, inside):
+    """Unpacked into a folder of its name; Hugging Face's cache; a pipeline of diffusers."""
+    outer = tmp_path / "outer"
+    (outer / inside).parent.mkdir(parents=True)
+    shutil.move(folder, outer / inside)
+    (outer / "blobs").mkdir()
+    if inside == "text_encoder":
+        (outer / "vae").mkdir()
+        (outer / "vae" / "config.json").write_text("{}")
+    assert_tells(refusal(outer), outer, f"{outer / inside} has one: name that folder")
+
+
+def test_an_adapter_by_itself(folder):
+    (folder / "config.json").unlink()
+    (folder / "adapter_config.json").write_text("{}")
+    assert_tells(refusal(folder), folder, "LoRA adapter alone", "merge")
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "q4.gguf", "weights.npz"])
+def test_other_weights_are_named(folder, name):
+    (folder / "model.safetensors").rename(folder / name)
+    assert_tells(refusal(folder), folder, "lacks model.safetensors", f"{name} is there")
+
+
+@pytest.mark.parametrize("key", ["quantization", "quantization_config"])
+def test_weights_quantised_by_mlx(folder, key):
+    edit(folder / "config.json", **{key: {"group_size": 64, "bits": 4}})
+    assert_tells(refusal(folder), folder, "written for MLX", "original repository")
+
+
+def test_other_weights_of_mlx(folder, tiny):
+    """Those that lie as transformers has them work; a convolution turned round is told of."""
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    save_file(weights, file, {"format": "mlx"})
+    want = tiny("qwen3_vl", 2).encode("a").layer(-1)
+    assert torch.equal(vlm.load(folder, dtype="float32").encode("a").layer(-1), want)
+    name = "model.visual.patch_embed.proj.weight"
+    weights[name] = weights[name].permute(0, 2, 3, 4, 1).contiguous()
+    save_file(weights, file, {"format": "mlx"})
+    assert_tells(refusal(folder), folder, "written for MLX", "original repository")
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_a_lora_in_the_weights_that_was_not_merged(folder, wrapped):
+    name = "model.language_model.layers.1.self_attn.q_proj."
+
+    def add(weights):
+        for side in "AB":
+            weights[f"{name}lora_{side}.default.weight"] = torch.ones(4, 4)
+        if wrapped:
+            weights[f"{name}base_layer.weight"] = weights.pop(f"{name}weight")
+
+    rewrite(folder, add)
+    assert_tells(refusal(folder), folder, "LoRA that was not merged", "merge_and_unload")

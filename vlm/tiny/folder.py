@@ -18,7 +18,7 @@ from ..arguments import told
 from ..families import FAMILIES as KNOWN
 from ..families import Family
 from ..files.whole_file import write_whole
-from ..weights.checkpoint import build_empty
+from ..weights.empty_model import build_empty
 from ..weights.experts import as_published
 from ..weights.folder import build_config
 from ..weights.tensor_names import our_name

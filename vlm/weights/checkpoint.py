@@ -9,7 +9,7 @@ that is replaced by another one, as downloads do, stays as it was for those who 
 
 from __future__ import annotations
 
-import threading
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ import torch
 
 from ..families import Family
 from . import experts, fp8
-from .folder import UNBUILDABLE, open_whole, unbuildable
+from .empty_model import build_empty
+from .folder import open_whole
+from .other_layouts import check_names, mlx_message
 from .safetensors_header import Entry, read_header
 from .tensor_names import our_name
-from .text_only import as_base_model
 
 DTYPES = {
     "F32": torch.float32,
@@ -40,6 +41,7 @@ class Checkpoint:
         entries: The model's tensors by our name.
         theirs: Their names in the files.
         quantisation: How they are stored.
+        written_for_mlx: Whether their headers say so; some of these are read all the same.
     """
 
     def __init__(self, where: Path, files: Sequence[Path], family: Family | None = None):
@@ -71,6 +73,8 @@ class Checkpoint:
                     )
                 self.names[name] = entry
                 self._files[name] = opened
+        check_names(self.names, where)
+        self.written_for_mlx = metadata.get("format") == "mlx"
         self.theirs: dict[str, str] = {}
         self.entries: dict[str, Entry] = {}
         self.quantisation = fp8.Quantisation(str(where), list(self.names), metadata)
@@ -160,62 +164,21 @@ def _fit(
     checkpoint: Checkpoint, config: Any, family: Family, dtype: torch.dtype
 ) -> tuple[torch.nn.Module, dict[str, str], dict[str, tuple[int, ...]], list[str]]:
     """An empty model, its own names by ours, the shapes wanted, and what is stored turned."""
-    model = build_empty(config, family, checkpoint.where, dtype)
+    largest = max((math.prod(entry.shape) for entry in checkpoint.names.values()), default=0)
+    model = build_empty(config, family, checkpoint.where, dtype, largest)
     tensors = model.state_dict()
     # By our names, the names of this version of transformers.
     own = {ours: name for name in tensors if (ours := our_name(name, family)) is not None}
     wanted = {name: tuple(tensors[own[name]].shape) for name in own}
     stored = {name: tuple(entry.shape) for name, entry in checkpoint.entries.items()}
     turned = experts.find_turned(stored, wanted)
-    _check(checkpoint, wanted | experts.swap(wanted, turned), family)
-    return model, own, wanted, turned
-
-
-def build_empty(
-    config: Any, family: Family, where: Path, dtype: torch.dtype = torch.float32
-) -> torch.nn.Module:
-    """transformers' base model with its buffers, but without memory for a parameter.
-
-    Buffers are computed while it is built, some in the dtype that the config names, such as the
-    number that Gemma 3 multiplies its embeddings with: built in the dtype of the file and then run
-    in another one, they would be rounded once too often.
-
-    Args:
-        config: transformers' own, of `folder.build_config`; its dtype becomes `dtype`.
-        family: Its family.
-        where: Whose config it is, for the message.
-        dtype: What the model will run in.
-
-    Raises:
-        ValueError: transformers cannot build it.
-    """
-    import transformers
-    from torch.nn.modules.module import register_module_parameter_registration_hook
-
-    here = threading.get_ident()
-
-    def without_memory(module: torch.nn.Module, name: str, parameter: Any) -> Any:
-        if parameter is None or threading.get_ident() != here:
-            return None  # as it is; the hook is asked for every module of the process
-        return torch.nn.Parameter(parameter.to("meta"), requires_grad=False)
-
-    _set_dtype(config, dtype)
-    hook = register_module_parameter_registration_hook(without_memory)
     try:
-        model = transformers.AutoModel.from_config(config, attn_implementation="sdpa")
-    except UNBUILDABLE as error:
-        raise unbuildable(where, error) from error
-    finally:
-        hook.remove()
-    return as_base_model(model, family)
-
-
-def _set_dtype(config: Any, dtype: torch.dtype) -> None:
-    """Sets the dtype of a config and of the configs of its parts, as `from_pretrained` does."""
-    config.dtype = dtype
-    for name in config.sub_configs:
-        if getattr(config, name, None) is not None:
-            _set_dtype(getattr(config, name), dtype)
+        _check(checkpoint, wanted | experts.swap(wanted, turned), family)
+    except ValueError as error:
+        if checkpoint.written_for_mlx:
+            raise ValueError(mlx_message(checkpoint.where)) from error
+        raise
+    return model, own, wanted, turned
 
 
 def _check(checkpoint: Checkpoint, wanted: dict[str, tuple[int, ...]], family: Family) -> None:

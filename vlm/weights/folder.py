@@ -9,6 +9,7 @@ from ..arguments import told
 from ..families import Family
 from ..files.json_file import read_json
 from .config_values import without_calling
+from .other_layouts import weights_instead, where_instead
 
 GENERATION = "generation_config.json"
 INDEX = "model.safetensors.index.json"
@@ -31,7 +32,7 @@ def read_config(path: Path) -> dict[str, Any]:
     if not file.is_file():
         raise FileNotFoundError(
             f"{path} has no config.json, so it is not a model folder in Hugging Face layout. "
-            "Download the whole repository of the model, not only its weights."
+            f"{where_instead(path)}"
         )
     return read_json(file)
 
@@ -158,8 +159,8 @@ def weight_files(path: Path) -> list[Path]:
         )
     if missing:
         raise FileNotFoundError(
-            f"{path} lacks {', '.join(missing)}. Download the missing files of the model; weights "
-            "are read as safetensors only."
+            f"{path} lacks {', '.join(missing)}{weights_instead(path)}. Download the missing "
+            "files of the model; weights are read as safetensors only."
         )
     return [path / name for name in names]
 

@@ -222,6 +222,12 @@ def test_the_layout_of_hugging_faces_cache_is_listed(folders, tmp_path):
     ]
 
 
+def test_a_model_in_a_folder_of_its_name_is_listed(folders, tmp_path):
+    for place in ("LLM/Qwen-VL/a/a", "VLM/b/b", "VLM/c/d"):
+        config(tmp_path / "models" / place, '{"model_type": "qwen3_vl"}')
+    assert folders.model_names() == ["VLM/b/b", "VLM/c/d", "LLM/Qwen-VL/a/a"]
+
+
 ODD_NAMES = (
     "\x1b[2Jx",
     "a\tb",
