@@ -6,6 +6,7 @@ It reads, and makes no folder but the one of a conditioning to save.
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 
 import folder_paths
@@ -15,7 +16,7 @@ from ..vlm.files.names import LONGEST, is_file_name
 from ..vlm.weights.safetensors_header import read_header
 from ..vlm.weights.single_file import has_tokenizer
 from ..vlm.weights.tensor_names import find_family
-from .listing import Listing
+from .listing import Found, Listing, Look
 from .model_files import find_models
 
 MODEL_ROOTS = ("vlm", "VLM", "LLM", "text_encoders")
@@ -29,17 +30,25 @@ NO_CONDITIONING = "no file found: run Save VLM Conditioning, then press R"
 FILL_ME = "no model found: put a Qwen-VL folder into ComfyUI/models/VLM"
 
 
-def _roots(names: tuple[str, ...]) -> list[Path]:
-    """Folders of these names under models/ and in extra_model_paths.yaml, each real path once."""
-    roots: dict[tuple[int, int], Path] = {}
+def _places(*names: str) -> list[str]:
+    """Folders of these names under models/ and in extra_model_paths.yaml, there or not."""
+    places = []
     for name in names:
-        places = [Path(folder_paths.models_dir) / name]
+        places.append(os.path.join(folder_paths.models_dir, name))
         if name in folder_paths.folder_names_and_paths:
-            places += map(Path, folder_paths.get_folder_paths(name))
-        for place in places:
-            if place.is_dir():
-                status = place.stat()
-                roots.setdefault((status.st_dev, status.st_ino), _as_on_disk(place))
+            places += folder_paths.get_folder_paths(name)
+    return places
+
+
+def _roots(*names: str, look: Look | None = None) -> list[Path]:
+    """Those that are there, each real path once; a look watches where others can appear."""
+    roots: dict[tuple[int, int], Path] = {}
+    for place in map(Path, _places(*names)):
+        if look is not None:
+            look.at(str(place.parent))
+        if place.is_dir():
+            status = place.stat()
+            roots.setdefault((status.st_dev, status.st_ino), _as_on_disk(place))
     return list(roots.values())
 
 
@@ -65,16 +74,11 @@ def _as_on_disk(place: Path) -> Path:
     return min(same, key=lambda found: found.name != place.name, default=place)
 
 
-def _find_models() -> dict[str, Path]:
-    return find_models(_roots(MODEL_ROOTS))
+def _find_models(look: Look) -> Found:
+    return find_models(_roots(*MODEL_ROOTS, look=look), look)
 
 
-def _find_second_names() -> dict[str, Path]:
-    return find_models(_roots(MODEL_ROOTS), every_name=True)
-
-
-_MODELS = Listing(_find_models)
-_SECOND_NAMES = Listing(_find_second_names)  # not shown; a saved workflow may hold one
+_MODELS = Listing(_find_models, lambda: _places(*MODEL_ROOTS))
 
 
 def models() -> dict[str, Path]:
@@ -94,7 +98,7 @@ def model_path(name: str) -> Path:
         FileNotFoundError: No such model; names never reach outside the model folders.
         ValueError: A file that is there but holds no VLM; says what it seems to be.
     """
-    path = _MODELS.get(name) or _SECOND_NAMES.get(name)
+    path = _MODELS.get(name)
     if path is None:
         if (other := _other_file(name)) is not None:
             find_family(read_header(other).entries, name)
@@ -114,12 +118,13 @@ def embedding_folders() -> list[str]:
 
 def _other_file(name: str) -> Path | None:
     """A safetensors file beside those that are listed, by the name that it would have there."""
-    for root in _roots(MODEL_ROOTS):
-        for pattern in ("*.safetensors", "*/*.safetensors"):
-            for file in root.glob(pattern):
-                if f"{root.name}/{file.relative_to(root).as_posix()}" == name and file.is_file():
-                    return file
-    return None
+    top, *parts = name.split("/")
+    if not 1 <= len(parts) <= 2 or not parts[-1].endswith(".safetensors"):
+        return None
+    if not all(is_file_name(part) for part in parts):
+        return None
+    files = (root.joinpath(*parts) for root in _roots(*MODEL_ROOTS) if root.name == top)
+    return next((file for file in files if file.is_file()), None)
 
 
 def tokenizer_folder(model: Path) -> Path | None:
@@ -142,17 +147,16 @@ def tokenizer_folder(model: Path) -> Path | None:
     return next((folder for folder in folders if has_tokenizer(folder)), None)
 
 
-def _connector_files() -> dict[str, Path]:
+def _connector_files(look: Look) -> Found:
     """Files of trained weights by their name below the connector folders."""
     return {
-        file.relative_to(root).as_posix(): file
-        for root in reversed(_roots((CONNECTOR_ROOT,)))
-        for file in sorted(root.rglob("*"))
-        if file.suffix.lower() in (SAFETENSORS, *PICKLES) and file.is_file()
-    }
+        name: root / name
+        for root in reversed(_roots(CONNECTOR_ROOT, look=look))
+        for name in look.below(str(root), (SAFETENSORS, *PICKLES))
+    }, {}
 
 
-_CONNECTORS = Listing(_connector_files)
+_CONNECTORS = Listing(_connector_files, lambda: _places(CONNECTOR_ROOT))
 
 
 def connector_names() -> list[str]:
@@ -180,16 +184,15 @@ def connector_fingerprint(name: str) -> tuple | None:
     return _time_and_size(_CONNECTORS.get(name))
 
 
-def _stats_files() -> dict[str, Path]:
+def _stats_files(look: Look) -> Found:
     return {
-        file.name: file
-        for root in reversed(_roots((STATS_ROOT,)))
-        for file in sorted(root.iterdir())
-        if file.suffix in (".safetensors", ".npz") and file.is_file()
-    }
+        name: root / name
+        for root in reversed(_roots(STATS_ROOT, look=look))
+        for name in look.inside(str(root), (SAFETENSORS, ".npz"))[0]
+    }, {}
 
 
-_STATS = Listing(_stats_files)
+_STATS = Listing(_stats_files, lambda: _places(STATS_ROOT))
 
 
 def stats_names() -> list[str]:
@@ -237,22 +240,26 @@ def _saved_conditionings() -> Path:
     return Path(folder_paths.get_output_directory()) / CONDITIONING_ROOT
 
 
-def _conditioning_files() -> dict[str, Path]:
+def _conditioning_places() -> list[str]:
+    inputs = folder_paths.get_input_directory()
+    return [inputs, str(_saved_conditionings()), *_places(CONDITIONING_ROOT)]
+
+
+def _conditioning_files(look: Look) -> Found:
     """Files that may hold a conditioning, by name: input/..., output/..., models/...."""
     places = [
         ("input", Path(folder_paths.get_input_directory())),
         (OUTPUT, _saved_conditionings()),
-        *(("models", root) for root in reversed(_roots((CONDITIONING_ROOT,)))),
+        *(("models", root) for root in reversed(_roots(CONDITIONING_ROOT, look=look))),
     ]
     return {
-        f"{word}/{file.relative_to(root).as_posix()}": file
+        f"{word}/{name}": root / name
         for word, root in places
-        for file in sorted(root.rglob("*.safetensors"))
-        if file.is_file()
-    }
+        for name in look.below(str(root), (SAFETENSORS,))
+    }, {}
 
 
-_CONDITIONINGS = Listing(_conditioning_files)
+_CONDITIONINGS = Listing(_conditioning_files, _conditioning_places)
 
 
 def conditioning_names() -> list[str]:

@@ -8,61 +8,79 @@ from __future__ import annotations
 
 import json
 import re
-import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ..vlm.families import FAMILIES
 from ..vlm.logger import LOG
 from ..vlm.weights.safetensors_header import read_header
 from ..vlm.weights.tensor_names import find_model_type
+from .listing import Found, Look, State
 from .native_sizes import is_read_by_comfyui
 
-# Two levels of folders, and the layout of Hugging Face's cache in either of them.
-_PATTERNS = ("*", "*/*", "models--*/snapshots/*", "*/models--*/snapshots/*")
+_ENDINGS = (".safetensors", ".gguf")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
-_known: dict[Path, tuple[tuple[int, int], bool]] = {}  # file: (time and size, is of a VLM)
+_known: dict[str, tuple[State, bool]] = {}  # file: (its state, is of a VLM)
 
 
-def find_models(roots: Sequence[Path], every_name: bool = False) -> dict[str, Path]:
+def find_models(roots: Sequence[Path], look: Look) -> Found:
     """VLM folders up to two levels below the roots, and single files, by the name that is shown.
 
     Args:
         roots: Folders of models.
-        every_name: Also further names of a place that was found already, such as a link to it.
+        look: Through which they are looked at.
 
     Returns:
-        Name, with the root's and forward slashes, to the place.
+        Name, with the root's and forward slashes, to the place; and the same for further names of
+        places that were found already, such as a link to one, which a saved workflow may hold.
     """
-    found: dict[str, Path] = {}
-    seen: set[Path] = set()
+    shown: dict[str, Path] = {}
+    others: dict[str, Path] = {}
+    seen: set[tuple[int, int]] = set()
     for root in roots:
-        for place in _places(root):
-            real = place.resolve()
-            if real in seen and not every_name:
-                continue
-            seen.add(real)
+        for inside in _places(str(root), look):
+            place = root / inside
+            status = place.stat()
             # Forward slashes: a workflow made on Windows names the same model on Linux.
-            name = f"{root.name}/{place.relative_to(root).as_posix()}"
-            while name in found:
+            name = f"{root.name}/{inside}"
+            known = (status.st_dev, status.st_ino) in seen
+            names = others if known else shown
+            while name in names:
                 name += "*"
-            found[name] = place
-    return found
+            names[name] = place
+            seen.add((status.st_dev, status.st_ino))
+    return shown, others
 
 
-def _places(root: Path) -> Iterator[Path]:
-    for pattern in _PATTERNS:
-        for place in sorted(root.glob(pattern)):
-            doubled = place / place.name  # an archive unpacked into a folder of its own name
-            if _is_vlm(place) or _is_vlm_file(place):
-                yield place
-            elif _is_vlm(doubled):
-                yield doubled
+def _places(root: str, look: Look) -> Iterator[str]:
+    """Names of models below a root, with forward slashes: one level, two, Hugging Face's cache."""
+    files, folders = look.inside(root, _ENDINGS)
+    yield from _models(root, sorted([*files, *folders]), look)
+    deeper: list[str] = []
+    for top in folders:
+        files, inner = look.inside(f"{root}/{top}", _ENDINGS)
+        deeper += [f"{top}/{name}" for name in inner]
+        names = [f"{top}/{name}" for name in sorted([*files, *inner])]
+        yield from _models(root, names, look, doubled=True)
+    for place in [*folders, *deeper]:
+        if place.rpartition("/")[2].startswith("models--"):
+            _, versions = look.inside(f"{root}/{place}/snapshots", _ENDINGS)
+            yield from _models(root, [f"{place}/snapshots/{name}" for name in versions], look)
 
 
-def _is_vlm(folder: Path) -> bool:
+def _models(root: str, names: Iterable[str], look: Look, doubled: bool = False) -> Iterator[str]:
+    """Those that are models, or else hold one in a folder of their own name, unpacked so."""
+    for name in names:
+        place, inside = f"{root}/{name}", f"{name}/{name.rpartition('/')[2]}"
+        if _is_vlm(place, look) or _is_vlm_file(place, look):
+            yield name
+        elif doubled and _is_vlm(f"{root}/{inside}", look):
+            yield inside
+
+
+def _is_vlm(folder: str, look: Look) -> bool:
     """Whether a folder's config.json names a family of ours."""
-    return _holds(folder / "config.json", _names_family)
+    return _holds(f"{folder}/config.json", _names_family, look)
 
 
 def _names_family(config: Path) -> bool:
@@ -71,22 +89,25 @@ def _names_family(config: Path) -> bool:
     return isinstance(kind, str) and kind in FAMILIES
 
 
-def _is_vlm_file(file: Path) -> bool:
+def _is_vlm_file(file: str, look: Look) -> bool:
     """Whether a file is listed by itself.
 
     The weights of a model folder and parts of sharded ones are not; a GGUF file is, for the loader
     to say what reads it.
     """
-    name = file.name.lower()
+    folder, _, name = file.rpartition("/")
+    name = name.lower()
     if name.endswith(".gguf"):
         return (
-            all(part in name for part in ("qwen", "vl")) and "mmproj" not in name and file.is_file()
+            all(part in name for part in ("qwen", "vl"))
+            and "mmproj" not in name
+            and look.file(file) is not None
         )
     if not name.endswith(".safetensors") or _SHARD.search(name):
         return False
-    if name == "model.safetensors" and _is_vlm(file.parent):
+    if name == "model.safetensors" and _is_vlm(folder, look):
         return False
-    return _holds(file, _names_tensors)
+    return _holds(file, _names_tensors, look)
 
 
 def _names_tensors(file: Path) -> bool:
@@ -95,21 +116,17 @@ def _names_tensors(file: Path) -> bool:
     return find_model_type(entries) is not None or is_read_by_comfyui(file, entries)
 
 
-def _holds(file: Path, test: Callable[[Path], bool]) -> bool:
+def _holds(file: str, test: Callable[[Path], bool], look: Look) -> bool:
     """What a test says of a file; asked once a change, so that nothing is said twice.
 
     False where the test fails, or for what is no ordinary file: reading a pipe would wait for ever.
     """
-    try:
-        status = file.stat()
-    except (OSError, ValueError):
+    state = look.file(file)
+    if state is None:
         return False
-    if not stat.S_ISREG(status.st_mode):
-        return False
-    state = (status.st_mtime_ns, status.st_size)
     known = _known.get(file)
     if known is None or known[0] != state:
-        known = _known[file] = (state, _ask(file, test))
+        known = _known[file] = (state, _ask(Path(file), test))
     return known[1]
 
 

@@ -36,7 +36,7 @@ def folders(tmp_path, monkeypatch):
 def walks(folders, monkeypatch):
     """The walks for conditioning files."""
     done, walk = [], folders._CONDITIONINGS._find
-    monkeypatch.setattr(folders._CONDITIONINGS, "_find", lambda: done.append(1) or walk())
+    monkeypatch.setattr(folders._CONDITIONINGS, "_find", lambda look: done.append(1) or walk(look))
     return done
 
 
@@ -131,10 +131,57 @@ def test_every_list_is_kept(folders, tmp_path, monkeypatch, empty):
     ):
         walked, walk = [], each._find
         monkeypatch.setattr(
-            each, "_find", lambda walked=walked, walk=walk: walked.append(1) or walk()
+            each, "_find", lambda look, walked=walked, walk=walk: walked.append(1) or walk(look)
         )
         each.forget()
         assert names() == names() and len(walked) == 1
+
+
+def later(monkeypatch, listing, seconds=5):
+    """As if so much time had passed since everything was written, and since the last walk."""
+    now, mono = listing.time.time_ns, listing.time.monotonic
+    monkeypatch.setattr(listing.time, "time_ns", lambda: now() + int(seconds * 1e9))
+    monkeypatch.setattr(listing.time, "monotonic", lambda: mono() + seconds)
+
+
+def test_nothing_is_walked_again_while_nothing_changes(folders, walks, tmp_path, monkeypatch):
+    from pack.nodes import listing
+
+    put(tmp_path / "input" / "deep" / "er" / "a.safetensors")
+    later(monkeypatch, listing)
+    for turn in range(5):
+        later(monkeypatch, listing)
+        assert folders.conditioning_names() == ["input/deep/er/a.safetensors"]
+        with pytest.raises(FileNotFoundError):
+            folders.conditioning_file(f"input/{turn}.safetensors")
+    assert len(walks) == 1
+    put(tmp_path / "input" / "deep" / "er" / "b.safetensors")
+    assert folders.conditioning_file("input/deep/er/b.safetensors").is_file() and len(walks) == 2
+
+
+def test_names_that_are_not_there_walk_no_folder(folders, walks):
+    folders.conditioning_names()
+    for turn in range(200):
+        with pytest.raises(FileNotFoundError):
+            folders.conditioning_file(f"input/{turn}.safetensors")
+    assert len(walks) <= 2
+
+
+def test_a_model_that_appears_in_a_known_folder_is_found(folders, model, tmp_path, monkeypatch):
+    from pack.nodes import listing
+
+    empty = tmp_path / "models" / "LLM" / "later"
+    empty.mkdir(parents=True)
+    later(monkeypatch, listing)
+    assert folders.model_names() == ["VLM/good"]
+    config(empty / "in", '{"model_type": "qwen3_vl"}')
+    assert folders.model_path("LLM/later/in").is_dir()
+    (model / "config.json").write_text('{"model_type": "llama-no"}')  # changed in place
+    later(monkeypatch, listing)
+    assert folders.model_names() == ["LLM/later/in"]
+    (tmp_path / "models" / "vlm_connectors").mkdir()
+    (tmp_path / "models" / "vlm_connectors" / "a.pt").touch()
+    assert folders.connector_file("a.pt").is_file()
 
 
 @pytest.fixture
