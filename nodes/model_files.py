@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ..vlm.families import FAMILIES
@@ -55,27 +55,34 @@ def find_models(roots: Sequence[Path], look: Look) -> Found:
 def _places(root: str, look: Look) -> Iterator[str]:
     """Names of models below a root, with forward slashes: one level, two, Hugging Face's cache."""
     files, folders = look.inside(root, _ENDINGS)
-    yield from _models(root, sorted([*files, *folders]), look)
+    yield from _models(root, "", files, folders, look)
     deeper: list[str] = []
     for top in folders:
         files, inner = look.inside(f"{root}/{top}", _ENDINGS)
         deeper += [f"{top}/{name}" for name in inner]
-        names = [f"{top}/{name}" for name in sorted([*files, *inner])]
-        yield from _models(root, names, look, doubled=True)
+        yield from _models(root, f"{top}/", files, inner, look)
     for place in [*folders, *deeper]:
         if place.rpartition("/")[2].startswith("models--"):
             _, versions = look.inside(f"{root}/{place}/snapshots", _ENDINGS)
-            yield from _models(root, [f"{place}/snapshots/{name}" for name in versions], look)
+            yield from _models(root, f"{place}/snapshots/", [], versions, look)
 
 
-def _models(root: str, names: Iterable[str], look: Look, doubled: bool = False) -> Iterator[str]:
-    """Those that are models, or else hold one in a folder of their own name, unpacked so."""
-    for name in names:
-        place, inside = f"{root}/{name}", f"{name}/{name.rpartition('/')[2]}"
-        if _is_vlm(place, look) or _is_vlm_file(place, look):
-            yield name
-        elif doubled and _is_vlm(f"{root}/{inside}", look):
-            yield inside
+def _models(
+    root: str, above: str, files: Sequence[str], folders: Sequence[str], look: Look
+) -> Iterator[str]:
+    """Those that are models, in the order of their names.
+
+    Below the first level also one in a folder of its own name, as an archive is unpacked.
+    """
+    for name in sorted([*files, *folders]):
+        place = f"{above}{name}"
+        if name in files:
+            if _is_vlm_file(f"{root}/{place}", look):
+                yield place
+        elif _is_vlm(f"{root}/{place}", look):
+            yield place
+        elif above and _is_vlm(f"{root}/{place}/{name}", look):
+            yield f"{place}/{name}"
 
 
 def _is_vlm(folder: str, look: Look) -> bool:

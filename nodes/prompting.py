@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -52,13 +53,18 @@ def images_input(least: int = 0) -> io.Input:
     Args:
         least: Fewest that must be connected.
     """
-    template = io.Autogrow.TemplatePrefix(
+    return io.Autogrow.Input(IMAGES, template=_each_image(least), optional=not least)
+
+
+@functools.cache
+def _each_image(least: int) -> io.Autogrow.TemplatePrefix:
+    """Made once: ComfyUI asks for schemas at every check of a prompt, and these are 50 inputs."""
+    return io.Autogrow.TemplatePrefix(
         io.Image.Input(IMAGE, tooltip="A picture, or a batch: several pictures."),
         prefix=IMAGE,
         min=least,
         max=50,
     )
-    return io.Autogrow.Input(IMAGES, template=template, optional=not least)
 
 
 def connected(images: dict[str, Any] | None) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from comfy_api.latest import io
@@ -21,21 +22,26 @@ CONDITIONINGS, CONDITIONING = "conditionings", "conditioning"
 _MOST_NAMED = 8  # massive dimensions in a line
 
 
+@functools.cache
+def _each_conditioning() -> io.Autogrow.TemplatePrefix:
+    """Made once, as the pictures of other nodes are."""
+    return io.Autogrow.TemplatePrefix(
+        io.Conditioning.Input(
+            CONDITIONING,
+            tooltip="Text of the target's own encoder; 256 tokens or more are steady.",
+        ),
+        prefix=CONDITIONING,
+        min=0,
+        max=50,
+    )
+
+
 class ReferenceStats(io.ComfyNode):
     """Measures, saves and loads reference statistics."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Sockets and widgets."""
-        conditionings = io.Autogrow.TemplatePrefix(
-            io.Conditioning.Input(
-                CONDITIONING,
-                tooltip="Text of the target's own encoder; 256 tokens or more are steady.",
-            ),
-            prefix=CONDITIONING,
-            min=0,
-            max=50,
-        )
         return io.Schema(
             node_id="VLMCReferenceStats",
             display_name="VLM Reference Statistics",
@@ -46,7 +52,7 @@ class ReferenceStats(io.ComfyNode):
             search_aliases=["VLM", "statistics", "mean std", "reference"],
             accept_all_inputs=True,  # see growing.py
             inputs=[
-                io.Autogrow.Input(CONDITIONINGS, template=conditionings, optional=True),
+                io.Autogrow.Input(CONDITIONINGS, template=_each_conditioning(), optional=True),
                 io.Combo.Input(
                     "source",
                     options=[MEASURE, *folders.stats_names()],
