@@ -26,6 +26,7 @@ from . import (
     target,
     tokens,
 )
+from .growing import refusing
 from .words import InNodeWords, speaking
 
 _ALL = [
@@ -53,5 +54,5 @@ _ALL = [
     *contact_sheet.NODES,
     *inspect.NODES,
 ]
-NODES = [speaking(node) for node in _ALL]
+NODES = [speaking(refusing(node)) for node in _ALL]
 LOG.addFilter(InNodeWords())

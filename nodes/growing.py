@@ -7,7 +7,8 @@ such an input has `accept_all_inputs` in its schema, and what comes is looked at
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import functools
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from comfy_api.latest import io
@@ -36,25 +37,37 @@ def parts_of(name: str, one: str, given: Any) -> list[tuple[str, Any]]:
     return [(f"{name}.{part}", value) for part, value in (given or {}).items() if value is not None]
 
 
-def need_known(node: type[io.ComfyNode], given: Collection[str]) -> set[str]:
-    """Which of the keys a node takes; other ones are left out, as ComfyUI does everywhere.
+def refusing(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
+    """A node whose growing inputs are refused under another key; changed in place.
+
+    Other keys that it does not have are left out, as ComfyUI does everywhere.
 
     Args:
-        node: With inputs that grow.
-        given: Keys of a prompt.
-
-    Raises:
-        TypeError: One is another spelling of a part of an input that grows.
+        node: With an `execute` of its own.
     """
-    inputs = node.define_schema().inputs
-    strange = set(given) - {each.id for each in inputs}
-    for each in inputs:
-        if isinstance(each, io.Autogrow.Input):
-            one = each.template.prefix
-            meant = [key for key in sorted(strange) if key.lower().startswith(one)]
-            if meant:
-                raise TypeError(_sentence(each.id, one, meant[0]))
-    return set(given) - strange
+    execute = node.execute.__func__
+
+    @functools.wraps(execute)
+    def run(cls: type[io.ComfyNode], *args: Any, **kwargs: Any) -> Any:
+        if not cls.ACCEPT_ALL_INPUTS:
+            return execute(cls, *args, **kwargs)
+        inputs = cls.define_schema().inputs
+        known = {each.id for each in inputs}
+        strange = sorted(kwargs.keys() - known)
+        for each in inputs:
+            if isinstance(each, io.Autogrow.Input):
+                _refuse_other_keys(each, strange)
+        return execute(cls, *args, **{key: kwargs[key] for key in kwargs if key in known})
+
+    node.execute = classmethod(run)
+    return node
+
+
+def _refuse_other_keys(growing: io.Autogrow.Input, strange: Iterable[str]) -> None:
+    one = growing.template.prefix
+    for key in strange:
+        if key.lower().startswith(one):
+            raise TypeError(_sentence(growing.id, one, key))
 
 
 def _sentence(name: str, one: str, key: str) -> str:

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .growing import need_known
-
 if TYPE_CHECKING:
     from comfy_api.latest import io
 
@@ -120,9 +118,6 @@ def speaking(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
 def _speaking(execute: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(execute)
     def run(cls: type[io.ComfyNode], *args: Any, **kwargs: Any) -> Any:
-        if cls.ACCEPT_ALL_INPUTS:
-            known = need_known(cls, kwargs)
-            kwargs = {key: value for key, value in kwargs.items() if key in known}
         try:
             return execute(cls, *args, **kwargs)
         except _OURS as error:
