@@ -11,6 +11,7 @@ from pathlib import Path
 
 import folder_paths
 
+from ..vlm.arguments import told
 from ..vlm.connectors.file import PICKLES, SAFETENSORS
 from ..vlm.files.names import LONGEST, is_file_name
 from ..vlm.weights.safetensors_header import read_header
@@ -50,6 +51,11 @@ def _roots(*names: str, look: Look | None = None) -> list[Path]:
             status = place.stat()
             roots.setdefault((status.st_dev, status.st_ino), _as_on_disk(place))
     return list(roots.values())
+
+
+def _quoted(name: str) -> str:
+    """A name as a message repeats it, however long."""
+    return told(name, LONGEST)
 
 
 def _time_and_size(file: Path | None) -> tuple[int, int] | None:
@@ -104,9 +110,9 @@ def model_path(name: str) -> Path:
             find_family(read_header(other).entries, name)
         places = ", ".join(f"models/{root}" for root in MODEL_ROOTS)
         raise FileNotFoundError(
-            f"There is no VLM called {name!r}. Put the model's folder (config.json, tokenizer, "
-            f"safetensors) or a single .safetensors file into one of {places}, reload the page and "
-            "choose it on VLM Loader."
+            f"There is no VLM called {_quoted(name)}. Put the model's folder (config.json, "
+            f"tokenizer, safetensors) or a single .safetensors file into one of {places}, reload "
+            "the page and choose it on VLM Loader."
         )
     return path
 
@@ -173,8 +179,9 @@ def connector_file(name: str) -> Path:
     path = _CONNECTORS.get(name)
     if path is None:
         raise FileNotFoundError(
-            f"There is no connector file called {name!r}. Put it (.safetensors, .pt or .bin) into "
-            f"models/{CONNECTOR_ROOT}, reload the node definitions (key R) and choose it."
+            f"There is no connector file called {_quoted(name)}. Put it (.safetensors, .pt or "
+            f".bin) into models/{CONNECTOR_ROOT}, reload the node definitions (key R) and choose "
+            "it."
         )
     return path
 
@@ -209,8 +216,8 @@ def stats_file(name: str) -> Path:
     path = _STATS.get(name)
     if path is None:
         raise FileNotFoundError(
-            f"There are no saved statistics called {name!r}. Choose a file of models/{STATS_ROOT} "
-            "on VLM Reference Statistics, or measure them from CONDITIONING."
+            f"There are no saved statistics called {_quoted(name)}. Choose a file of "
+            f"models/{STATS_ROOT} on VLM Reference Statistics, or measure them from CONDITIONING."
         )
     return path
 
@@ -229,7 +236,7 @@ def new_stats_file(name: str) -> Path:
     stem = name.strip().removesuffix(".safetensors")
     if not is_file_name(stem.rstrip(".")) or stem.startswith("."):
         raise ValueError(
-            f"{name[:LONGEST]!r} cannot be a file name. Give save_as on VLM Reference Statistics a "
+            f"{_quoted(name)} cannot be a file name. Give save_as on VLM Reference Statistics a "
             "plain name without folders, for example z-image-qwen3-4b."
         )
     _STATS.forget()
@@ -276,7 +283,7 @@ def conditioning_file(name: str) -> Path:
     path = _CONDITIONINGS.get(name)
     if path is None:
         raise FileNotFoundError(
-            f"There is no conditioning file called {name!r}. Put it into input or "
+            f"There is no conditioning file called {_quoted(name)}. Put it into input or "
             f"models/{CONDITIONING_ROOT}, or save it with Save VLM Conditioning; then reload the "
             "node definitions (key R) and choose it on Load VLM Conditioning."
         )
@@ -294,11 +301,11 @@ def check_conditioning_name(name: str) -> list[str]:
     Raises:
         ValueError: A name that leaves the folder, or one that no file can have.
     """
-    parts = name.strip().removesuffix(".safetensors").split("/")
+    parts = name[: _LONGEST_PATH + 1].strip().removesuffix(".safetensors").split("/")
     wrong = any(not is_file_name(part.strip().rstrip(".")) or part[0] == "." for part in parts)
     if wrong or len(name) > _LONGEST_PATH:
         raise ValueError(
-            f"{name[:LONGEST]!r} cannot be the name of a file. Give name on Save VLM Conditioning "
+            f"{_quoted(name)} cannot be the name of a file. Give name on Save VLM Conditioning "
             "letters and digits, folders with / if you like, and no .. and none of "
             '\\ : * ? " < > |, for example portraits/style.'
         )

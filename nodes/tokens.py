@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..vlm.arguments import told
+from ..vlm.arguments import need_length, told
 from ..vlm.conditioning.entries import map_tokens, read_entries, write_entries
 from ..vlm.running.hidden_states import HiddenStates
 from ..vlm.token_map import count_roles
@@ -15,6 +15,8 @@ from .devices import conditioning_device
 from .shown import shown
 from .sockets import tokens_template
 from .widget_text import need_text, whole_number
+
+_MOST_LETTERS = 4096
 
 
 def _numbers(text: str) -> list[int] | None:
@@ -27,6 +29,7 @@ def _numbers(text: str) -> list[int] | None:
 
 
 def _roles(text: str) -> list[str]:
+    need_length(text or "", "roles", _MOST_LETTERS)
     return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 

@@ -1,11 +1,13 @@
 """Model folders of strangers: no code of theirs runs, nothing is asked, fetched or read outside."""
 
+import ast
 import json
 import os
 import pickle
 import shutil
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -133,3 +135,28 @@ def test_a_pickle_that_runs_a_command(tmp_path, write, capfd):
         status = cli.main(["convert", str(tmp_path / "evil.pt"), str(tmp_path / "out.safetensors")])
     assert status == 2 and WATCH.events == []
     assert "it ran" not in capfd.readouterr().out
+
+
+ASKED = {
+    "from_pretrained": {"trust_remote_code": False, "local_files_only": True},
+    "from_config": {"trust_remote_code": False},
+}
+
+
+def test_every_call_of_transformers_says_so_itself():
+    """Whatever a default is or becomes: code stays off, and files are those on the disk."""
+    calls = [
+        (file.name, node)
+        for file in Path(vlm.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    ]
+    found = [(name, node) for name, node in calls if node.func.attr in ASKED]
+    assert {name for name, _ in found} >= {"tokenizer.py", "quantized.py", "empty_model.py"}
+    for name, node in found:
+        given = {
+            word.arg: word.value.value
+            for word in node.keywords
+            if isinstance(word.value, ast.Constant)
+        }
+        assert ASKED[node.func.attr].items() <= given.items(), (name, node.lineno)

@@ -56,7 +56,9 @@ def build_empty(
     hook = register_module_parameter_registration_hook(without_memory)
     try:
         with _Unfilled(largest):
-            model = transformers.AutoModel.from_config(config, attn_implementation="sdpa")
+            model = transformers.AutoModel.from_config(
+                config, attn_implementation="sdpa", trust_remote_code=False
+            )
     except UNBUILDABLE as error:
         raise unbuildable(where, error) from error
     finally:

@@ -59,3 +59,43 @@ def test_other_kinds_in_the_place_of_text(module, name, others, widget, value):
     node = getattr(importlib.import_module(f"pack.nodes.{module}"), name)
     said = node.validate_inputs(**others, **{widget: value})
     assert isinstance(said, str) and said.startswith(f"{widget} is ") and len(said) < BOUND
+
+
+LONG = {
+    "layers": ("all," * 250_000, "2:36:3," * 150_000, "1" * 1_000_000, "[" * 1_000_000),
+    "names": ("a" * 1_000_000, "a/" * 500_000, "../" * 300_000, "\ud800" * 500_000),
+    "numbers": ("0," * 500_000, "1;" * 500_000, "1:0.5," * 150_000, "-" * 1_000_000),
+}
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_a_megabyte_of_text_is_refused_at_once(kind):
+    """On every widget that is checked when a prompt is queued, whatever stands in it."""
+    import inspect
+    import time
+
+    from pack.nodes import NODES
+
+    checked, wrong = 0, []
+    for node in NODES:
+        check = vars(node).get("validate_inputs")
+        if check is None:
+            continue
+        arguments = inspect.signature(node.validate_inputs).parameters
+        needed = [
+            name for name, each in arguments.items() if each.default is inspect.Parameter.empty
+        ]
+        for name in arguments:
+            if name in ("images", "conditionings", "rows", "cols") or name.endswith("_percent"):
+                continue
+            for text in LONG[kind]:
+                given = {**dict.fromkeys(needed), name: text}
+                if name.startswith("values"):
+                    given |= {"axis_1": "alpha", "values_1": "0", name: text}
+                start = time.process_time()
+                said = node.validate_inputs(**given)
+                took = time.process_time() - start
+                if took > 0.1 or (said is not True and len(said) > BOUND):
+                    wrong.append((node.__name__, name, text[:9], took))
+                checked += 1
+    assert checked > 40 and not wrong, wrong
