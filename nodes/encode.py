@@ -93,7 +93,7 @@ class VLMEncode(io.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip="Editing text of the X2I templates; other templates do not read it. "
-                    "Empty = none.",
+                    "Style words need X2I's LoRA, which was trained with them. Empty = none.",
                 ),
                 *pixel_budget(),
                 io.String.Input(

@@ -284,3 +284,28 @@ def test_readme_commands_are_known():
     for command in re.findall(r"-m vlm (\w+)", README):
         help_text = run_python(f"from vlm.cli import main; main(['{command}', '--help'])")
         assert command in help_text
+
+
+def test_what_works_names_every_recipe():
+    """Each workflow that claims to do something with a picture stands in the table, and exists."""
+    page = (ROOT / "docs" / "what-works.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    named = {name.strip() for row in rows for name in row.split("|")[1].split(",")}
+    there = {path.stem for path in (ROOT / "workflows").glob("*.json")}
+    recipes = {name for name in named if re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", name)}
+    assert recipes <= there, recipes - there
+    about_the_tools = {
+        "z-image-compare-settings",
+        "z-image-from-clip",
+        "z-image-image-influence",
+        "z-image-image-prompt",
+        "z-image-image-prompt-separate",
+        "z-image-inspect",
+        "z-image-layer-comparison",
+        "z-image-layers-from-clip",
+        "z-image-load-conditioning",
+        "z-image-save-conditioning",
+        "z-image-saved-statistics",
+        "z-image-two-pictures",
+    }
+    assert there - recipes <= about_the_tools

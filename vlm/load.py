@@ -15,6 +15,7 @@ from .families import FAMILIES, Family, family_of
 from .logger import LOG
 from .model import VLM
 from .pictures.preprocessor import Preprocessor
+from .pictures.preprocessor_values import check_vision_numbers
 from .prompts.tokenizer import Tokenizer
 from .running.disk_cache import DiskCache
 from .running.engine import Engine
@@ -25,6 +26,7 @@ from .running.prefix_cache import PrefixCache
 from .running.self_check import LAYERS, runs_plain
 from .weights import single_file
 from .weights.checkpoint import Checkpoint, load_model
+from .weights.config_values import check_counts
 from .weights.folder import (
     build_config,
     check_tokenizer,
@@ -175,10 +177,12 @@ def read_source(
 def _read_folder(path: Path, tokenizer: str | Path | None, config: dict | None) -> Source:
     config = config or read_config(path)
     family = family_of(config.get("model_type"), f"{path}")
+    check_counts(config, check_weights(path), path)
+    check_vision_numbers(config, path)
     built = build_config(config, family, path)
-    reads = _read_tokenizer(_tokenizer_of(path) if tokenizer is None else tokenizer)
+    place = _tokenizer_of(path) if tokenizer is None else tokenizer
+    reads = _read_tokenizer(place, config=built if Path(place) == path else None)
     preprocessor = family.vision.read_preprocessor(path, config) if family.vision else None
-    check_weights(path)
     quantised = bool(config.get("quantization_config"))
     files = None if quantised else Checkpoint(path, weight_files(path), family)
     return Source(path, config, built, family, reads, preprocessor, files)
@@ -205,6 +209,8 @@ def _read_file(path: Path, tokenizer: str | Path | None, config: dict | None) ->
             f"of {family.title} ({family.model_type}). Take the config.json of the same model, or "
             "none."
         )
+    check_counts(config, len(files.entries), path)
+    check_vision_numbers(config, path)
     built = build_config(config, family, path)
     place = single_file.tokenizer_beside(path) if tokenizer is None else tokenizer
     # The folder's own template may be that of another model with the same tokenizer.
@@ -213,9 +219,11 @@ def _read_file(path: Path, tokenizer: str | Path | None, config: dict | None) ->
     return Source(path, config, built, family, reads, preprocessor, files)
 
 
-def _read_tokenizer(folder: str | Path, chat_template: str | None = None) -> Tokenizer:
+def _read_tokenizer(
+    folder: str | Path, chat_template: str | None = None, config: Any = None
+) -> Tokenizer:
     check_tokenizer(Path(folder))
-    return Tokenizer(folder, chat_template)
+    return Tokenizer(folder, chat_template, config)
 
 
 def _load(

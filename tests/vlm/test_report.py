@@ -124,6 +124,15 @@ def a_video(model):
     return inspect_tokens(states, video=frames)
 
 
+def a_long_video(model):
+    """The longest names of frames: they are headings side by side."""
+    roles, images = ["image"] * 240 + ["text"], [0] * 240 + [-1]
+    grids = [{"image": 0, "frames": 240, "rows": 1, "cols": 1}]
+    token_map = new_map(roles, images, frames=[*range(240), 0], grids=grids)
+    states = torch.randn(1, 241, 8, generator=torch.Generator().manual_seed(3))
+    return inspect_tokens(vlm.Tokens(states, token_map), video=[draw_picture()] * 2)
+
+
 def tiles(model):
     picture = draw_picture()
     other = vlm.load("tiny", family="internvl", layers=3)
@@ -157,6 +166,7 @@ CASES = [
     text_only,
     tall_without_words,
     a_video,
+    a_long_video,
     tiles,
     many_pictures,
     long_without_map,
@@ -197,7 +207,7 @@ def test_what_is_said_of_statistics_and_sinks(model):
 def test_what_is_said_of_the_rest(model):
     assert "What each picture adds" not in text_only(model).text
     text = a_video(model).text
-    assert "image 0, frame 0" in text and "image 0, frame 1" in text
+    assert "\nframe 1 of 2: the picture" in text and "\nframe 2 of 2: the picture" in text
     assert "The video has 2 frames" in text
     assert "tokens of the whole picture, made small" in tiles(model).text
     text = many_pictures(model).text

@@ -129,6 +129,12 @@ def rules_from(config: dict, vision: dict, default: PixelRules) -> PixelRules:
         min_pixels=number("min_pixels", "shortest_edge", fallback=default.min_pixels),
         max_pixels=number("max_pixels", "longest_edge", fallback=default.max_pixels),
     )
+    if rules.min_pixels > rules.max_pixels:
+        raise ValueError(
+            f"The preprocessor file asks for at least {rules.min_pixels} pixels (min_pixels, or "
+            f"shortest_edge of size) and at most {rules.max_pixels} (max_pixels, or longest_edge "
+            "of size; both are areas). Correct it, or download it again."
+        )
     check_budget(rules.min_pixels, rules.max_pixels)
     return rules
 

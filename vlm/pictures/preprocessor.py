@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..arguments import told
 from ..files.json_file import read_json
 from .images import Patches, PixelRules, fit, read_rules, resize, to_patches, to_pictures
 from .native_resize import NativeResize
+from .preprocessor_values import clean
 from .video import VideoRules, prepare_video, read_video_rules
 
 
@@ -247,4 +249,11 @@ def read_preprocessors(folder: Path) -> tuple[dict, dict]:
 def _read_json(file: Path) -> dict:
     if not file.is_file():
         return {}
-    return read_json(file)
+    content = clean(read_json(file), file.name)
+    for name in ("image_processor", "video_processor"):
+        if content.get(name) and not isinstance(content[name], dict):
+            raise ValueError(
+                f"{file.name} has {name} {told(content[name])}, expected a mapping. Download the "
+                "file again."
+            )
+    return content

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 from ..files.json_file import read_json
 from .chat_template import ChatTemplate
@@ -22,13 +23,16 @@ class Tokenizer:
         begin: Special tokens that it puts before a text by itself.
     """
 
-    def __init__(self, folder: str | Path, chat_template: str | None = None):
+    def __init__(self, folder: str | Path, chat_template: str | None = None, config: Any = None):
         """Reads tokenizer.json (or vocab.json and merges.txt) and the chat template.
 
         Args:
             folder: A folder in Hugging Face layout.
             chat_template: Used instead of the folder's, for a folder of another model; None = the
                 folder's.
+            config: transformers' own config object of the model in that folder, so that its
+                config.json is not read a second time with other eyes; None = it is read, if there
+                is one.
 
         Raises:
             ValueError: A tokenizer that cannot be read (`folder.check_tokenizer` says more).
@@ -39,7 +43,7 @@ class Tokenizer:
         _check_names(folder)
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(
-                str(folder), local_files_only=True, trust_remote_code=False
+                str(folder), local_files_only=True, trust_remote_code=False, config=config
             )
         except Exception as error:  # what a strange value ends in depends on transformers
             raise ValueError(

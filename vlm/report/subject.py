@@ -76,8 +76,10 @@ class View:
 
     @property
     def name(self) -> str:
-        """`image 0`, `image 2, frame 3`."""
-        return f"image {self.image}" + (f", frame {self.frame}" if self.frames > 1 else "")
+        """`image 0`, or of a video, its frames counted from 1, `frame 3 of 8`."""
+        if self.frames == 1:
+            return f"image {self.image}"
+        return f"frame {self.frame + 1} of {self.frames}"
 
 
 def look_at(tokens: HiddenStates | Tokens, layer: int | None = None) -> Subject:

@@ -8,6 +8,7 @@ from typing import Any
 from ..arguments import told
 from ..families import Family
 from ..files.json_file import read_json
+from .config_values import without_calling
 
 GENERATION = "generation_config.json"
 INDEX = "model.safetensors.index.json"
@@ -83,7 +84,7 @@ def build_config(config: dict[str, Any], family: Family, where: Path) -> Any:
             f"{family.architecture} is missing. Update transformers."
         )
     try:
-        built = transformers.AutoConfig.for_model(**config)
+        built = transformers.AutoConfig.for_model(**without_calling(config))
     except (*UNBUILDABLE, StrictDataclassError) as error:
         raise unbuildable(where, error) from error
     text = built.get_text_config()
@@ -172,15 +173,17 @@ def _names_in(index: Path) -> list[str]:
     return sorted(names)
 
 
-def check_weights(path: Path) -> None:
+def check_weights(path: Path) -> int:
     """Checks that every weight file is whole.
+
+    Returns:
+        How many tensors they hold.
 
     Raises:
         FileNotFoundError: A file is missing.
         ValueError: A file is cut short or is not safetensors.
     """
-    for file in weight_files(path):
-        open_whole(file)
+    return sum(len(open_whole(file).keys()) for file in weight_files(path))
 
 
 def open_whole(file: Path) -> Any:

@@ -1,0 +1,109 @@
+"""config.json with values that mean nothing here, and with sizes that no weights have."""
+
+import json
+import shutil
+import time
+
+import pytest
+import torch
+
+import vlm
+from vlm.families import FAMILIES
+from vlm.weights.config_values import check_counts, without_calling
+
+PICTURE = torch.rand(64, 96, 3, generator=torch.Generator().manual_seed(1))
+CALLING = {
+    "return_dict": [False, None, "no"],
+    "use_return_dict": [False],
+    "use_cache": [None, False, "yes"],
+    "output_hidden_states": [True, None],
+    "output_attentions": [True],
+    "torchscript": [True],
+    "attn_implementation": ["eager", None],
+}
+
+
+@pytest.fixture
+def changed(tiny_folder, tmp_path):
+    """`changed(family, change)`: a toy folder whose config.json was changed in place."""
+
+    def make(family, change):
+        folder = shutil.copytree(tiny_folder(family, 2), tmp_path / "model")
+        file = folder / "config.json"
+        content = json.loads(file.read_text(encoding="utf-8"))
+        change(content)
+        file.write_text(json.dumps(content), encoding="utf-8")
+        return folder
+
+    return make
+
+
+@pytest.mark.parametrize("family", ["qwen3_vl", "qwen2_5_vl", "internvl", "gemma3"])
+def test_how_a_model_is_called_is_ours_to_say(changed, tiny_folder, family):
+    """Every key at once, in every part, and the states are those of the plain folder."""
+    odd = {key: values[0] for key, values in CALLING.items()}
+    folder = changed(
+        family,
+        lambda config: [
+            part.update(odd)
+            for part in (config, config.get("text_config", {}), config["vision_config"])
+        ],
+    )
+    plain = vlm.load(tiny_folder(family, 2), dtype="float32")
+    model = vlm.load(folder, dtype="float32")
+    for pictures in ([], [PICTURE]):
+        one, other = (each.encode("a house", images=pictures) for each in (model, plain))
+        assert torch.equal(one.layer(-1), other.layer(-1))
+
+
+@pytest.mark.parametrize(("key", "value"), [(k, v) for k, vs in CALLING.items() for v in vs])
+def test_each_of_them(changed, key, value):
+    folder = changed("qwen3_vl", lambda config: config.update({key: value}))
+    assert vlm.load(folder, dtype="float32").encode("a", images=[PICTURE]).layer(1).shape[-1] == 64
+
+
+@pytest.mark.parametrize("family", ["qwen3_vl", "qwen3", "internvl", "gemma3", "smolvlm"])
+def test_every_count_of_a_config_is_compared_with_the_weights(changed, tiny_folder, family):
+    """Whatever a family calls it: found out by its own config.json."""
+    content = json.loads((tiny_folder(family, 2) / "config.json").read_text(encoding="utf-8"))
+    parts = [
+        part for part in ("text_config", "vision_config", None) if part is None or part in content
+    ]
+    counted = 0
+    for part in parts:
+        for key in content if part is None else content[part]:
+            if key not in ("num_hidden_layers", "depth"):
+                continue
+            counted += 1
+            broken = json.loads(json.dumps(content))
+            (broken if part is None else broken[part])[key] = 2**31
+            start = time.process_time()
+            with pytest.raises(
+                ValueError, match=f"config.json of .* says {key} 2147483648"
+            ) as found:
+                check_counts(broken, 93, tiny_folder(family, 2))
+            assert len(str(found.value)) < 400 and time.process_time() - start < 1
+    assert counted == (1 if not FAMILIES[family].has_vision else 2)
+
+
+def test_a_count_beyond_the_tensors_is_refused_before_anything_is_built(changed):
+    def flip(config):
+        config["text_config"]["num_hidden_layers"] = 2**31 + 2
+        config["text_config"].pop("layer_types", None)
+
+    with pytest.raises(ValueError, match=r"num_hidden_layers 2147483650, and the weights hold \d+"):
+        vlm.load(changed("qwen3_vl", flip), dtype="float32")
+
+
+def test_a_list_longer_than_any_model_needs(changed):
+    def flood(config):
+        config["vision_config"]["deepstack_visual_indexes"] = list(range(100_000))
+
+    with pytest.raises(ValueError, match="has 100000 entries in deepstack_visual_indexes"):
+        vlm.load(changed("qwen3_vl", flood), dtype="float32")
+
+
+def test_parts_are_cleaned_and_the_original_stays():
+    config = {"use_cache": None, "text_config": {"use_cache": 1, "hidden_size": 4}, "x": [1]}
+    assert without_calling(config) == {"text_config": {"hidden_size": 4}, "x": [1]}
+    assert config["text_config"]["use_cache"] == 1

@@ -1,0 +1,65 @@
+"""Values of a config.json: which mean nothing here, and which no weights could have."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..arguments import told
+
+# How transformers' own classes shall be called, which is ours to say.
+_CALLING = frozenset(
+    ["attn_implementation", "output_attentions", "output_hidden_states", "return_dict",
+     "torchscript", "use_cache", "use_return_dict"]
+)  # fmt: skip
+# Each of what they count has tensors of its own.
+_COUNTS = re.compile(r"(num|n)_(\w+_)?(layers|blocks)|depth|layers|\w+_depth")
+_LONGEST_LIST = 256  # where a model has fewer tensors than that
+
+
+def without_calling(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config.json without what says how the model is called, in its parts too."""
+    return {
+        key: without_calling(value) if isinstance(value, Mapping) else value
+        for key, value in config.items()
+        if key not in _CALLING
+    }
+
+
+def check_counts(config: Mapping[str, Any], tensors: int, where: Path) -> None:
+    """Compares how many parts a config.json counts with how many tensors there are.
+
+    A model is built before its tensors are compared one by one; a flipped bit in a count would
+    have it built for minutes.
+
+    Args:
+        config: Content of config.json.
+        tensors: How many the weights hold.
+        where: Whose they are, for the message.
+
+    Raises:
+        ValueError: More layers than tensors, or a list longer than any model needs.
+    """
+    for name, value in _entries(config):
+        if isinstance(value, list):
+            most, said = max(tensors, _LONGEST_LIST), f"has {len(value)} entries in {name}"
+            wrong = len(value) > most
+        else:
+            said = f"says {name} {told(value)}"
+            wrong = bool(_COUNTS.fullmatch(name)) and value > tensors
+        if wrong:
+            raise ValueError(
+                f"The config.json of {where} {said}, and the weights hold {tensors} tensors in "
+                "all. Download config.json again."
+            )
+
+
+def _entries(config: Mapping[str, Any]) -> Iterator[tuple[str, int | list]]:
+    """Every whole number and every list, in the parts too."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _entries(value)
+        elif isinstance(value, list) or type(value) is int:
+            yield key, value
