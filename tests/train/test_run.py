@@ -239,6 +239,12 @@ def test_refuses(recipe, changes, kind, said):
         train(recipe(**changes))
 
 
+def test_a_recipe_that_cannot_begin_is_no_run(recipe):
+    with pytest.raises(ValueError):
+        train(recipe(layers="9"))
+    assert train(recipe(steps=1)).log
+
+
 def test_a_teacher_of_another_width_is_refused(recipe, place):
     with pytest.raises(ValueError, match="vlm gives 64 dimensions, Z-Image reads 2560. Name Qwen3"):
         train(recipe(teacher=str(place / "vlm")))

@@ -74,9 +74,12 @@ def train(recipe: TrainRecipe, tell: Callable[[Row], None] = lambda row: None) -
     accelerator = make_accelerator(recipe)
     data = read_data(recipe, accelerator.num_processes)
     out = Path(recipe.out)
-    if accelerator.is_main_process:
-        _check_folder(out, recipe, data)
+    made_from = {"data": data.digest, **asdict(recipe)}
+    _check_folder(out, made_from)
     run = Run(recipe, data, accelerator)
+    if accelerator.is_main_process:  # not before: a recipe that cannot begin leaves no run behind
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(out / RUN, json.dumps(made_from, ensure_ascii=False, indent=2).encode())
     resumed_at = run.resume()
     run.go(tell)
     if accelerator.is_main_process:
@@ -284,22 +287,20 @@ def _ordinary(reading: Reading) -> torch.Tensor:
     return states[kinds_of(states, reading.real[0].to(states.device)) == WORD]
 
 
-def _check_folder(out: Path, recipe: TrainRecipe, data: Data) -> None:
-    """Refuses a folder in which another recipe was run, and writes this one down.
+def _check_folder(out: Path, made_from: dict[str, Any]) -> None:
+    """Refuses a folder in which another recipe was run.
 
     Raises:
         ValueError: It was; names what differs.
     """
-    mine = {"data": data.digest, **asdict(recipe)}
     file = out / RUN
-    if file.is_file():
-        before = read_json(file)
-        changed = [key for key in mine if key not in FREE and before.get(key) != mine[key]]
-        if changed:
-            key = changed[0]
-            raise ValueError(
-                f"{out} holds a run whose {key} is {told(before.get(key))}, now it is "
-                f"{told(mine[key])}. Name another folder as out, or delete this one."
-            )
-    out.mkdir(parents=True, exist_ok=True)
-    write_whole(file, json.dumps(mine, ensure_ascii=False, indent=2).encode())
+    if not file.is_file():
+        return
+    before = read_json(file)
+    changed = [k for k, v in made_from.items() if k not in FREE and before.get(k) != v]
+    if changed:
+        key = changed[0]
+        raise ValueError(
+            f"{out} holds a run whose {key} is {told(before.get(key))}, now it is "
+            f"{told(made_from[key])}. Name another folder as out, or delete this one."
+        )
