@@ -50,6 +50,7 @@ def build() -> tuple[Any, Any, Any]:
     from vlm.model import VLM
     from vlm.pictures.preprocessor import read_patch_preprocessor
     from vlm.prompts.tokenizer import Tokenizer
+    from vlm.running.engine import Engine
     from vlm.running.huggingface import HuggingFaceBackbone
     from vlm.tiny.folder import write_tiny
 
@@ -68,8 +69,9 @@ def build() -> tuple[Any, Any, Any]:
     twin.model.language_model.rotary_emb = whole.model.language_model.rotary_emb
     twin.model.visual.rotary_pos_emb = whole.model.visual.rotary_pos_emb
     family = family_of("qwen3_vl", "the benchmark")
-    ours = VLM("random", family, tokenizer, rules, HuggingFaceBackbone(twin.model, family))
-    return whole, processor, ours
+    backbone = HuggingFaceBackbone(twin.model, family)
+    engine = Engine("random", family, backbone)
+    return whole, processor, VLM(engine, tokenizer, rules)
 
 
 def shape(tokenizer: Any) -> dict:

@@ -262,7 +262,7 @@ def test_readme_names_every_node_and_workflow():
     for name in schema_texts("display_name"):
         assert f"| {name} |" in README
     table = README.split("| workflow | shows |")[1].split("\n\n")[0]
-    listed = set(re.findall(r"^\| ([a-z0-9-]+) \|", table, flags=re.MULTILINE))
+    listed = set(re.findall(r"^\| ([a-z0-9.-]+) \|", table, flags=re.MULTILINE))
     assert {file.stem for file in (ROOT / "workflows").glob("*.json")} == listed
 
 
@@ -292,7 +292,7 @@ def test_what_works_names_every_recipe():
     rows = [line for line in page.splitlines() if line.startswith("| ")]
     named = {name.strip() for row in rows for name in row.split("|")[1].split(",")}
     there = {path.stem for path in (ROOT / "workflows").glob("*.json")}
-    recipes = {name for name in named if re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", name)}
+    recipes = {name for name in named if re.fullmatch(r"[a-z0-9]+(-[a-z0-9.]+)+", name)}
     assert recipes <= there, recipes - there
     about_the_tools = {
         "z-image-compare-settings",

@@ -156,8 +156,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return not hint.__constraints__ or any(_fits(value, one) for one in hint.__constraints__)
     if origin in (Union, types.UnionType):
         return any(_fits(value, one) for one in inside)
-    if isinstance(hint, ForwardRef):
-        return _is_named(value, hint.__forward_arg__)
+    if isinstance(hint, ForwardRef | str):  # of a TypeVar's: a text from Python 3.12 on
+        return _is_named(value, hint if isinstance(hint, str) else hint.__forward_arg__)
     if origin is None:
         return _is_plain(value, hint)
     if not isinstance(origin, type):
@@ -218,8 +218,8 @@ def _words(hint: Any, several: int) -> list[str]:
         return [word for one in hint.__constraints__ for word in _words(one, several)]
     if origin in (Union, types.UnionType):
         return [word for one in inside for word in _words(one, several)]
-    if isinstance(hint, ForwardRef):
-        return [hint.__forward_arg__]
+    if isinstance(hint, ForwardRef | str):
+        return [hint if isinstance(hint, str) else hint.__forward_arg__]
     hint = types.NoneType if hint is None else hint
     if hint in _WORDS:
         return [_WORDS[hint][several]]

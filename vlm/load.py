@@ -205,9 +205,8 @@ def _read_file(path: Path, tokenizer: str | Path | None, config: dict | None) ->
     if config.get("model_type") != family.model_type:
         raise ValueError(
             f"The config.json for {path} says {told(config.get('model_type'))}, its tensors "
-            "are those "
-            f"of {family.title} ({family.model_type}). Take the config.json of the same model, or "
-            "none."
+            f"are those of {family.title} ({family.model_type}). Take the config.json of the same "
+            "model, or none."
         )
     check_counts(config, len(files.entries), path)
     check_vision_numbers(config, path)

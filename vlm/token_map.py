@@ -1,8 +1,8 @@
 """The token map: what every token of a sequence is.
 
-A plain dict of builtins, because ComfyUI's native nodes copy it by reference, walk it for tensors
-and save it with ``weights_only=True``. ``new_map`` is the one function that writes it, ``read_map``
-the one that reads it::
+A plain dict of builtins; in a CONDITIONING's options it is one JSON text, since ComfyUI's Save
+Conditioning refuses options that are no numbers, texts or tensors. ``new_map`` and ``map_text`` are
+the functions that write it, ``read_map`` the one that reads it::
 
     {"version": 1, "n": N,
      "role":  [str] * N,    # one of ROLES
@@ -14,6 +14,7 @@ the one that reads it::
      "grids": [{"image": 0, "frames": 1, "rows": 4, "cols": 6}, ...]}
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any, overload
 
@@ -33,6 +34,7 @@ ROLES = (
     "unknown",
 )
 _NUMBERS = {"image": -1, "frame": 0, "tile": 0, "row": 0, "col": 0}  # column: of a plain token
+_LEAST = {"image": -1, "frame": 0, "tile": -1, "row": 0, "col": 0}
 _GRID_KEYS = ("image", "frames", "rows", "cols")
 
 
@@ -73,6 +75,18 @@ def new_map(
     return out
 
 
+def map_text(token_map: dict) -> str:
+    """The map as it lies in a CONDITIONING's options; ``read_map`` reads it."""
+    return json.dumps(token_map, separators=(",", ":"))
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
 def read_map(token_map: Any, n: int) -> dict | None:
     """Read the token map that came with a tensor of ``n`` tokens.
 
@@ -80,7 +94,8 @@ def read_map(token_map: Any, n: int) -> dict | None:
     tensor, so it is compared with the tensor here.
 
     Args:
-        token_map: whatever lay in ``options["vlm_tokens"]``; None where there was nothing.
+        token_map: whatever lay in ``options["vlm_tokens"]``: JSON text, a dict from an older file,
+            or None where there was nothing.
         n: the tensor's number of tokens.
 
     Returns:
@@ -90,6 +105,8 @@ def read_map(token_map: Any, n: int) -> dict | None:
     """
     if token_map is None:
         return None
+    if isinstance(token_map, str):
+        token_map = _parsed(token_map)
     wrong = what_is_wrong(token_map)
     if wrong:
         LOG.warning(
@@ -198,7 +215,40 @@ def _wrong_with_grids(token_map: dict) -> str | None:
     for grid in grids:
         if not isinstance(grid, dict) or any(type(grid.get(key)) is not int for key in _GRID_KEYS):
             return f"a grid is {told(grid)}, expected the numbers {', '.join(_GRID_KEYS)}"
-    pairs = zip(token_map["role"], token_map["image"], strict=True)
-    if any(role == "image" and image < 0 for role, image in pairs):
-        return "a token has role 'image' and no image number"
+        if grid["image"] < 0 or min(grid[key] for key in _GRID_KEYS[1:]) < 1:
+            return f"a grid is {told(grid)}, expected an image from 0 and sizes from 1"
+    if len({grid["image"] for grid in grids}) < len(grids):
+        return "two grids are of the same image"
+    for key, least in _LEAST.items():
+        if min(token_map[key], default=0) < least:
+            return f"its column {told(key)} holds {min(token_map[key])}, expected {least} or more"
+    return _wrong_with_images(token_map)
+
+
+def _wrong_with_images(token_map: dict) -> str | None:
+    """Image tokens against the grids; a filter may have left only some of an image's."""
+    sizes = {grid["image"]: [grid[key] for key in _GRID_KEYS[1:]] for grid in token_map["grids"]}
+    columns = (token_map[key] for key in ("role", *_NUMBERS))
+    taken = set()
+    for role, image, frame, tile, row, col in zip(*columns, strict=True):
+        if role != "image":
+            continue
+        if image < 0:
+            return "a token has role 'image' and no image number"
+        if not sizes:
+            continue  # a map made by hand
+        if image not in sizes:
+            return f"a token is of image {image}, which has no grid"
+        if tile < 0:
+            continue  # a thumbnail has a grid of its own
+        frames, rows, cols = sizes[image]
+        place = (image, frame, tile, row, col)
+        if frame >= frames or row >= rows or col >= cols:
+            return (
+                f"a token is at frame {frame}, row {row}, column {col} of image {image}, whose "
+                f"grid has {frames} x {rows} x {cols}"
+            )
+        if place in taken:
+            return f"two tokens of image {image} are at the same row {row} and column {col}"
+        taken.add(place)
     return None

@@ -82,8 +82,16 @@ def test_a_model_is_built_from_it(one, record_property):
         if fault is None:
             assert transformers.AutoModel.from_config(plain)
             return
-        with pytest.raises(AttributeError, match="pad_token_id"):
-            transformers.AutoModel.from_config(plain)
+        try:  # 5.0 asks for a value that no file has, 5.1 turns the experts' weights
+            built = transformers.AutoModel.from_config(plain)
+        except AttributeError as error:
+            assert "pad_token_id" in str(error)
+        else:
+            wanted = {ours(one, name): each.shape for name, each in built.state_dict().items()}
+            with safe_open(one.folder / "model.safetensors", framework="pt") as file:
+                stored = {ours(one, name): file.get_slice(name) for name in list(file.keys())}
+            names = wanted.keys() & stored.keys()
+            assert any(tuple(wanted[n]) != tuple(stored[n].get_shape()) for n in names)
     record_property("remark", fault)
 
 

@@ -164,6 +164,12 @@ def _read_dump(path: Path) -> list[CondEntry]:
             k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)
         }
         entries.append(
-            CondEntry(tensors[f"{index}"], option_tensors, fact["options"], fact["keys"])
+            CondEntry(tensors[f"{index}"], option_tensors, _plain(fact["options"]), fact["keys"])
         )
     return entries
+
+
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    """Options with the token map read."""
+    text = options.get("vlm_tokens")
+    return {**options, "vlm_tokens": json.loads(text)} if isinstance(text, str) else options

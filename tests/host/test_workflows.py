@@ -41,10 +41,14 @@ FILES = {
     "control_net_name": "controlnet",
     "connector": "vlm_connectors",
     "embedder": "vlm_connectors",
+    "lora_name": "loras",
 }
 TITLES = {
-    "flux1": "FLUX.1", "flux2": "FLUX.2", "krea2": "Krea 2", "qwen": "Qwen-Image", "z": "Z-Image",
+    "flux1": "FLUX.1", "flux2": "FLUX.2", "krea2": "Krea 2", "minimax": "MiniMax H3",
+    "qwen": "Qwen-Image", "z": "Z-Image",
 }  # fmt: skip
+# A model that a ComfyUI may not have: a native node that came with it, and the first that has it.
+NEWER = {"qwen-image-2.1": ("TextEncodeQwenImage21", "0.37")}
 # Where the VLMs that the workflows name come from, and files that have no address of their own.
 VLM_SOURCES = {
     "VLM/Qwen3-VL-4B-Instruct": "Qwen/Qwen3-VL-4B-Instruct",
@@ -105,6 +109,18 @@ def page(browser, host):
 def flow(request):
     """A workflow's name. What one test of it loaded, ComfyUI still holds for the next one of it."""
     return request.param
+
+
+def wait_for_model(host, name: str) -> None:
+    """Skips where this ComfyUI has not the workflow's model."""
+    for model, (node, version) in NEWER.items():
+        if name.startswith(model) and not host.get(f"/object_info/{node}"):
+            pytest.skip(f"{name} waits for a ComfyUI that has {model}: {version} or newer")
+
+
+def is_shown(found: bytes) -> bool:
+    """Whether a result is a PNG or an MP4."""
+    return found.startswith(b"\x89PNG") or found[4:8] == b"ftyp"
 
 
 def lines(result: Result) -> list[str]:
@@ -208,11 +224,12 @@ def test_recommended_settings(host):
 
 
 def test_runs_through_the_api(host, flow):
+    wait_for_model(host, flow)
     prompt = small(read(API / f"{flow}.json"))
     result = host.run(prompt)
     pictures = result.images()
     assert len(pictures) == (4 if flow in FOUR_PICTURES else 1)
-    assert all(found.startswith(b"\x89PNG") for found in pictures)
+    assert all(is_shown(found) for found in pictures)
     assert len(set(pictures)) == len(pictures)
     (check,) = [line for line in lines(result) if line.startswith("fits ")]
     assert check.startswith(f"fits {TITLES[flow.split('-')[0]]}")
@@ -241,15 +258,6 @@ def test_an_edit_reads_what_the_native_node_reads(host):
         assert "reference_latents" in ours.keys and "reference_latents" in theirs.keys
 
 
-def outgrown(page, workflow) -> list[str]:
-    """Nodes that the page draws higher than they were saved, so that they cover what is below."""
-    shown = page.evaluate("() => app.rootGraph.nodes.map(node => [String(node.id), node.size[1]])")
-    heights = dict(map(tuple, shown))
-    return [
-        node["type"] for node in workflow["nodes"] if heights[str(node["id"])] > node["size"][1] + 1
-    ]
-
-
 def test_opens_and_queues_in_the_page(host, page, flow):
     page.messages.clear()
     workflow = read(WORKFLOWS / f"{flow}.json")
@@ -258,15 +266,15 @@ def test_opens_and_queues_in_the_page(host, page, flow):
     assert page.missing_types() == []
     assert page.node_types() == sorted(node["type"] for node in workflow["nodes"])
     assert "MarkdownNote" in page.node_types()
-    assert outgrown(page, workflow) == []
     # Through JSON, so that 1 and 1.0 are the same here and there.
     exported = json.loads(json.dumps(page.api_prompt()))
     assert_same_as_file(exported, API / f"{flow}.json")
     if updating():
         thumbnail(page, workflow, WORKFLOWS / f"{flow}.jpg")
+    wait_for_model(host, flow)
     make_small(page)
     result = page.queue()
-    assert result.images() and all(x.startswith(b"\x89PNG") for x in result.images())
+    assert result.images() and all(is_shown(x) for x in result.images())
     assert page.errors() == []
 
 

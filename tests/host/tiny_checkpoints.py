@@ -26,6 +26,24 @@ MODELS = {
     "diffusion_models/qwen_image_edit_fp8_e4m3fn.safetensors": (
         "stub", {"kind": "qwen-image", "width": 3584},
     ),
+    "diffusion_models/qwen_image_edit_2511_fp8mixed.safetensors": (
+        "stub", {"kind": "qwen-image", "width": 3584},
+    ),
+    "diffusion_models/qwen_image_2512_fp8_e4m3fn.safetensors": (
+        "stub", {"kind": "qwen-image", "width": 3584},
+    ),
+    "diffusion_models/minimax_h3_ref2va_pruned_int8_convrot.safetensors": (
+        "stub", {"kind": "minimax-h3", "width": 5120},
+    ),
+    # Of Qwen-Image 2.1 there are only the names, so that the page can choose them.
+    "diffusion_models/qwen_image_2.1_int8_convrot.safetensors": (
+        "stub", {"kind": "qwen-image-2.1", "width": 4096},
+    ),
+    "vae/qwen_image_2.1_vae_bf16.safetensors": ("stub", {"kind": "vae", "width": 4}),
+    "text_encoders/qwen3vl_8b_int8_convrot.safetensors": ("stub", {"width": 4096, "layers": 6}),
+    "text_encoders/qwen3vl_32b_minimax_h3_nvfp4_awq.safetensors": (
+        "stub", {"width": 5120, "layers": 50},
+    ),
     "text_encoders/qwen_3_4b.safetensors": ("stub", {"width": 2560, "layers": 30}),
     "text_encoders/qwen3vl_4b_fp8_scaled.safetensors": ("stub", {"width": 2560, "layers": 36}),
     "text_encoders/qwen_2.5_vl_7b_fp8_scaled.safetensors": (
@@ -39,6 +57,8 @@ MODELS = {
     "vae/qwen_image_vae.safetensors": ("wan_vae", {}),
     "diffusion_models/flux1-dev.safetensors": ("flux1", {"width": 4096}),
     "diffusion_models/qwen2vl-flux.safetensors": ("flux1", {"width": 4096}),
+    "loras/krea2_style_reference.safetensors": ("stub", {"kind": "lora", "width": 0}),
+    "vae/minimax_h3_video_vae_fp16.safetensors": ("h3_vae", {}),
     "controlnet/flux-canny-controlnet-v3.safetensors": ("flux_controlnet", {"width": 4096}),
     "text_encoders/clip_l.safetensors": ("stub", {"width": 768}),
     "text_encoders/t5xxl_fp16.safetensors": ("stub", {"width": 4096}),
@@ -206,6 +226,15 @@ def make_taesd(path: Path) -> None:
     model = _weights().fill(TAESD(latent_channels=16))
     _center(model.taesd_decoder[-1], 0.5)
     _save(model, path, drop="vae_s")
+
+
+def make_h3_vae(path: Path) -> None:
+    """The small video VAE that is made for MiniMax H3's latents."""
+    from comfy.taesd.taehv import TAEHV
+
+    model = _weights().fill(TAEHV(latent_channels=24), "h3_vae.")
+    _center(model.decoder[-1], 0.5)
+    _save(model, path)
 
 
 def make_flux2_vae(path: Path) -> None:

@@ -29,6 +29,7 @@ BARE = {
 }
 THUMBNAIL = (720, 480)
 FEW_TOKENS = 12  # that a VLM writes in a test
+FEW_FRAMES = 5  # the fewest that MiniMax H3 takes
 FEW_MEGAPIXELS = 0.01  # of a picture that is scaled, the least that the node takes
 Box = tuple[float, float, float, float]
 
@@ -62,7 +63,8 @@ def small(prompt: dict[str, Any], side: int = 64) -> dict[str, Any]:
         sized = "Latent" in node["class_type"] or "Scheduler" in node["class_type"]
         for name in ("width", "height") if sized else ():
             node["inputs"][name] = side
-        for name, value in (("max_tokens", FEW_TOKENS), ("megapixels", FEW_MEGAPIXELS)):
+        few = (("max_tokens", FEW_TOKENS), ("megapixels", FEW_MEGAPIXELS), ("length", FEW_FRAMES))
+        for name, value in few:
             if name in node["inputs"]:
                 node["inputs"][name] = value
     return prompt
@@ -71,7 +73,7 @@ def small(prompt: dict[str, Any], side: int = 64) -> dict[str, Any]:
 def make_small(page: ComfyPage, side: int = 64, seed: int = 7) -> None:
     """The same in the page that shows a workflow: sizes and seed as a person would type them."""
     page.evaluate(
-        """([side, seed, tokens, megapixels]) => {
+        """([side, seed, tokens, megapixels, frames]) => {
             for (const node of app.rootGraph.nodes)
                 for (const widget of node.widgets ?? []) {
                     const sized = /Latent|Scheduler|PrimitiveInt/.test(node.type)
@@ -80,9 +82,10 @@ def make_small(page: ComfyPage, side: int = 64, seed: int = 7) -> None:
                     if (samples && /^(noise_)?seed$/.test(widget.name)) widget.value = seed
                     if (widget.name === 'max_tokens') widget.value = tokens
                     if (widget.name === 'megapixels') widget.value = megapixels
+                    if (widget.name === 'length') widget.value = frames
                 }
         }""",
-        [side, seed, FEW_TOKENS, FEW_MEGAPIXELS],
+        [side, seed, FEW_TOKENS, FEW_MEGAPIXELS, FEW_FRAMES],
     )
 
 

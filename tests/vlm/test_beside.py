@@ -208,7 +208,7 @@ def test_what_belongs_to_other_tokens_is_dropped(klein):
 
 
 def test_a_file_has_it(tmp_path, klein, h3, second):
-    entries = [Entry(t, {"a": 1}) for t in (klein, h3, vlm.select_layers(second))]
+    entries = [Entry(t, {"guidance": 1.0}) for t in (klein, h3, vlm.select_layers(second))]
     save_conditioning(entries, tmp_path / "c.safetensors")
     for saved, loaded in zip(entries, load_conditioning(tmp_path / "c.safetensors"), strict=True):
         assert saved.options == loaded.options

@@ -180,7 +180,13 @@ def test_cut_changes_nothing_but_truncate():
 
 def picture_and_text() -> tuple[Tokens, Tokens]:
     grid = {"image": 0, "frames": 1, "rows": 2, "cols": 2}
-    vl = new_map(["image"] * 4 + ["text"], [0] * 4 + [-1], rows=[0, 0, 1, 1, 0], grids=[grid])
+    vl = new_map(
+        ["image"] * 4 + ["text"],
+        [0] * 4 + [-1],
+        rows=[0, 0, 1, 1, 0],
+        cols=[0, 1, 0, 1, 0],
+        grids=[grid],
+    )
     text = new_map(["image", "text", "text"], [0, -1, -1], grids=[grid])
     vl_states, text_states = random_tokens(1, 1, 5, 4).states, random_tokens(2, 1, 3, 4).states
     return Tokens(vl_states, vl), Tokens(text_states, text)

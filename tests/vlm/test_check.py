@@ -134,6 +134,49 @@ def test_default_budgets_stay_below_the_most_tokens(tiny, picture):
         assert notes_of(h, "") == [vlm.TARGETS[target].about_pictures] * (target == "flux3-klein")
 
 
+SHAPES = ((512, 768), (2000, 2000), (64, 64), (300, 1920), (1777, 333))
+BOUNDED = [name for name, row in vlm.TARGETS.items() if row.most_tokens]
+# As many pictures as a row takes; those that its text encoder does not see natively have no bound
+# of their own, and these many fit.
+MOST = {"z-image": 1, "flux3-klein": 7, "krea2": 3, "hunyuan-image": 1}
+
+
+@pytest.mark.parametrize("target", BOUNDED)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_pictures_of_any_shape_stay_below_the_most_tokens(tiny, picture, target, shape):
+    row, model = vlm.TARGETS[target], tiny()
+    most = row.most_pictures or MOST[target]
+    for pictures in range(1, most + 1):
+        h = model.encode("a red house", [picture(*shape)] * pictures, target=target)
+        assert not [note for note in notes_of(h, "") if "at most" in note]
+
+
+@pytest.mark.parametrize("target", [name for name in MOST if name in BOUNDED])
+def test_more_pictures_than_fit_are_warned_of(tiny, picture, target):
+    pictures = [picture(2000, 2000)] * (MOST[target] + 1)
+    notes = " ".join(notes_of(tiny().encode("a", pictures, target=target), ""))
+    assert f"at most {vlm.TARGETS[target].most_tokens} tokens" in notes
+
+
+@pytest.mark.parametrize("target", [n for n, row in vlm.TARGETS.items() if row.most_pictures])
+def test_more_pictures_than_a_model_takes(tiny, picture, target):
+    row, model = vlm.TARGETS[target], tiny()
+    given = [picture(32, 32)] * row.most_pictures
+    assert model.encode("a", given, target=target).has_images
+    said = f"{row.title} takes at most {row.most_pictures} pictures, {len(given) + 1} were given"
+    with pytest.raises(ValueError, match=said):
+        model.encode("a", [*given, picture(32, 32)], target=target)
+
+
+def test_a_vlm_of_another_width_is_told_which_one_fits(tiny):
+    t = Tokens(torch.zeros(1, 4, 12 * 4096))
+    said = misfit(t, vlm.TARGETS["krea2"])
+    assert "49152 wide, Krea 2 reads 30720" in said and "(Qwen3-VL-4B)" in said
+    for name, row in vlm.TARGETS.items():
+        if row.width and not row.pooled:
+            assert f"({row.encoder}" in misfit(Tokens(torch.zeros(1, 4, 17)), row), name
+
+
 def test_what_is_said_before_a_prompt_is_read(tiny, picture):
     model = tiny()
     (note,) = notes_of(model.encode("a red house " * 300, target="krea2"), "")

@@ -42,15 +42,13 @@ def test_entries_come_back_as_they_were(tmp_path):
         "guidance": 3.5,
         "strength": 1,
         "default": True,
-        "note": "日本語 <|image_pad|>",
-        "nothing": None,
+        "prompt_type": "日本語 <|image_pad|>",
+        "concat_mask": None,
         "area": ("percentage", 0.5, 0.5, 0.0, 0.25),
-        "reference_latents": [torch.zeros(1, 4, 2, 2), pooled[:, :3].half()],
-        "nested": {"tensor": "a name", "deep": [{"dict": {}}, (), []]},
+        "reference_latents": [torch.zeros(1, 4, 2, 2), pooled[None, :, :3].half()],
         "start_percent": 0.0,
         "end_percent": 0.4,
         "attention_mask": torch.ones(1, 3, dtype=torch.int64),
-        "scalar": torch.tensor(2.0),
     }
     before = [entry(options=options), entry(5, seed=1, mapped=False), entry(2, seed=2)]
     save_conditioning(before, tmp_path / "c.safetensors")
@@ -97,7 +95,7 @@ def test_about(tmp_path):
 def test_the_file_is_plain_safetensors_with_ordinary_rights(tmp_path):
     path = tmp_path / "c.safetensors"
     save_conditioning([entry(options={"pooled_output": torch.ones(1, 2)})], path)
-    assert sorted(load_file(path)) == ["0.options.0", "0.states"]
+    assert sorted(load_file(path)) == ["conditioning", "pooled_output"]
     os.umask(mask := os.umask(0))
     assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
     assert [file.name for file in tmp_path.iterdir()] == ["c.safetensors"]
@@ -203,8 +201,8 @@ def rewrite(path, tensors=None, **changes):
 
 
 def test_a_newer_version(tmp_path):
-    with pytest.raises(ValueError, match="version 2, this pack reads version 1. Update"):
-        load_conditioning(rewrite(tmp_path / "c.safetensors", version="2"))
+    with pytest.raises(ValueError, match="version '3', this pack reads up to 2. Update"):
+        load_conditioning(rewrite(tmp_path / "c.safetensors", version="3"))
 
 
 @pytest.mark.parametrize(

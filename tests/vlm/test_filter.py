@@ -31,7 +31,7 @@ IMAGE = [-1, -1, 0, 0, 0, 0, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1]
 def every_role(batch: int = 2, dtype: torch.dtype = torch.float32) -> Tokens:
     """Token i of row b is i + 100 b in every dimension."""
     n = len(ORDER)
-    grids = [{"image": i, "frames": 1, "rows": 1, "cols": 2 - i} for i in (0, 1)]
+    grids = [{"image": i, "frames": 1, "rows": 1, "cols": n} for i in (0, 1)]
     rows = torch.arange(n)[None, :, None] + 100 * torch.arange(batch)[:, None, None]
     states = rows.expand(batch, n, 3).to(dtype).clone()
     return Tokens(states, new_map(ORDER, IMAGE, cols=range(n), grids=grids))

@@ -272,3 +272,14 @@ def test_a_config_of_which_no_model_can_be_built(folder, change):
         vlm.load(folder)
     assert_tells(error, folder, "config.json")
     assert torch.nn.Linear(2, 2).weight.device.type == "cpu"
+
+
+def test_weights_that_are_a_folder(tiny_folder, tmp_path):
+    """As an archive unpacked twice leaves them."""
+    folder = shutil.copytree(tiny_folder("qwen3_vl", 2), tmp_path / "model")
+    file = folder / "model.safetensors"
+    moved = file.rename(folder / "moved")
+    file.mkdir()
+    moved.rename(file / "model.safetensors")
+    with pytest.raises(ValueError, match="model.safetensors is a folder, expected the file"):
+        vlm.load(folder, dtype="float32")

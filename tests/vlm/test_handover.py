@@ -5,6 +5,7 @@ import torch
 
 from vlm.conditioning.entries import Entry, read_entries, write_entries
 from vlm.conditioning.handover import hand_over
+from vlm.token_map import read_map
 from vlm.tokens.tokens import Tokens
 
 
@@ -84,7 +85,7 @@ def test_options_and_maps_stay(tiny):
     kept = hand_over([Entry(t, {"pooled_output": 1})], [entry("text")], 0.3)
     written = write_entries(kept)
     assert written[0][1]["pooled_output"] == 1
-    assert written[0][1]["vlm_tokens"]["n"] == t.n
+    assert read_map(written[0][1]["vlm_tokens"], t.n) == t.token_map
     assert "vlm_tokens" not in written[1][1]
     again = read_entries(written, "conditioning")
     assert [e.span for e in again] == [(0.0, 0.3), (0.3, 1.0)]

@@ -2,6 +2,7 @@
 
 import re
 import time
+import tracemalloc
 
 import pytest
 import transformers
@@ -41,6 +42,7 @@ TEMPLATES = {
     "operators": "{{ 'a' + 'b' * 3 ~ 2 ** 10 ~ 7 % 4 ~ '%s-%d' % ('x', 3) }}{{ [1] + [2] }}",
     "set block": "{% set x %}a{{ 1 + 1 }}{% endset %}{{ x }}{{ x is defined }}{{ y is defined }}",
     "generation prompt": "{% if add_generation_prompt %}<go>{% endif %}{{ eos_token }}",
+    "escaped braces": "{{ '{{a: {}}}'.format(3) }}{{ [1, 2.5] | sum }}{{ '%5d' % 3 }}",
     "dict": "{{ dict(a=1) }}{{ {'b': 2}.get('b') }}{{ 'abc'[::-1] }}{{ 'x'.join(['a', 'b']) }}"
     "{{ 'a'.center(5) }}{{ '{:>4}'.format(3) }}{{ range(3) | list }}",
 }
@@ -73,6 +75,18 @@ ENDLESS = {
     "json": "{{ [[[1]]] | tojson(indent=3000000000) }}",
     "a range": "{{ range(10 ** 9) | list }}",
     "lipsum": "{{ lipsum(1000000) }}",
+    "a width from elsewhere": "{{ '%*d' % (3000000000, 1) }}",
+    "a width from elsewhere, in braces": "{{ '{:{w}}'.format(1, w=3000000000) }}",
+    "tabs by name": "{{ ('\\t' * 99999).expandtabs(tabsize=99999) }}",
+    "join of what a filter gives": "{{ ('b' * 99999).join(range(9999) | map('string')) }}",
+    "translate": "{{ ('a' * 99999).translate({97: 'b' * 99999}) }}",
+    "bytes": "{{ 'a'.encode().ljust(3000000000) }}",
+    "bytes of a number": "{{ (1).to_bytes(3000000000, 'big') }}",
+    "a sum of lists": "{{ ([[1] * 99999] * 99999) | sum(start=[]) | length }}",
+    "many large texts": "{% set x = 'a' * 999999 %}"
+    "{{ ([x] * 9999) | map('upper') | list | length }}",
+    "many large texts in a loop": "{% set ns = namespace(all=[]) %}{% for i in range(9999) %}"
+    "{% set ns.all = ns.all + ['a' * 999999] %}{% endfor %}",
 }
 
 
@@ -120,8 +134,12 @@ def test_the_families_templates_write_what_transformers_writes(tiny_folder, fami
 @pytest.mark.parametrize("name", ENDLESS)
 def test_everything_ends(name):
     start = time.process_time()
+    tracemalloc.start()
     with pytest.raises(TemplateError):
         TemplateSandbox().render(ENDLESS[name], messages=MESSAGES)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100 * 2**20
     assert time.process_time() - start < 5  # nothing here takes one
 
 

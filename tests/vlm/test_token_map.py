@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from vlm.token_map import ROLES, count_roles, join, new_map, read_map, take
+from vlm.token_map import ROLES, count_roles, join, map_text, new_map, read_map, take
 from vlm.tokens.tokens import Tokens
 
 
@@ -202,3 +202,44 @@ def test_tokens_know_their_sizes():
     assert (t.batch, t.n, t.width) == (2, 12, 4)
     other = t.with_states(torch.ones(2, 12, 4))
     assert other.states.dtype == torch.bfloat16 and other.token_map is t.token_map
+
+
+def test_the_map_is_one_text_on_the_wire():
+    made = two_images()
+    assert type(map_text(made)) is str and read_map(map_text(made), 12) == made
+    assert read_map(made, 12) is made  # a dict of older files
+
+
+@pytest.mark.parametrize("text", ["", "{", "3", "[" * 100000, map_text(new_map(["text"])) + "x"])
+def test_a_text_that_is_no_map_is_ignored_with_a_warning(text, caplog):
+    assert read_map(text, 1) is None and "token map" in caplog.text
+
+
+def put(column, at, value):
+    return lambda made: made[column].__setitem__(at, value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (put("image", 2, 5), "image 5, which has no grid"),
+        (put("image", 2, -2), "'image' holds -2"),
+        (put("col", 3, 2), "grid has 1 x 1 x 2"),
+        (put("row", 3, 1), "grid has 1 x 1 x 2"),
+        (put("frame", 3, 1), "grid has 1 x 1 x 2"),
+        (put("col", 3, -1), "'col' holds -1"),
+        (put("tile", 3, -2), "'tile' holds -2"),
+        (put("col", 3, 0), "two tokens of image 0"),
+        (put("role", 10, "image"), "no image number"),
+        (put("role", 0, "picture"), "role 'picture' is unknown"),
+        (lambda made: made["grids"].append(made["grids"][0]), "two grids"),
+        (lambda made: made["grids"][0].update(cols=0), "sizes from 1"),
+        (lambda made: made["grids"][0].update(cols=1), "grid has 1 x 1 x 1"),
+        (lambda made: made["grids"].pop(), "image 1, which has no grid"),
+    ],
+)
+def test_a_map_that_contradicts_itself_is_ignored(change, words, caplog):
+    made = copy.deepcopy(two_images())
+    change(made)
+    assert read_map(map_text(made), 12) is None
+    assert words in caplog.text

@@ -14,6 +14,7 @@ from vlm.pictures.images import to_patches
 from vlm.pictures.video import (
     QWEN2_VIDEO,
     QWEN3_VIDEO,
+    check_rates,
     fit_video,
     group_times,
     prepare_video,
@@ -259,3 +260,11 @@ def test_rules_of_files():
     rules = read_video_rules({"video_processor": named})
     assert rules.total and not rules.whole_groups and rules.fps == 2.0
     assert (rules.min_frames, rules.pixel.min_pixels, rules.pixel.max_pixels) == (8, 4000, 50000)
+
+
+@pytest.mark.parametrize("rate", [0, -1, 1e-300, 5e-324, 1e300, float("nan"), float("inf")])
+@pytest.mark.parametrize("which", ["fps", "sample_fps"])
+def test_rates_that_no_video_has(rate, which):
+    rates = {"fps": 24.0, "sample_fps": 2.0} | {which: rate}
+    with pytest.raises(ValueError, match=f"{which} is .*expected a number of frames per second"):
+        check_rates(8, **rates)

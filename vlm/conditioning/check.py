@@ -149,10 +149,19 @@ def _width_fix(width: int, needs: Needs) -> str:
                 f"Set `target` to {row.name} and `layers` to auto: it concatenates "
                 f"{len(row.layers)} layers."
             )
-    fix = f"Load the VLM whose width fits {needs.title}, or put a connector in between."
+    named = _encoders(needs)
+    fix = f"Load the VLM whose width fits {needs.title}{named}, or put a connector in between."
     if fitting:
         fix += f" This width fits {' and '.join(fitting)}."
     return fix
+
+
+def _encoders(needs: Needs) -> str:
+    """The text encoders that a model of this width was trained on, in brackets; "" = not known."""
+    rows = [row for row in TARGETS.values() if row.width == needs.width]
+    own = [row for row in rows if row.title.startswith(needs.title)]
+    names = dict.fromkeys(row.encoder for row in own or rows)
+    return f" ({' or '.join(names)})" if names else ""
 
 
 def _padding_target(needs: Needs) -> str:

@@ -14,7 +14,7 @@ import torch
 
 from ..arguments import checked
 from ..devices import torch_device
-from ..token_map import read_map
+from ..token_map import map_text, read_map
 from ..tokens.beside import split_options
 from ..tokens.tokens import Tokens
 
@@ -128,7 +128,7 @@ def _read_entry(entry: Any, socket: str) -> Entry:
 
 @checked
 def write_entries(entries: list[Entry], device: torch.device | str = "cpu") -> list[list[Any]]:
-    """Writes a CONDITIONING: float32 on `device`, the token map among the options."""
+    """Writes a CONDITIONING: float32 on `device`, the token map among the options as JSON."""
     device = torch_device(device)
     return [_write_entry(entry, device) for entry in entries]
 
@@ -138,7 +138,7 @@ def _write_entry(entry: Entry, device: torch.device | str) -> list[Any]:
     for name, value in entry.tokens.beside.items():
         options[name] = value.to(device) if isinstance(value, torch.Tensor) else value
     if entry.tokens.token_map is not None:
-        options[MAP] = entry.tokens.token_map
+        options[MAP] = map_text(entry.tokens.token_map)
     return [entry.tokens.states.to(device, torch.float32), options]
 
 

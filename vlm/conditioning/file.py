@@ -1,15 +1,19 @@
 """Conditioning on disk: entries to one safetensors file and back.
 
-Layout, version 1. Tensors are named ``0.states`` (first entry) and, for tensors among the options,
-``0.options.0``, ``0.options.1`` in the order met. The metadata hold ``format`` =
-``vlm_conditioning``, ``version``, and as JSON ``about`` and ``entries``, one
-``{"map": token map or null, "options": {...}}`` each. A value of the options is written as itself
-(None, a bool, a number, text), as a list of values, or as an object with the one key ``tensor``
-(a name), ``tuple`` (a list of values) or ``dict`` (keys to values).
+Layout, version 2. The metadata hold ``format`` = ``vlm_conditioning``, ``version``, ``checksum``,
+and as JSON ``about`` and ``entries``, one ``{"map": token map or null, "options": {...}, "states":
+name of its tensor, "tensors": names of those among its options}`` each. A value of the options is
+written as itself (None, a bool, a number, text), as a list of values, or as an object with the one
+key ``tensor`` (its place in "tensors", as text), ``tuple`` (a list of values) or ``dict`` (keys to
+values). A single entry names its tensors as ComfyUI's Load Conditioning wants them, and has
+``conditioning_options`` (see ``native_file.py``); of several, whose first alone that node would
+read, the tensors are ``0.states``, ``0.options.0`` and so on, as in version 1, which lists no names
+and has no checksum. Files of ComfyUI's Save Conditioning are read as well.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -22,11 +26,14 @@ from safetensors.torch import load, save
 
 from ..arguments import checked, told
 from ..files.whole_file import write_whole
-from ..token_map import read_map
+from ..token_map import map_text, read_map
 from ..tokens.tokens import Tokens
-from .entries import Entry
+from .entries import MAP, Entry
+from .native_file import OPTIONS, STATES, native_names, native_options, native_values
+from .option_names import checked_options
 
-FORMAT, VERSION = "vlm_conditioning", 1
+FORMAT, VERSION = "vlm_conditioning", 2
+CHECKSUM = "checksum"
 _PLAIN = (type(None), bool, int, float, str)
 _EXPECTED = (
     "Expected what `save_conditioning` or `python -m vlm encode` writes; write the file again."
@@ -66,19 +73,22 @@ def save_conditioning(
     if not entries:
         raise ValueError("There is no entry to save. Connect a CONDITIONING with at least one.")
     tensors: dict[str, torch.Tensor] = {}
-    rows = [_entry_out(number, entry, tensors) for number, entry in enumerate(entries)]
+    names = native_names(entries[0].all_options) if len(entries) == 1 else None
+    rows = [_entry_out(number, entry, tensors, names) for number, entry in enumerate(entries)]
     metadata = {
         "format": FORMAT,
         "version": str(VERSION),
         "entries": json.dumps(rows),
         "about": json.dumps(_value_out(dict(about or {}), "about", None)),
     }
-    write_whole(path, _in_order(save(tensors, metadata)))
+    if names is not None:
+        metadata[OPTIONS] = native_values(_with_map(entries[0]))
+    write_whole(path, _sealed(save(tensors, metadata)))
 
 
 @checked
 def load_conditioning(path: str | Path) -> list[Entry]:
-    """Reads what ``save_conditioning`` wrote.
+    """Reads what ``save_conditioning`` wrote, or ComfyUI's Save Conditioning.
 
     Args:
         path: the file.
@@ -89,15 +99,17 @@ def load_conditioning(path: str | Path) -> list[Entry]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: another kind of file, one cut short or damaged, one that holds NaN or Inf, or
-            one of a newer version.
+        ValueError: another kind of file, one cut short or damaged (its checksum says so, if it has
+            one), one that holds NaN or Inf, an option of the wrong kind, or one of a newer version.
     """
     path = Path(path)
     tensors, metadata = _read(path, with_tensors=True)
     _check_finite(tensors, path.name)
     try:
+        if metadata.get("format") != FORMAT:
+            return [_native_in(tensors, metadata, path.name)]
         rows = json.loads(metadata["entries"])
-        entries = [_entry_in(number, row, tensors) for number, row in enumerate(rows)]
+        entries = [_entry_in(number, row, tensors, path.name) for number, row in enumerate(rows)]
     except _DAMAGE as error:
         raise ValueError(f"{path.name} is damaged ({_words(error)}). {_EXPECTED}") from error
     if not entries:
@@ -117,6 +129,8 @@ def load_about(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     metadata = _read(path, with_tensors=False)[1]
+    if metadata.get("format") != FORMAT:
+        return {}  # ComfyUI's own has none
     try:
         return dict(_value_in(json.loads(metadata["about"]), {}))
     except _DAMAGE as error:
@@ -133,14 +147,30 @@ def _check_finite(tensors: Mapping[str, torch.Tensor], name: str) -> None:
             )
 
 
-def _in_order(data: bytes) -> bytes:
-    """The same file with its metadata sorted, which safetensors shuffles: same bytes each time."""
-    size = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + size])
+def _sealed(data: bytes) -> bytes:
+    """The same file with a checksum, and its metadata sorted, which safetensors shuffles."""
+    header, tensors = _parted(data)
+    header["__metadata__"][CHECKSUM] = _checksum(header, tensors)
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8
-    return len(text).to_bytes(8, "little") + text + data[8 + size :]
+    return len(text).to_bytes(8, "little") + text + tensors
+
+
+def _parted(data: bytes) -> tuple[dict[str, Any], memoryview]:
+    """Header and tensors of a whole safetensors file."""
+    size = int.from_bytes(data[:8], "little")
+    return json.loads(data[8 : 8 + size]), memoryview(data)[8 + size :]
+
+
+def _checksum(header: Mapping[str, Any], tensors: memoryview) -> str:
+    """Of everything but the checksum itself."""
+    notes = header.get("__metadata__") or {}
+    rest = {key: value for key, value in notes.items() if key != CHECKSUM}
+    text = json.dumps({**header, "__metadata__": rest}, sort_keys=True)
+    digest = hashlib.sha256(text.encode())
+    digest.update(tensors)
+    return digest.hexdigest()
 
 
 def _read(path: Path, with_tensors: bool) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -153,8 +183,13 @@ def _read(path: Path, with_tensors: bool) -> tuple[dict[str, torch.Tensor], dict
             # Read at once: the file may be replaced while we are at it.
             data = path.read_bytes()
             tensors = load(data)
-            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+            header, rest = _parted(data)
             metadata, names = header.get("__metadata__") or {}, list(tensors)
+            if CHECKSUM in metadata and metadata[CHECKSUM] != _checksum(header, rest):
+                raise ValueError(
+                    f"{path.name} is damaged (its content is not what its checksum says). "
+                    f"{_EXPECTED}"
+                )
         else:
             with safe_open(path, "pt") as file:
                 metadata, names = file.metadata() or {}, list(file.keys())
@@ -162,27 +197,40 @@ def _read(path: Path, with_tensors: bool) -> tuple[dict[str, torch.Tensor], dict
         raise ValueError(
             f"{path.name} is not a whole safetensors file ({error}). {_EXPECTED}"
         ) from error
+    if metadata.get("format") is None and STATES in names:
+        return tensors, metadata
     if metadata.get("format") != FORMAT:
         some = ", ".join(sorted(names)[:5]) or "nothing"
         raise ValueError(f"{path.name} holds no VLM conditioning but {some}. {_EXPECTED}")
     version = metadata.get("version")
-    if version != str(VERSION):
+    if version not in ("1", str(VERSION)):
         raise ValueError(
-            f"{path.name} is a VLM conditioning of version {version}, this pack reads version "
+            f"{path.name} is a VLM conditioning of version {told(version)}, this pack reads up to "
             f"{VERSION}. Update the pack, or write the file again with this one."
         )
     return tensors, metadata
 
 
-def _entry_out(number: int, entry: Entry, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """An entry as JSON; its tensors go to ``tensors``."""
-    tensors[f"{number}.states"] = _own(entry.tokens.states)
+def _entry_out(
+    number: int, entry: Entry, tensors: dict[str, torch.Tensor], names: list[str] | None
+) -> dict[str, Any]:
+    """An entry as JSON; its tensors go to ``tensors``, under native names where it has them."""
+    states = STATES if names is not None else f"{number}.states"
+    tensors[states] = _own(entry.tokens.states)
     kept: dict[str, torch.Tensor] = {}
     options = {key: _value_out(value, key, kept) for key, value in entry.all_options.items()}
-    if not all(type(key) is str for key in options):
-        raise ValueError("The options of this conditioning have names that are no text.")
-    tensors.update({f"{number}.options.{name}": tensor for name, tensor in kept.items()})
-    return {"map": entry.tokens.token_map, "options": options}
+    if names is None:
+        names = [f"{number}.options.{place}" for place in kept]
+    tensors.update(zip(names, kept.values(), strict=True))
+    row = {"map": entry.tokens.token_map, "options": options}
+    return {**row, "states": states, "tensors": names}
+
+
+def _with_map(entry: Entry) -> dict[str, Any]:
+    """Its options as the wire has them, the token map among them."""
+    if entry.tokens.token_map is None:
+        return entry.all_options
+    return {**entry.all_options, MAP: map_text(entry.tokens.token_map)}
 
 
 def _value_out(value: Any, key: str, kept: dict[str, torch.Tensor] | None) -> Any:
@@ -219,14 +267,31 @@ def _own(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format)
 
 
-def _entry_in(number: int, row: dict, tensors: dict[str, torch.Tensor]) -> Entry:
-    states = tensors[f"{number}.states"]
-    start = f"{number}.options."
-    ours = (name for name in tensors if name.startswith(start))
-    kept = {name.removeprefix(start): tensors[name] for name in ours}
+def _entry_in(number: int, row: dict, tensors: dict[str, torch.Tensor], file: str) -> Entry:
+    states = tensors[row.get("states", f"{number}.states")]
+    start = f"{number}.options."  # version 1 lists no names
+    names = row.get("tensors", [name for name in tensors if name.startswith(start)])
+    places = [str(place) for place in range(len(names))]
+    if "tensors" not in row:
+        places = [name.removeprefix(start) for name in names]
+    kept = {place: tensors[name] for place, name in zip(places, names, strict=True)}
     options = {key: _value_in(value, kept) for key, value in row["options"].items()}
-    token_map = read_map(row["map"], states.shape[1]) if states.ndim == 3 else None
-    return Entry(Tokens(states, token_map), options)
+    return _entry(states, row["map"], options, file)
+
+
+def _native_in(
+    tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str], file: str
+) -> Entry:
+    options = native_options(tensors, metadata)
+    for value in options.values():
+        if not isinstance(value, torch.Tensor):
+            _value_in(value, {})
+    return _entry(tensors[STATES], options.pop(MAP, None), options, file)
+
+
+def _entry(states: torch.Tensor, token_map: Any, options: Mapping[str, Any], file: str) -> Entry:
+    fits = read_map(token_map, states.shape[1]) if states.ndim == 3 else None
+    return Entry(Tokens(states, fits), checked_options(options, file))
 
 
 def _value_in(value: Any, kept: Mapping[str, torch.Tensor]) -> Any:

@@ -24,7 +24,7 @@ BLOCKS = 2  # over layers, and again over tokens
 # Rows (a token in one layer, or a token) that go through a block at a time. On a CPU this many are
 # enough for a matrix product to run at full speed. Elsewhere each operation also costs its start,
 # whatever its size, so as many rows go as fit into PIECE_BYTES.
-ROWS = 64
+ROWS = 192
 PIECE_BYTES = 256 * MEGABYTE
 EPS = {UNIFUSION: 1e-6, TXTFUSION: 1e-5}
 

@@ -299,6 +299,5 @@ def _check_settings(folder: Path, content: dict[str, Any], config: dict[str, Any
         if found != want and not counted:
             raise ValueError(
                 f"The model folder {folder} asks for {name} = {told(found)}, which is not done "
-                "here; "
-                f"the published models have {told(want)}. Choose one of them."
+                f"here; the published models have {told(want)}. Choose one of them."
             )

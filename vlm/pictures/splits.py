@@ -141,8 +141,8 @@ def read_split_preprocessor(folder: Path, config: dict[str, Any]) -> SplitPrepro
         if content.get(name, want) != want:
             raise ValueError(
                 f"The preprocessor file of {folder} asks for {name} = {told(content[name])}, "
-                "which is "
-                f"not done here; the published models have {told(want)}. Choose one of them."
+                f"which is not done here; the published models have {told(want)}. Choose one of "
+                "them."
             )
     longest = int((content.get("size") or {}).get("longest_edge", LONGEST * tile))
     longest = min(longest, LONGEST_SIDE)

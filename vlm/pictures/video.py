@@ -26,6 +26,8 @@ from .images import (
 )
 from .picture_inputs import Picture, open_frames
 
+SLOWEST, FASTEST = 1e-6, 1e6  # frames per second: from one in twelve days
+
 
 @dataclass(frozen=True)
 class VideoRules:
@@ -149,8 +151,11 @@ def check_rates(n: int, fps: float, sample_fps: float) -> None:
     if n < 1:
         raise ValueError("The video has no frames. Connect at least one to the video input.")
     for rate, name in ((fps, "fps"), (sample_fps, "sample_fps")):
-        if not (math.isfinite(rate) and rate > 0):
-            raise ValueError(f"{name} is {rate}; expected a number of frames per second above 0.")
+        if not SLOWEST <= rate <= FASTEST:
+            raise ValueError(
+                f"{name} is {rate}; expected a number of frames per second above 0, from "
+                f"{SLOWEST:g} to {FASTEST:g}."
+            )
 
 
 def fit_video(

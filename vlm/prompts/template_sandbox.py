@@ -11,8 +11,7 @@ Globals, filters and settings are those that transformers gives chat templates
 
 from __future__ import annotations
 
-import json
-import re
+import functools
 import threading
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -25,18 +24,12 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
+from .template_bounds import LARGEST, bounded_filters, bounded_range, check, check_method, narrow
+
 MOST_STEPS = 50_000  # turns of loops and calls of macros in one rendering
-LARGEST = 1_000_000  # characters of a text, entries of a list
-_LONGEST_RANGE = 10_000
+MOST_MADE = 20 * LARGEST  # of all that is made in one rendering
 _MOST_BITS = 4096  # of a whole number
-_WIDE = re.compile(r"[0-9]{4,}")  # a width in a format
-# They make text as wide as a number says, and no chat template needs them.
-_REFUSED_FILTERS = (
-    "batch", "center", "filesizeformat", "format", "pprint", "slice", "urlize", "wordwrap",
-    "xmlattr",
-)  # fmt: skip
-_WIDENING = ("center", "expandtabs", "ljust", "rjust", "zfill")
-_FORMATTING = ("format", "format_map")
+_REFUSED_METHODS = ("encode", "maketrans", "to_bytes", "translate")
 
 
 class _Generation(Extension):
@@ -76,18 +69,15 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         )
         self._run = threading.local()
         self._compiled: dict[str, Template] = {}
-        self.filters["tojson"] = _tojson
-        self.filters["join"] = _bounded_join(self.filters["join"])
-        self.filters["replace"] = _bounded_replace(self.filters["replace"])
-        self.filters["indent"] = _bounded_indent(self.filters["indent"])
-        for name in _REFUSED_FILTERS:
-            self.filters[name] = _refused_filter(name)
+        self.filters |= bounded_filters(self.filters)
+        for name, plain in self.filters.items():
+            self.filters[name] = self._charging(plain)
         self.globals = {
             "dict": dict,
             "namespace": _TemplateNamespace,
-            "range": _bounded_range,
+            "range": bounded_range,
             "raise_exception": _raise,
-            "strftime_now": lambda text: datetime.now().strftime(_narrow(text)),
+            "strftime_now": lambda text: datetime.now().strftime(narrow(text)),
         }
 
     def render(self, source: str, **context: Any) -> str:
@@ -101,7 +91,7 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
             TemplateError: Jinja's, for a template that cannot be read, that raises an exception
                 itself, or that goes beyond a bound.
         """
-        self._run.steps = 0
+        self._run.steps = self._run.made = 0
         try:
             if source not in self._compiled:
                 self._compiled[source] = self.from_string(source)
@@ -118,18 +108,34 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
             raise SecurityError(f"it takes over {MOST_STEPS} steps")
         return ""
 
+    def charge(self, made: Any) -> Any:
+        """Counts what was made, so that many large values are refused as one larger one is."""
+        if isinstance(made, str | list | tuple):
+            check(len(made))
+            self._run.made += len(made)
+            if self._run.made > MOST_MADE:
+                raise SecurityError(f"it makes over {MOST_MADE} characters or entries in all")
+        return made
+
+    def _charging(self, plain: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(plain)  # with the marks of what a filter wants first
+        def charged(*args: Any, **kwargs: Any) -> Any:
+            return self.charge(plain(*args, **kwargs))
+
+        return charged
+
     def joined(self, parts: Iterable[Any]) -> str:
         """`a ~ b`, bounded."""
         texts = [str(part) for part in parts]
-        _check(sum(map(len, texts)))
-        return "".join(texts)
+        check(sum(map(len, texts)))
+        return self.charge("".join(texts))
 
     def concat(self, parts: Iterable[str]) -> str:
         """All that a template or a macro has written, bounded while it is collected."""
         found, size = [], 0
         for part in parts:
             size += len(part)
-            _check(size)
+            check(size)
             found.append(part)
         return "".join(found)
 
@@ -144,20 +150,26 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         elif operator == "*":
             for text, times in (sides, sides[::-1]):
                 if isinstance(times, int) and hasattr(text, "__len__"):
-                    _check(len(text) * max(times, 0))
+                    check(len(text) * max(times, 0))
         elif operator == "+":
-            _check(sum(len(side) for side in sides if hasattr(side, "__len__")))
+            check(sum(len(side) for side in sides if hasattr(side, "__len__")))
         elif operator == "%" and isinstance(left, str):
-            _narrow(left)
-            _check(len(left) + sum(len(str(part)) for part in _parts(right)))
-        return super().call_binop(context, operator, left, right)
+            narrow(left)
+            check(len(left) + sum(len(str(part)) for part in _parts(right)))
+        return self.charge(super().call_binop(context, operator, left, right))
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N804, N805
         """A function or a method; methods of texts are looked at first."""
-        owner = getattr(__obj, "__self__", None)
+        plain = getattr(__obj, "__wrapped__", __obj)  # Jinja wraps `format`
+        owner, name = getattr(plain, "__self__", None), getattr(plain, "__name__", "")
+        if isinstance(owner, str | int) or owner is str:
+            if name in _REFUSED_METHODS:
+                raise SecurityError(f"it uses the method {name}, which no chat template needs")
+            if name == "join" and len(args) == 1:
+                args = (list(args[0]),)  # what a filter gives is counted too
         if isinstance(owner, str):
-            _check_method(owner, __obj.__name__, args)
-        return super().call(__context, __obj, *args, **kwargs)
+            check_method(owner, name, (*args, *kwargs.values()))
+        return __self.charge(super().call(__context, __obj, *args, **kwargs))
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)
@@ -177,92 +189,9 @@ class _TemplateNamespace(Namespace):
         super().__setitem__(name, value)
 
 
-def _check(size: int) -> None:
-    if size > LARGEST:
-        raise SecurityError(f"it makes more than {LARGEST} characters or entries")
-
-
-def _narrow(text: str) -> str:
-    if _WIDE.search(text):
-        raise SecurityError("it formats a text with a width of thousands")
-    return text
-
-
 def _parts(value: Any) -> tuple:
     return value if isinstance(value, tuple) else (value,)
 
 
-def _check_method(owner: str, name: str, args: tuple) -> None:
-    """Whether what a method of a text would make is small."""
-    if name in _WIDENING:
-        _check(len(owner) + max((a for a in args if isinstance(a, int)), default=0) * (
-            1 + owner.count("\t")))  # fmt: skip
-    elif name in _FORMATTING:
-        _narrow(owner)
-    elif name == "replace" and len(args) > 1 and isinstance(args[0], str):
-        _check((len(owner) // max(len(args[0]), 1) + 1) * (len(str(args[1])) + 1))
-    elif name == "join" and args and isinstance(args[0], list | tuple | str):
-        _check(sum(len(str(part)) + len(owner) for part in args[0]))
-
-
-def _bounded_range(*args: int) -> range:
-    made = range(*args)
-    if len(made) > _LONGEST_RANGE:
-        raise SecurityError(f"it counts through a range of over {_LONGEST_RANGE}")
-    return made
-
-
 def _raise(message: str) -> None:
     raise TemplateError(message)
-
-
-def _tojson(
-    x: Any, ensure_ascii: bool = False, indent: int | None = None, separators: Any = None,
-    sort_keys: bool = False,
-) -> str:  # fmt: skip
-    """transformers' filter, which escapes nothing."""
-    if isinstance(indent, int) and indent > 16 or isinstance(indent, str) and len(indent) > 16:
-        raise SecurityError("it indents JSON by more than 16")
-    return json.dumps(
-        x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
-
-
-def _refused_filter(name: str) -> Callable[..., Any]:
-    def refuse(*args: Any, **kwargs: Any) -> Any:
-        raise SecurityError(f"it uses the filter {name}, which chat templates are not given")
-
-    return refuse
-
-
-def _bounded_join(plain: Callable[..., Any]) -> Callable[..., Any]:
-    def join(context: Any, value: Any, d: str = "", attribute: Any = None) -> Any:
-        parts = list(value)
-        _check(len(parts) * (len(d) + 1))
-        _check(sum(len(part) + len(d) for part in parts if isinstance(part, str)))
-        return plain(context, parts, d, attribute)
-
-    return _as(plain, join)
-
-
-def _bounded_replace(plain: Callable[..., Any]) -> Callable[..., Any]:
-    def replace(context: Any, s: Any, old: str, new: str, count: int | None = None) -> Any:
-        _check_method(str(s), "replace", (old, new))
-        return plain(context, s, old, new, count)
-
-    return _as(plain, replace)
-
-
-def _bounded_indent(plain: Callable[..., Any]) -> Callable[..., Any]:
-    def indent(s: Any, width: Any = 4, first: bool = False, blank: bool = False) -> Any:
-        wide = width if isinstance(width, int) else len(str(width))
-        _check((str(s).count("\n") + 1) * wide + len(str(s)))
-        return plain(s, width, first, blank)
-
-    return indent
-
-
-def _as(plain: Callable[..., Any], made: Callable[..., Any]) -> Callable[..., Any]:
-    """Marks what a filter wants first, as Jinja's own is marked."""
-    made.jinja_pass_arg = plain.jinja_pass_arg  # type: ignore[attr-defined]
-    return made

@@ -36,7 +36,7 @@ def parse_alphas(text: str) -> list[float]:
     Raises:
         ValueError: No number, one outside 0..1, or more than ``MOST_ALPHAS``.
     """
-    need_length(text, "token_alphas", MOST_ALPHAS * 24)
+    need_length(text, "token_alphas", MOST_ALPHAS * 32)
     parts = [part.strip() for part in text.split(",", MOST_ALPHAS)] if text.strip() else []
     if len(parts) > MOST_ALPHAS:
         raise ValueError(f"There are more than {MOST_ALPHAS} alphas. Give one for each token.")

@@ -162,7 +162,7 @@ def _weight(number: str, what: str) -> float:
     if abs(value) > _LARGEST_WEIGHT:
         raise ValueError(
             f"The {what} {told(number)} is larger than {_LARGEST_WEIGHT:g}, and no sum of layers "
-            f"holds it. Write one such as 0.7."
+            "holds it. Write one such as 0.7."
         )
     return value
 

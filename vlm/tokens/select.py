@@ -47,12 +47,12 @@ def choose_layers(
     if combine == "single" and len(choice.indices) > 1:
         raise ValueError(
             f"combine single takes one layer, {told(layers)} means {len(choice.indices)}. Name one "
-            f"layer, or set combine to mean, weighted or concat."
+            "layer, or set combine to mean, weighted or concat."
         )
     if choice.weights is not None and combine not in ("weighted", "concat"):
         raise ValueError(
             f"{told(layers)} has weights, combine {combine} does not read them. Set combine to "
-            f"weighted or concat."
+            "weighted or concat."
         )
     if gains is not None:
         choice = replace(choice, weights=_gains(gains, choice, combine))

@@ -104,8 +104,7 @@ def unbuildable(where: Path, error: Exception) -> ValueError:
     """What is said of a config.json that transformers cannot build a model from."""
     return ValueError(
         f"No model can be built from the config.json of {where}: transformers says "
-        f"{told(error, 300)}. "
-        "Download config.json again."
+        f"{told(error, 300)}. Download config.json again."
     )
 
 
@@ -133,6 +132,7 @@ def weight_files(path: Path) -> list[Path]:
     """The safetensors files of a model folder, as its index lists them.
 
     Raises:
+        ValueError: One of them is a folder.
         FileNotFoundError: There are none, or the index names one that is not there.
         ValueError: A damaged index, one that points outside the folder, or a shard too many.
     """
@@ -150,6 +150,12 @@ def weight_files(path: Path) -> list[Path]:
         alone = shards and not (path / "model.safetensors").is_file()
         names = [INDEX if alone else "model.safetensors"]
     missing = [name for name in names if not (path / name).is_file()]
+    folders = [name for name in missing if (path / name).is_dir()]
+    if folders:
+        raise ValueError(
+            f"{path / folders[0]} is a folder, expected the file of that name. Move the file that "
+            "lies in it out of it; an archive may have been unpacked twice."
+        )
     if missing:
         raise FileNotFoundError(
             f"{path} lacks {', '.join(missing)}. Download the missing files of the model; weights "

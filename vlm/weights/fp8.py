@@ -92,8 +92,7 @@ class Quantisation:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{self.where} has {_METADATA} in its header that cannot be read "
-                f"({told(error, 300)}). "
-                "Download it again."
+                f"({told(error, 300)}). Download it again."
             ) from error
         for layer, kind in formats.items():
             self._mark(layer, kind)
@@ -109,8 +108,7 @@ class Quantisation:
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"The tensor {name} in {self.where} cannot be read ({told(error, 300)}). "
-                "Download the file "
-                "again."
+                "Download the file again."
             ) from error
         self._mark(name.removesuffix(_LAYER_MARK), kind)
 

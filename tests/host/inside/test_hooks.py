@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from tiny_clips import KINDS, handed_on, native_encode, tiny_clip
@@ -53,7 +55,9 @@ def test_one_entry_per_keyframe(kind_and_clip, as_vlm, to_conds):
     model = as_vlm(one, prefix_cache_mb=0)  # run whole each time: the same bits
     entries, _ = selected(model, kind)
     assert_same(entries, wants)
-    assert [o["vlm_tokens"]["n"] for _, o in entries] == [states.shape[1] for states, _ in wants]
+    assert [json.loads(o["vlm_tokens"])["n"] for _, o in entries] == [
+        states.shape[1] for states, _ in wants
+    ]
     assert torch.equal(entries[2][0], plain)  # strength 0
     assert_same(selected(model, kind)[0], wants)
     assert_same(scheduled(one), wants)  # natively, after us

@@ -52,8 +52,8 @@ def test_out_of_memory_says_how_much_and_what_helps(model, picture, where):
         for part in ("vision", "text")
     )
     assert f"needs about {needed / 2**30:.1f} GB beside its weights for {h.n} tokens" in text
-    assert text.startswith("VLM Encode: out of memory.") and model.name in text
-    for advice in ("max_pixels on VLM Encode", "fewer images", "smaller dtype"):
+    assert text.startswith("`encode`: out of memory.") and model.name in text
+    for advice in ("smaller `max_pixels`", "fewer images", "smaller `dtype`"):
         assert advice in text
     management.unload_all_models()
     assert torch.equal(h.layers([4, 20]), want)  # goes on from what it had

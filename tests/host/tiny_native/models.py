@@ -67,6 +67,14 @@ if importlib.util.find_spec("comfy.text_encoders.qwen_image21"):  # from ComfyUI
         comfy.text_encoders.qwen_image21.QwenImage21Tokenizer,
         "qwen3vl_8b",
     )
+if importlib.util.find_spec("comfy.text_encoders.minimax"):
+    import comfy.text_encoders.minimax
+
+    CLIP_TARGETS["minimax-h3"] = (
+        comfy.text_encoders.minimax.te,
+        comfy.text_encoders.minimax.MiniMaxH3Tokenizer,
+        "qwen3vl_32b",
+    )
 QWEN3_VL_VISION = {
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -134,11 +142,10 @@ def tiny_vision() -> Iterator[None]:
         return tower
 
     native = comfy.text_encoders.qwen3vl
+    towers = dict.fromkeys(native.QWEN3VL_VISION, QWEN3_VL_VISION)
     with (
         mock.patch.object(comfy.text_encoders.qwen_vl, "Qwen2VLVisionTransformer", smaller),
-        mock.patch.dict(
-            native.QWEN3VL_VISION, qwen3vl_4b=QWEN3_VL_VISION, qwen3vl_8b=QWEN3_VL_VISION
-        ),
+        mock.patch.dict(native.QWEN3VL_VISION, towers),
         mock.patch.dict(native.QWEN3VL_VISION_COMMON, num_heads=2),
     ):
         yield
@@ -183,6 +190,26 @@ def tiny_qwen_image(width: int = 3584) -> comfy.model_patcher.ModelPatcher:
             }
         ),
         "qwen_image.",
+    )
+
+
+def tiny_minimax_h3(width: int = 5120) -> comfy.model_patcher.ModelPatcher:
+    """A MiniMax H3 of two blocks, 256 wide, that reads CONDITIONING of `width`."""
+    return _tiny_model(
+        comfy.supported_models.MiniMaxH3(
+            {
+                "image_model": "minimax_h3",
+                "hidden_size": 256,
+                "num_layers": 2,
+                "token_refiner_num_layers": 1,
+                "num_attention_heads": 2,
+                "ffn_hidden_size": 128,
+                "text_dim": width,
+                "time_embed_hidden_size": 64,
+                "time_embed_dim": 64,
+            }
+        ),
+        "minimax_h3.",
     )
 
 

@@ -13,7 +13,14 @@ from pathlib import Path
 
 import comfy.sd
 
-from .models import tiny_clip, tiny_flux_clip, tiny_qwen_image, tiny_z_image
+from .models import (
+    CLIP_TARGETS,
+    tiny_clip,
+    tiny_flux_clip,
+    tiny_minimax_h3,
+    tiny_qwen_image,
+    tiny_z_image,
+)
 
 KEY = "tiny_native"
 CLIP_TYPES = {
@@ -23,7 +30,13 @@ CLIP_TYPES = {
     comfy.sd.CLIPType.KREA2: "krea2",
     comfy.sd.CLIPType.QWEN_IMAGE: "qwen-image",
 }
-MODELS = {"z-image": tiny_z_image, "qwen-image": tiny_qwen_image}
+if "minimax-h3" in CLIP_TARGETS:
+    CLIP_TYPES[comfy.sd.CLIPType.MINIMAX] = "minimax-h3"
+MODELS = {
+    "z-image": tiny_z_image,
+    "qwen-image": tiny_qwen_image,
+    "minimax-h3": tiny_minimax_h3,
+}
 
 
 def stub_kind(path: str) -> dict[str, str] | None:
