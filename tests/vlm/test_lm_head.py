@@ -156,7 +156,7 @@ def test_published_models_up_to_4b_have_none_of_their_own(width, tied):
 
     class File:
         where = "file"
-        entries = {n: Entry("BF16", tuple(w.shape)) for n, w in weights.items()}
+        entries = {n: Entry("BF16", tuple(w.shape), 0, 0) for n, w in weights.items()}
 
     assert published_config(File, FAMILIES["qwen2_5_vl"])["tie_word_embeddings"] is tied
 

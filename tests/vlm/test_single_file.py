@@ -175,7 +175,7 @@ def built(config):
 @pytest.mark.slow
 def test_a_published_model_is_known_by_its_tensors(name):
     want = built(SINGLE_FILE[name])
-    entries = {n: Entry("BF16", tuple(w.shape)) for n, w in want.state_dict().items()}
+    entries = {n: Entry("BF16", tuple(w.shape), 0, 0) for n, w in want.state_dict().items()}
     kind = find_model_type(entries)
     assert kind == SINGLE_FILE[name]["model_type"]
     found = published_config(SimpleNamespace(where="file", entries=entries), FAMILIES[kind])

@@ -208,8 +208,8 @@ def test_only_the_sizes_that_comfyui_builds_are_given_to_it(tmp_path, change, re
     for layer in range(layers):
         name = f"model.language_model.layers.{layer}."
         shapes |= {f"{name}input_layernorm.weight": (width,)}
-    entries = {name: Entry("BF16", shape) for name, shape in shapes.items()}
-    entries[f"{tower}pos_embed.weight"] = Entry(change.get("places", "BF16"), (2304, 1024))
+    entries = {name: Entry("BF16", shape, 0, 0) for name, shape in shapes.items()}
+    entries[f"{tower}pos_embed.weight"] = Entry(change.get("places", "BF16"), (2304, 1024), 0, 0)
     assert is_read_by_comfyui(tmp_path / "file.safetensors", entries) == read
     (tmp_path / "file.json").write_text('{"model_type": "qwen3_vl"}')
     assert not is_read_by_comfyui(tmp_path / "file.safetensors", entries)
@@ -219,7 +219,7 @@ def test_odd_shapes_and_a_comfyui_without_the_question_are_left_to_the_library(m
     from pack.nodes.native_sizes import is_read_by_comfyui
     from pack.vlm.weights.safetensors_header import Entry
 
-    odd = {"model.layers.0.self_attn.k_proj.bias": Entry("BF16", ())}
+    odd = {"model.layers.0.self_attn.k_proj.bias": Entry("BF16", (), 0, 0)}
     assert not is_read_by_comfyui(Path("file.safetensors"), odd)
     monkeypatch.delattr(comfy.sd, "detect_te_model")
     assert not is_read_by_comfyui(Path("file.safetensors"), odd)
