@@ -15,11 +15,16 @@ from ..vlm.prompts.templates import TEMPLATES
 from ..vlm.targets import TARGETS, find_target
 from ..vlm.token_map import count_roles
 from .prompting import (
+    NAMED,
+    TARGETS_OWN,
     check_template,
     connected,
+    conversation_input,
     images_input,
+    need_conversation,
     need_image,
     pixel_budget,
+    placement_input,
     prompt_input,
 )
 from .shown import shown
@@ -115,6 +120,8 @@ class VLMEncode(io.ComfyNode):
                     "x2i-internvl on the right); none = no pad tokens; left = in front, to the "
                     "template's length or 512.",
                 ),
+                placement_input(),
+                conversation_input(),
             ],
             outputs=[
                 HiddenStates.Output(
@@ -148,6 +155,8 @@ class VLMEncode(io.ComfyNode):
         max_pixels: int = 0,
         depth: str = AUTO,
         padding: str = AUTO,
+        image_placement: str = TARGETS_OWN,
+        conversation: Any = None,
     ) -> io.NodeOutput:
         """Encodes to the depth that the target needs."""
         need(model, VLM, "model on VLM Encode")
@@ -166,6 +175,8 @@ class VLMEncode(io.ComfyNode):
             min_pixels=min_pixels or None,
             max_pixels=max_pixels or None,
             padding=padding,
+            placed=image_placement == NAMED,
+            conversation=need_conversation(conversation, "VLM Encode"),
         )
         for each in states.keyframes:
             if depth.strip() == AUTO:

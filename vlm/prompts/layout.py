@@ -79,7 +79,7 @@ def _as_said(message: Message) -> Said:
 
 def _mark_turns(layout: str, messages: Sequence[Message], turns: Turns) -> str:
     """A chat template's layout with a mark where each turn but the first begins."""
-    header, slot = turns.user.rstrip(" "), -1
+    header, slot = turns.user.rstrip(), -1  # its blank end may stand behind a picture
     for message in messages:
         slot += sum(part.is_words for part in message.parts)
         if message.role == ASSISTANT:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
+from PIL import Image
+
 from ..families import Family
+from ..pictures.picture_inputs import to_pictures
 from ..pictures.preprocessor import Preprocessor, VisionInput
 from ..targets import Target
 from .conversation import answered_turns
@@ -58,50 +62,62 @@ class Looking:
         """
         turns = answered_turns(inputs.conversation)
         each = [replace(inputs, images=t.images, video=t.video, fps=t.fps) for t in turns]
+        each.append(inputs)
+        if self.preprocessor is None or self.family.vision is None:
+            if any(one.video is not None or not _is_none(one.images) for one in each):
+                raise ValueError(self._is_blind())
+            return Looked(_mute([], inputs.mute), [Seen() for _ in each])
+        given = [to_pictures(one.images) for one in each]
+        pictures = iter(self._pictures([p for one in given for p in one], inputs, layout, goal))
         seen: list[VisionInput] = []
         counted = []
-        for one in (*each, inputs):
-            shown = self._look_at(one, layout, goal)
-            films = one.video is not None
-            end = len(seen) + len(shown)
-            counted.append(Seen(range(len(seen), end - films), end - 1 if films else None))
-            seen += shown
-        images = sum(len(turn.images) for turn in counted)
-        if 0 < goal.most_pictures < images:
-            raise ValueError(
-                f"{goal.title} takes at most {goal.most_pictures} pictures, {images} were "
-                "given. Give fewer."
-            )
+        for one, own in zip(each, given, strict=True):
+            images = range(len(seen), len(seen) + len(own))
+            seen += islice(pictures, len(own))
+            if one.video is not None:
+                seen.append(self._film(one, layout, goal))
+            counted.append(Seen(images, None if one.video is None else len(seen) - 1))
         return Looked(_mute(seen, inputs.mute), counted)
 
-    def _look_at(self, inputs: PromptInputs, layout: Template, goal: Target) -> list[VisionInput]:
-        """One turn's pictures, then its video."""
-        images, video = inputs.images, inputs.video
-        vision = self.family.vision
-        if self.preprocessor is None or vision is None:
-            if video is None and (images is None or images == []):
-                return []
-            raise ValueError(self._is_blind())
-        if video is not None and goal.about_video:
-            raise ValueError(f"{goal.about_video}. Give single frames as `images`.")
+    def _pictures(
+        self, pictures: list[Image.Image], inputs: PromptInputs, layout: Template, goal: Target
+    ) -> list[VisionInput]:
+        """The pictures of all turns: some families look at one closer than at several."""
         least = inputs.min_pixels or goal.min_pixels
         most = inputs.max_pixels or layout.max_pixels or goal.max_pixels
         if goal.resize is not None and least is not None and most is not None:
             if not inputs.min_pixels:
                 least = min(least, most)
-            seen = self.preprocessor.prepare_resized(images, goal.resize, least, most)
+            seen = self._prepare.prepare_resized(pictures, goal.resize, least, most)
         else:
-            seen = self.preprocessor.prepare_images(images, least, most)
-        if video is not None:
-            if not vision.video:
-                raise ValueError(self._takes_no_video())
-            most = inputs.max_pixels or layout.video_max_pixels
-            film = self.preprocessor.prepare_video(
-                video, inputs.fps, layout.sample_fps, inputs.min_pixels, most
+            seen = self._prepare.prepare_images(pictures, least, most)
+        if 0 < goal.most_pictures < len(seen):
+            raise ValueError(
+                f"{goal.title} takes at most {goal.most_pictures} pictures, {len(seen)} were "
+                "given. Give fewer."
             )
-            step = vision.video_time_step(film.seconds_per_grid, self.vision_config)
-            seen.append(replace(film, time_step=step))
         return seen
+
+    def _film(self, inputs: PromptInputs, layout: Template, goal: Target) -> VisionInput:
+        """One turn's video."""
+        vision = self.family.vision
+        if goal.about_video:
+            raise ValueError(f"{goal.about_video}. Give single frames as `images`.")
+        if vision is None or not vision.video:
+            raise ValueError(self._takes_no_video())
+        most = inputs.max_pixels or layout.video_max_pixels
+        film = self._prepare.prepare_video(
+            inputs.video, inputs.fps, layout.sample_fps, inputs.min_pixels, most
+        )
+        step = vision.video_time_step(film.seconds_per_grid, self.vision_config)
+        return replace(film, time_step=step)
+
+    @property
+    def _prepare(self) -> Preprocessor:
+        """The preprocessing of a model that sees."""
+        if self.preprocessor is None:
+            raise ValueError(self._is_blind())
+        return self.preprocessor
 
     def _is_blind(self) -> str:
         return (
@@ -116,6 +132,11 @@ class Looking:
             f"{self.name} ({self.family.title}) takes pictures, not videos. Give single frames as "
             "`images`, or use a Qwen-VL or InternVL model with `load`."
         )
+
+
+def _is_none(images: Any) -> bool:
+    """Whether there are no pictures, as far as a model that does not see has to know."""
+    return images is None or (isinstance(images, list) and not images)
 
 
 def _mute(seen: list[VisionInput], numbers: Sequence[int]) -> list[VisionInput]:

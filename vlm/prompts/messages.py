@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from .conversation import answered_turns
 from .inputs import PromptInputs
+from .markers import MARKER, check_names
 from .templates import Piece, Template, split_special
 
 USER, ASSISTANT = "user", "assistant"
-_MARKER = re.compile(r"<image([0-9]{1,6})>")
 
 
 @dataclass(frozen=True)
@@ -145,8 +145,9 @@ def _place(pieces: Sequence[Piece], numbers: range) -> list[Part]:
         if piece.role != "text" or piece.special:
             words.append(piece)
             continue
+        check_names(piece.text, len(numbers))
         start = 0
-        for found in _MARKER.finditer(piece.text):
+        for found in MARKER.finditer(piece.text):
             words.append(Piece(piece.text[start : found.start()], piece.role))
             number = _number(found, numbers, parts)
             parts += [Part(tuple(words)), Part(number=number)]
@@ -159,16 +160,7 @@ def _place(pieces: Sequence[Piece], numbers: range) -> list[Part]:
 
 def _number(found: re.Match[str], numbers: range, parts: Sequence[Part]) -> int:
     """The picture that a marker names."""
-    at = int(found[1])
-    if not 1 <= at <= len(numbers):
-        there = {0: "no picture comes", 1: "one picture comes"}
-        come = there.get(len(numbers), f"{len(numbers)} pictures come")
-        raise ValueError(
-            f"The words name {found[0]}, and {come} with them. Give that picture in `images`, "
-            "name one that is there (<image1> is the first), or leave pictures where the template "
-            "puts them: then such names stay words."
-        )
-    number = numbers[at - 1]
+    number = numbers[int(found[1]) - 1]
     if any(part.number == number for part in parts):
         raise ValueError(
             f"The words name {found[0]} twice, and a picture stands in one place. Write it once, "
