@@ -117,8 +117,8 @@ class VLMEncode(io.ComfyNode):
                     advanced=True,
                     tooltip="Pad tokens around the prompt. auto = as the target was trained "
                     "(klein pads on the right, the X2I templates for FLUX.1 on the left, "
-                    "x2i-internvl on the right); none = no pad tokens; left = in front, to the "
-                    "template's length or 512.",
+                    "x2i-internvl on the right); none = no pad tokens; left, right = in front or "
+                    "behind, to the template's length or 512.",
                 ),
                 placement_input(),
                 conversation_input(),

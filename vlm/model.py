@@ -169,8 +169,8 @@ class VLM:
             max_pixels: Most pixels, likewise.
             depth: Layer index to run to at once, in -L..L-1; None = nothing runs yet.
             keep_mb: Bound in MB (2**20 bytes) under which every layer passed is kept.
-            padding: `auto` = as the target was trained; `left` = pad tokens in front, to the
-                template's length or 512; `none` = no pad token anywhere.
+            padding: `auto` = as the target was trained; `left` and `right` = pad tokens in front
+                or behind, to the template's length or 512; `none` = no pad token anywhere.
             mute: Numbers (origin 0, a video last) of pictures that the model does not see: their
                 tokens stay where they are, as plain placeholders.
             placed: Whether `<image1>` in the words stands for the first picture, `<image2>` for

@@ -75,8 +75,7 @@ def messages_of(
     """A prompt and the turns before it as messages.
 
     Args:
-        template: The preset; the prompt's words are said as it wants them, those of earlier turns
-            as they are.
+        template: The preset; the user's words are said as it wants them, in every turn.
         text: Typed text.
         inputs: The conversation, X2I's editing text, and whether words place pictures.
         seen: Pictures of every turn, the prompt's last.
@@ -86,13 +85,25 @@ def messages_of(
         ValueError: Words name a picture that is not there, or name it twice; the conversation
             waits for an answer.
     """
-    placed = inputs.placed and not template.writes_markers
-    messages = []
-    turns = answered_turns(inputs.conversation)
-    for turn, shown in zip(turns, seen[:-1], strict=True):
-        asked, answer = Piece(valid_text(turn.text), "text"), valid_text(turn.answer or "")
-        messages.append(user_message([asked], shown, placed))
-        messages.append(Message(ASSISTANT, (Part((Piece(answer, "generated"),)),)))
+    messages: list[Message] = []
+    for number, turn in enumerate(answered_turns(inputs.conversation)):
+        messages.append(_asked(template, turn.text, inputs, seen[: number + 1], specials))
+        answer = Piece(valid_text(turn.answer or ""), "generated")
+        messages.append(Message(ASSISTANT, (Part((answer,)),)))
+    return [*messages, _asked(template, text, inputs, seen, specials)]
+
+
+def _asked(
+    template: Template,
+    text: str,
+    inputs: PromptInputs,
+    seen: Sequence[Seen],
+    specials: frozenset[str],
+) -> Message:
+    """A turn's words as the template says them, and its pictures; `seen` ends with those.
+
+    As X2I's infer/inference_multi_turn.py, which wraps the words of every turn.
+    """
     images = sum(len(each.images) for each in seen)
     video = any(each.video is not None for each in seen)
     pieces = _typed(template, valid_text(text), bool(images or video), specials)
@@ -100,7 +111,7 @@ def messages_of(
         edit = valid_text(inputs.edit or "")
         before, typed, after = template.wording(pieces[0].text, edit, images, video)
         pieces = [Piece(before, "template"), Piece(typed, "text"), Piece(after, "template")]
-    return [*messages, user_message(pieces, seen[-1], placed)]
+    return user_message(pieces, seen[-1], inputs.placed and not template.writes_markers)
 
 
 def user_message(pieces: Sequence[Piece], seen: Seen, placed: bool) -> Message:

@@ -212,8 +212,19 @@ TEMPLATES: dict[str, Template] = {
             "x2i-paper",
             "X2I paper, section 13",
             wording=x2i_paper,
+            max_pixels=224 * 224,  # the paper names none; those of the node
+            video_max_pixels=128 * 128,
             sample_fps=1.0,
             padding=Padding(512, factor=1.3),
+        ),
+        Template(
+            "x2i-bare",
+            "X2I's infer/inference_qwenvl.py: the words as they are",
+            # 128 x 128, which the VLM's processor brings to whole tokens of 28 x 28.
+            max_pixels=140 * 140,
+            video_max_pixels=128 * 128,
+            sample_fps=1.0,
+            padding=Padding(512, cut=True),
         ),
         Template(
             "x2i-internvl",
@@ -222,6 +233,14 @@ TEMPLATES: dict[str, Template] = {
             wording=x2i_internvl,
             max_pixels=128 * 128,
             # The script leaves the side to the tokenizer; Qwen2's pads on the right unless told.
+            padding=Padding(512, cut=True, side=RIGHT),
+        ),
+        Template(
+            "x2i-internvl-train",
+            "X2I's utils/datamodule_internvl.py: no turns",
+            body="{said}",
+            wording=x2i_train,
+            max_pixels=128 * 128,
             padding=Padding(512, cut=True, side=RIGHT),
         ),
     )
