@@ -111,7 +111,9 @@ def test_image_prompt_leaves_out_the_name_of_a_picture_that_does_not_count(comfy
     ],
 )
 def test_what_cannot_be(comfy, at, inputs, words):
-    assert words in failed(comfy, change(talking(), at, **inputs), at)
+    graph = talking()
+    graph[at]["inputs"].update(inputs)
+    assert words in failed(comfy, graph, at)
 
 
 def test_other_things_on_its_wires(comfy):

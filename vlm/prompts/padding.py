@@ -46,5 +46,6 @@ def choose_padding(choice: str, own: Padding | None, pad_side: str) -> Padding |
     if choice not in PADDINGS:
         raise ValueError(f"padding is {told(choice)}; choose one of: {', '.join(PADDINGS)}.")
     if choice in (LEFT, RIGHT):
-        return replace(own or Padding(), side=choice)
+        chosen = own or Padding()
+        return chosen if chosen.side == choice else replace(chosen, side=choice)
     return own if choice == AUTO and pad_side == LEFT else None

@@ -215,7 +215,10 @@ def _pad(
         del column[end:]
     length = padding.length(len(out.ids))
     if padding.side == RIGHT:
-        return _finish(out, blocks, vision_inputs, replace(target, pad_to=length))
+        # Where positions have three axes, transformers put all pad tokens at 1 when X2I was made.
+        position = 1 if out.family.decoder.mrope else target.pad_position
+        padded = replace(target, pad_to=length, pad_position=position)
+        return _finish(out, blocks, vision_inputs, padded)
     prompt = _finish(out, blocks, vision_inputs, unpadded(target))
     left = length - len(prompt.ids)
     if not left:
