@@ -13,7 +13,7 @@ from ..vlm.model import VLM
 from ..vlm.prompts.padding import PADDINGS
 from ..vlm.prompts.templates import TEMPLATES
 from ..vlm.targets import TARGETS, find_target
-from ..vlm.token_map import count_roles
+from ..vlm.token_map import count_roles, turn_column
 from .prompting import (
     NAMED,
     TARGETS_OWN,
@@ -186,9 +186,11 @@ class VLMEncode(io.ComfyNode):
         states.hold_model_weakly()  # the model's memory is its own node's to keep
         roles = count_roles(states.token_map)
         reused = f", {states.reused_tokens} reused" if states.reused_tokens else ""
+        turns = 1 + max(turn_column(states.token_map))
+        talk = f", {turns} turns" if turns > 1 else ""
         line = (
             f"{states.token_map['n']} tokens ({roles.get('image', 0)} image, "
-            f"{roles.get('text', 0)} prompt{reused}), layers 0 to {states.depth} of "
+            f"{roles.get('text', 0)} prompt{talk}{reused}), layers 0 to {states.depth} of "
             f"{states.num_layers - 1}, {time.perf_counter() - start:.1f} s"
         )
         return shown(with_notes(line, notes_of(states, prompt)), states)

@@ -46,7 +46,7 @@ def test_all_turns_are_in_what_the_sampler_reads(comfy, oracle):
     (entry,) = result.dump("dump")
     assert near(entry.tensor, h.layer(-8))
     assert entry.options["vlm_tokens"] == h.token_map and h.token_map["version"] == 2
-    assert result.text("second") == "turn 2"
+    assert result.text("second") == "turn 2" and ", 3 turns" in result.text("encode")
 
 
 def test_a_rewriting_goes_on_and_a_filter_keeps_a_turn(comfy, oracle):

@@ -67,8 +67,21 @@ class Prompt:
 
     def key_of(self, length: int) -> str:
         """Digest of a beginning of so many tokens, likewise."""
-        known = set(self.token_map["image"][:length])
-        return self._digest(self.ids[:length], [n for n in self.seen if n in known])
+        if length not in self._keys:
+            known = set(self.token_map["image"][:length])
+            pictures = [number for number in self.seen if number in known]
+            self._keys[length] = self._digest(self.ids[:length], pictures)
+        return self._keys[length]
+
+    @cached_property
+    def _keys(self) -> dict[int, str]:
+        """Digests of beginnings by their length, as they were asked for."""
+        return {}
+
+    @cached_property
+    def _pixels(self) -> list[bytes]:
+        """Digest of each picture."""
+        return [vision_input.digest() for vision_input in self.vision_inputs]
 
     @cached_property
     def key(self) -> str:
@@ -101,7 +114,7 @@ class Prompt:
     def _digest(self, facts: tuple, pictures: Sequence[int]) -> str:
         digest = hashlib.sha256(repr(facts).encode())
         for number in pictures:
-            digest.update(self.vision_inputs[number].digest())
+            digest.update(self._pixels[number])
         return digest.hexdigest()
 
 

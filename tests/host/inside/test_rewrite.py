@@ -57,7 +57,7 @@ def test_a_conversation_goes_on_natively(pair, picture):
     for model in pair[:2]:
         model.encode("Paint that", conversation=long, depth=-1)
         h = model.encode("Paint that", conversation=short, depth=-1)
-        made = model.rewrite("Paint it", conversation=long, **GREEDY)
+        made = model.rewrite("Paint it", conversation=long, system="", **GREEDY)
         assert made.states.reused_tokens > h.reused_tokens > 8
         states.append((h, made.states))
     for native, hf in zip(*states, strict=True):
