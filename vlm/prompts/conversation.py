@@ -43,6 +43,14 @@ class Conversation:
 
     turns: tuple[Turn, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Refuses what is no tuple of turns."""
+        if not isinstance(self.turns, tuple) or not all(isinstance(t, Turn) for t in self.turns):
+            raise TypeError(
+                "The turns of a conversation are a tuple of turns, these are something else. Begin "
+                "with `Conversation()`, and add turns with `user` and `assistant`."
+            )
+
     def __repr__(self) -> str:
         said = sum(turn.answer is not None for turn in self.turns)
         return f"Conversation({len(self.turns)} turns, {said} answers)"
