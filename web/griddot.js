@@ -69,6 +69,7 @@ function makeWidget(node, name, spec) {
   const panel = new Panel({
     surroundings: () => surroundings(node),
     rightful: () => rightful(panel.element, name),
+    canvas: () => app.canvas,
     onChange: (text) => {
       widget.callback?.(text)
       rememberForUndo(node)
@@ -81,8 +82,11 @@ function makeWidget(node, name, spec) {
     },
     getMinHeight: () => MIN_HEIGHT,
     hideOnZoom: false,
+    hideInPanel: true, // the sidebar's list would draw an empty box in its place
     socketless: true,
   })
+  // The sidebar gives the widgets that it shows its own width, and the graph then draws them so.
+  Object.defineProperty(widget, 'width', { get: () => undefined, set: () => {} })
   widget.value = spec[1]?.default ?? ''
   return { widget, minWidth: MIN_WIDTH, minHeight: MIN_HEIGHT }
 }

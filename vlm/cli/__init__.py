@@ -22,7 +22,7 @@ Start here:
   python -m vlm encode --help             every step of it, on your own pictures and model
   python -m vlm doctor                    what this installation has, and what is wrong with it
   python -m vlm tiny models/tiny          the built-in model as a folder, for tests and workflows
-  python -m vlm convert IN OUT.safetensors   trained weights from .pt or .bin to safetensors
+  python -m vlm convert IN OUT.safetensors   .pt or .bin weights, or a model in shards, in one file
 """
 
 # Layer choices start with a minus, which argparse would take for an option.

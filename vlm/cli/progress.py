@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -46,6 +46,21 @@ class ProgressHost(Host):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+@contextmanager
+def copying(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar of bytes; what it gives is called with bytes done and bytes of all."""
+    from tqdm import tqdm
+
+    look = {"unit": "B", "unit_scale": True, "delay": DELAY, "leave": False, "file": sys.stderr}
+    with tqdm(desc=what, **look) as bar:
+
+        def step(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield step
 
 
 @contextmanager
