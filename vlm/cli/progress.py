@@ -101,20 +101,22 @@ def quiet_transformers() -> None:
 class JobBar:
     """Jobs done of all, with the time left; lines where nobody watches."""
 
-    def __init__(self, total: int, done: int):
+    def __init__(self, total: int, done: int, what: str = "Encoding", unit: str = "job"):
         """Starts at what an earlier run has done.
 
         Args:
             total: Jobs of this worker.
             done: Of them, those there already.
+            what: Is done.
+            unit: What a job is called.
         """
         from tqdm import tqdm
 
         self._bar = tqdm(
             total=total,
             initial=done,
-            unit="job",
-            desc="Encoding",
+            unit=unit,
+            desc=what,
             file=sys.stderr,
             disable=not sys.stderr.isatty(),
         )
