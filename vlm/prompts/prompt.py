@@ -30,12 +30,12 @@ class Prompt:
         real: Tokens before the padding on the right, those of the left included.
         prefix: Tokens before what is most likely to change: the last words typed, or with turns
             before the prompt what follows them.
-        shared: Lengths of its beginnings that another prompt may have too, ascending, of those not
-            longer than `prefix`: what comes before words or a picture, and what ends with them.
         dropped: Leading tokens that the target never sees.
         left: Pad tokens in front; such a prompt has no prefix to reuse.
         pad_position: Position of the pad tokens behind it; None = they count on.
         feature_ids: Tokens whose embeddings are a picture's features where they are part of one.
+        shared: Lengths of its beginnings that another prompt may have too, ascending, of those not
+            longer than `prefix`: what comes before words or a picture, and what ends with them.
     """
 
     ids: tuple[int, ...]
@@ -44,11 +44,11 @@ class Prompt:
     vision_inputs: tuple[VisionInput, ...]
     real: int
     prefix: int
-    shared: tuple[int, ...]
     dropped: int
     left: int = 0
     pad_position: int | None = None
     feature_ids: frozenset[int] = frozenset()
+    shared: tuple[int, ...] = ()
 
     @cached_property
     def seen(self) -> tuple[int, ...]:
@@ -277,10 +277,10 @@ def _finish(
         tuple(vision_inputs),
         real,
         shared[-1],
-        shared,
         dropped,
         pad_position=target.pad_position,
         feature_ids=out.tokenizer.find(*features),
+        shared=shared,
     )
 
 
