@@ -276,7 +276,7 @@ def test_readme_says_the_test_command_that_ci_runs():
 @pytest.mark.slow
 def test_readme_python_runs():
     blocks = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     assert "64 wide, Z-Image reads 2560" in run_python("\n".join(blocks))
 
 
