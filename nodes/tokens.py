@@ -21,9 +21,10 @@ _MOST_LETTERS = 4096
 
 def _numbers(text: str, name: str = "images") -> list[int] | None:
     """Numbers "0, 2" of images or turns; None where the field is empty."""
-    parts = [part.strip() for part in (text or "").split(",") if part.strip()]
+    text = text or ""
+    parts = [part.strip() for part in text[:_MOST_LETTERS].split(",") if part.strip()]
     numbers = [number for number in map(whole_number, parts) if number is not None and number >= 0]
-    if len(numbers) < len(parts):
+    if len(numbers) < len(parts) or len(text) > _MOST_LETTERS:
         kind = name.removesuffix("s")
         raise ValueError(f"{name} is {told(text)}; write {kind} numbers from 0, such as 0, 2.")
     return numbers or None
