@@ -5,6 +5,7 @@
  */
 import { app } from '../../scripts/app.js'
 import { api } from '../../scripts/api.js'
+import { panOver } from './griddot/pan.js'
 import { Panel } from './griddot/panel.js'
 import { pictureOf, viewUrl } from './griddot/picture.js'
 
@@ -65,6 +66,15 @@ function rememberForUndo(node) {
   capture?.call(tracker)
 }
 
+/**
+ * Keeps a width from being set on a widget.
+ *
+ * The open sidebar gives every widget its own width, which the node then draws the panel with.
+ */
+function ignoreWidth(widget) {
+  Object.defineProperty(widget, 'width', { get: () => undefined, set: () => {} })
+}
+
 function makeWidget(node, name, spec) {
   const panel = new Panel({
     surroundings: () => surroundings(node),
@@ -81,8 +91,11 @@ function makeWidget(node, name, spec) {
     },
     getMinHeight: () => MIN_HEIGHT,
     hideOnZoom: false,
+    hideInPanel: true, // the sidebar would take the element out of the node
     socketless: true,
   })
+  ignoreWidth(widget)
+  panOver(panel.element, () => app.canvas)
   widget.value = spec[1]?.default ?? ''
   return { widget, minWidth: MIN_WIDTH, minHeight: MIN_HEIGHT }
 }
