@@ -11,7 +11,7 @@ import sys
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ForwardRef, ParamSpec, TypeVar, Union, get_args, get_origin
+from typing import Any, ForwardRef, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -120,11 +120,7 @@ def need_size(value: float, name: str) -> None:
 @functools.cache
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     """Annotations as objects; a class that is imported for type checkers alone as its name."""
-    names = _Names(function.__globals__)
-    return {
-        name: eval(hint, {}, names) if isinstance(hint, str) else hint
-        for name, hint in function.__annotations__.items()
-    }
+    return get_type_hints(function, {}, _Names(function.__globals__))
 
 
 class _Names(dict):

@@ -5,7 +5,6 @@
  */
 import { app } from '../../scripts/app.js'
 import { api } from '../../scripts/api.js'
-import { panOver } from './griddot/pan.js'
 import { Panel } from './griddot/panel.js'
 import { pictureOf, viewUrl } from './griddot/picture.js'
 
@@ -66,19 +65,11 @@ function rememberForUndo(node) {
   capture?.call(tracker)
 }
 
-/**
- * Keeps a width from being set on a widget.
- *
- * The open sidebar gives every widget its own width, which the node then draws the panel with.
- */
-function ignoreWidth(widget) {
-  Object.defineProperty(widget, 'width', { get: () => undefined, set: () => {} })
-}
-
 function makeWidget(node, name, spec) {
   const panel = new Panel({
     surroundings: () => surroundings(node),
     rightful: () => rightful(panel.element, name),
+    canvas: () => app.canvas,
     onChange: (text) => {
       widget.callback?.(text)
       rememberForUndo(node)
@@ -91,11 +82,11 @@ function makeWidget(node, name, spec) {
     },
     getMinHeight: () => MIN_HEIGHT,
     hideOnZoom: false,
-    hideInPanel: true, // the sidebar would take the element out of the node
+    hideInPanel: true, // the sidebar's list would draw an empty box in its place
     socketless: true,
   })
-  ignoreWidth(widget)
-  panOver(panel.element, () => app.canvas)
+  // The sidebar gives the widgets that it shows its own width, and the graph then draws them so.
+  Object.defineProperty(widget, 'width', { get: () => undefined, set: () => {} })
   widget.value = spec[1]?.default ?? ''
   return { widget, minWidth: MIN_WIDTH, minHeight: MIN_HEIGHT }
 }

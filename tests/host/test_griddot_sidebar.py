@@ -1,110 +1,84 @@
-"""GridDot's panel beside the open sidebar, under the middle button, and its looks for weak eyes."""
+"""The GridDot panel with the page's right sidebar open, and what anyone must be able to read."""
 
 from __future__ import annotations
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 pytest_plugins = ["griddot_fixtures"]
+HALF_PIXEL = 0.006  # of the picture, as large as the panel shows it
 ONE = '{"version":1,"dots":[{"x":0.4,"y":0.5,"radius":0.25,"strength":1}]}'
-PIXEL = 0.006  # of the picture
-SELECT = "() => { app.canvas.selectNode(made.dot); app.canvas.setDirty(true, true) }"
-OPEN_SIDEBAR = "() => app.extensionManager.setting.set('Comfy.RightSidePanel.IsOpen', true)"
-CLOSE_SIDEBAR = OPEN_SIDEBAR.replace("true", "false")
-SIDEBAR = '[data-testid="properties-panel"]'
-WIDTHS = "() => made.dot.widgets.map(widget => [widget.name, widget.width ?? null])"
-WHERE = "() => [...made.dot.pos]"
-# Every text of the panel: its size, and its contrast with what it stands on (WCAG 2.1, 1.4.3).
-LOOKS = """() => {
-    const numbers = color => color.match(/[\\d.]+/g).map(Number)
-    const light = channels => {
-        const linear = channels.map(each => each / 255)
-            .map(each => each <= 0.04045 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4)
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    }
-    const behind = element => {
-        const [r, g, b, a = 1] = numbers(getComputedStyle(element).backgroundColor)
-        return a === 1 ? [r, g, b] : behind(element.parentElement)
-    }
-    const panel = document.querySelector('.griddot')
-    return [...panel.querySelectorAll('label, input, button, .griddot-status')].map(element => {
-        const style = getComputedStyle(element), ground = behind(element)
-        const under = behind(element.parentElement), seen = Number(style.opacity)
-        const mixed = (over, below) => over.map((each, i) => each * seen + below[i] * (1 - seen))
-        const text = light(mixed(numbers(style.color).slice(0, 3), under))
-        const paper = light(mixed(ground, under))
-        const [dark, bright] = [text, paper].sort((a, b) => a - b)
-        const contrast = (bright + 0.05) / (dark + 0.05)
-        return [element.outerHTML.slice(0, 60), parseFloat(style.fontSize), contrast]
-    })
+OPEN = """async open => {
+    app.canvas.selectNode(made.dot)
+    await app.extensionManager.setting.set('Comfy.RightSidePanel.IsOpen', open)
 }"""
+WIDTH = "() => made.dot.widgets.find(widget => widget.name === 'dots').width ?? null"
+NODE_PLACE = "() => [...made.dot.pos, ...made.dot.size]"
+OFFSET = "() => [...app.canvas.ds.offset]"
+SMALLEST = 11  # pixels of a letter
+SIZES = """() => [...document.querySelectorAll('.griddot, .griddot *')]
+    .filter(each => each.textContent || each instanceof HTMLInputElement)
+    .map(each => parseFloat(getComputedStyle(each).fontSize))"""
 
 
 @pytest.fixture
-def beside(panel):
-    """The panel on a selected node, with the sidebar open."""
+def beside(panel, opened):
+    """The panel with one dot, and the sidebar open on its node."""
     panel.alone(ONE)
-    panel.page.evaluate(SELECT)
-    panel.page.evaluate(OPEN_SIDEBAR)
-    panel.page.page.locator(SIDEBAR).wait_for()
+    before = panel.stage.bounding_box()
+    opened.evaluate(OPEN, True)
+    opened.page.get_by_text("Parameters", exact=True).first.wait_for()
     panel.settle()
-    yield panel
-    panel.page.evaluate(CLOSE_SIDEBAR)
-    panel.page.page.locator(SIDEBAR).wait_for(state="detached")
+    yield panel, before
+    opened.evaluate(OPEN, False)
 
 
-def test_clicks_land_where_they_should(beside):
-    place = beside.page.evaluate(WHERE)
-    beside.click(0.6, 0.25)
-    dot = beside.dots[-1]
-    assert dot["x"] == pytest.approx(0.6, abs=PIXEL) and dot["y"] == pytest.approx(0.25, abs=PIXEL)
-    beside.drag((0.6, 0.25), (0.2, 0.75))
-    dot = beside.dots[-1]
-    assert dot["x"] == pytest.approx(0.2, abs=PIXEL) and dot["y"] == pytest.approx(0.75, abs=PIXEL)
-    assert beside.page.evaluate(WHERE) == place, "the drag of a dot moved the node"
+def test_the_panel_stays_as_wide_and_clicks_land_where_they_are_made(beside, opened):
+    panel, before = beside
+    assert opened.evaluate(WIDTH) is None
+    assert panel.stage.bounding_box() == before
+    place = opened.evaluate(NODE_PLACE)
+    panel.click(0.6, 0.2)
+    assert abs(panel.dots[1]["x"] - 0.6) <= HALF_PIXEL
+    panel.drag((0.6, 0.2), (0.8, 0.9))
+    assert abs(panel.dots[1]["x"] - 0.8) <= HALF_PIXEL
+    assert abs(panel.dots[1]["y"] - 0.9) <= HALF_PIXEL
+    assert opened.evaluate(NODE_PLACE) == place
 
 
-def test_the_panel_keeps_its_width(beside):
-    inside = beside.page.evaluate("() => made.dot.size[0] - 60")
-    assert beside.page.page.locator(".griddot").bounding_box()["width"] >= inside
-    assert dict(beside.page.evaluate(WIDTHS))["dots"] is None
-    beside.page.evaluate("() => { made.dot.widgets.find(w => w.name === 'dots').width = 100 }")
-    assert dict(beside.page.evaluate(WIDTHS))["dots"] is None
+def test_the_sidebar_has_no_empty_place_for_it(beside, opened):
+    """Its other widgets are there, one below the other."""
+    rows = [opened.page.get_by_text(name, exact=True) for name in ("image_number", "combine")]
+    tops = [row.last.bounding_box()["y"] for row in rows]
+    assert 0 < tops[1] - tops[0] < 120
+    sidebar = rows[0].last.bounding_box()["x"]
+    named = opened.page.get_by_text("dots", exact=True).all()
+    assert all(each.bounding_box()["x"] < sidebar - 50 for each in named if each.is_visible())
 
 
-def test_the_sidebar_has_no_hole(beside):
-    text = beside.page.page.locator(SIDEBAR).inner_text()
-    assert "combine" in text and "dots" not in text.split()
-    assert beside.page.page.locator(f"{SIDEBAR} .griddot").count() == 0
-    assert beside.page.page.locator(".griddot").count() == 1
-
-
-def test_the_middle_button_pans(panel):
+def test_the_middle_button_moves_the_graph(panel, opened):
     panel.alone(ONE)
-    offset = "() => [...app.canvas.ds.offset]"
-    before, place = panel.page.evaluate(offset), panel.page.evaluate(WHERE)
-    x, y = panel.at(0.5, 0.2)
-    panel.mouse.move(x, y)
-    panel.mouse.down(button="middle")
-    panel.mouse.move(x + 60, y + 40, steps=4)
-    panel.mouse.up(button="middle")
-    panel.page.page.wait_for_timeout(200)
-    moved = [b - a for a, b in zip(before, panel.page.evaluate(offset), strict=True)]
-    assert moved == pytest.approx([60, 40], abs=2)
-    panel.mouse.move(x + 90, y + 70)
-    after = [b - a for a, b in zip(before, panel.page.evaluate(offset), strict=True)]
-    assert after == moved, "it goes on without the button"
-    assert panel.page.evaluate(WHERE) == place and panel.saved() == ONE
+    x, y = panel.at(0.5, 0.5)
+    before = opened.evaluate(OFFSET)
+    opened.page.mouse.move(x, y)
+    opened.page.mouse.down(button="middle")
+    opened.page.mouse.move(x + 60, y + 30, steps=6)
+    opened.page.mouse.up(button="middle")
+    now = opened.evaluate(OFFSET)
+    assert (now[0] - before[0], now[1] - before[1]) == pytest.approx((60, 30), abs=12)
+    assert panel.saved() == ONE
+    opened.page.mouse.move(x + 120, y)  # released: it moves no more
+    assert opened.evaluate(OFFSET) == now
 
 
 @pytest.mark.parametrize("palette", ["dark", "light"])
-def test_every_text_can_be_read(panel, palette):
-    choose = "name => app.extensionManager.setting.set('Comfy.ColorPalette', name)"
-    panel.page.evaluate(choose, palette)
-    try:
-        for text in (ONE, "", "{broken"):
-            panel.alone(text)
-            looks = panel.page.evaluate(LOOKS)
-            assert len(looks) == 12
-            assert [look for look in looks if look[1] < 11 or look[2] < 4.5] == []
-    finally:
-        panel.page.evaluate(choose, "dark")
+def test_its_words_can_be_read(panel, opened, palette):
+    opened.evaluate("name => app.extensionManager.setting.set('Comfy.ColorPalette', name)", palette)
+    found = []
+    for text in (ONE, "{broken"):
+        panel.alone(text)
+        assert min(opened.evaluate(SIZES)) >= SMALLEST
+        found += Axe().run(opened.page, context=".griddot").response["violations"]
+    opened.evaluate("name => app.extensionManager.setting.set('Comfy.ColorPalette', name)", "dark")
+    bad = [one for one in found if one["impact"] in ("serious", "critical")]
+    assert bad == [], [(one["id"], [node["html"][:120] for node in one["nodes"]]) for one in bad]

@@ -1,4 +1,4 @@
-"""The command line: `python -m vlm encode`, `demo`, `doctor`, `tiny` and `convert`."""
+"""The command line: `python -m vlm encode`, `demo`, `doctor`, `tiny`, `convert` and `train`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from . import convert, demo, doctor, encode, tiny
+from . import convert, demo, doctor, encode, tiny, train
 from .output import show_any_letter
 
 DESCRIPTION = """\
@@ -22,7 +22,8 @@ Start here:
   python -m vlm encode --help             every step of it, on your own pictures and model
   python -m vlm doctor                    what this installation has, and what is wrong with it
   python -m vlm tiny models/tiny          the built-in model as a folder, for tests and workflows
-  python -m vlm convert IN OUT.safetensors   trained weights from .pt or .bin to safetensors
+  python -m vlm convert IN OUT.safetensors   .pt or .bin weights, or a model in shards, in one file
+  python -m vlm train --print-recipe tiny    how a connector is trained, as a file to edit
 """
 
 # Layer choices start with a minus, which argparse would take for an option.
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "The model does not fit into the graphics card's memory. Lower --max-pixels, choose "
             "--dtype bfloat16, or --device cpu."
         )
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
         return _fail(str(error))
     except KeyboardInterrupt:
         sys.stderr.write("stopped\n")
@@ -65,7 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (encode, demo, doctor, tiny, convert):
+    for module in (encode, demo, doctor, tiny, convert, train):
         module.add_parser(commands)
     return parser
 

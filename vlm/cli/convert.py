@@ -1,4 +1,4 @@
-"""`python -m vlm convert`: trained weights from PyTorch's format to safetensors."""
+"""`python -m vlm convert`: weights as they are published, into the one file that ComfyUI loads."""
 
 from __future__ import annotations
 
@@ -10,13 +10,20 @@ from typing import Any
 from ..connectors.file import read_state_dict, write_state_dict
 from ..connectors.lap_file import lap_metadata
 from ..connectors.load import load_connector
+from ..weights.join import join_shards
+from ..weights.shards import INDEX_ENDING
 from .output import say, size_of
+from .progress import copying
 
 DESCRIPTION = """\
 Turns a .pt, .pth or .bin file of trained weights into safetensors, which cannot run code as it is
 read. The file is read as tensors and plain data only; one that holds anything else is refused, and
 nothing of it runs. The container around the weights and `module.` before their names are left out;
 dtypes stay.
+
+A folder or an index of shards (a diffusion model as diffusers writes it) becomes one safetensors
+file, with the same names and dtypes. It is copied in small pieces, needs no memory to speak of, and
+the same command goes on where one that was ended stopped.
 """
 
 EPILOG = """\
@@ -27,6 +34,8 @@ Examples:
       X2I's AlignNet, as {"config": ..., "state_dict": ...} or bare
   python -m vlm convert krea2.safetensors krea2-txtfusion.safetensors
       the LAP weights inside a Krea 2 checkpoint, and nothing else of it
+  python -m vlm convert Qwen2vl-Flux/flux/transformer diffusion_models/qwen2vl-flux.safetensors
+      Qwen2VL-Flux's FLUX.1, which is published in shards, for Load Diffusion Model
 """
 
 
@@ -34,12 +43,16 @@ def add_parser(commands: Any) -> None:
     """Adds the command to the parser."""
     parser = commands.add_parser(
         "convert",
-        help="turn a .pt or .bin file of weights into safetensors",
+        help="turn .pt or .bin weights, or a model in shards, into one safetensors file",
         description=DESCRIPTION,
         epilog=textwrap.dedent(EPILOG),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("source", metavar="IN", help=".pt, .pth, .bin or .safetensors file")
+    parser.add_argument(
+        "source",
+        metavar="IN",
+        help=".pt, .pth, .bin or .safetensors file; or the folder or index of a model in shards",
+    )
     parser.add_argument(
         "result", metavar="OUT", help=".safetensors file to write; one of that name is replaced"
     )
@@ -48,11 +61,22 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Runs the command."""
+    if Path(options.source).is_dir() or options.source.endswith(INDEX_ENDING):
+        _join(Path(options.source), Path(options.result))
+        return
     tensors = read_state_dict(options.source)
     write_state_dict(tensors, options.result, lap_metadata(options.source))
     result = Path(options.result)
     size = size_of(result.stat().st_size)
     say(f"{result}: {len(tensors)} tensors, {size}, {_what_it_is(result)}")
+
+
+def _join(source: Path, result: Path) -> None:
+    """Shards into one file, with a bar."""
+    with copying("Joining") as progress:
+        joined = join_shards(source, result, progress)
+    again = f", {size_of(joined.resumed)} of it by a run before" if joined.resumed else ""
+    say(f"{result}: {joined.tensors} tensors, {size_of(joined.size)}{again}")
 
 
 def _what_it_is(result: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,6 +49,21 @@ class ProgressHost(Host):
 
 
 @contextmanager
+def copying(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar of bytes; what it gives is called with bytes done and bytes of all."""
+    from tqdm import tqdm
+
+    look = {"unit": "B", "unit_scale": True, "delay": DELAY, "leave": False, "file": sys.stderr}
+    with tqdm(desc=what, **look) as bar:
+
+        def step(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield step
+
+
+@contextmanager
 def busy(what: str) -> Iterator[None]:
     """Shows `what` and the seconds gone while something without steps lasts."""
     done = threading.Event()
@@ -86,20 +101,22 @@ def quiet_transformers() -> None:
 class JobBar:
     """Jobs done of all, with the time left; lines where nobody watches."""
 
-    def __init__(self, total: int, done: int):
+    def __init__(self, total: int, done: int, what: str = "Encoding", unit: str = "job"):
         """Starts at what an earlier run has done.
 
         Args:
             total: Jobs of this worker.
             done: Of them, those there already.
+            what: Is done.
+            unit: What a job is called.
         """
         from tqdm import tqdm
 
         self._bar = tqdm(
             total=total,
             initial=done,
-            unit="job",
-            desc="Encoding",
+            unit=unit,
+            desc=what,
             file=sys.stderr,
             disable=not sys.stderr.isatty(),
         )

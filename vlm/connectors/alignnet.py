@@ -118,6 +118,11 @@ class AlignNet(torch.nn.Module):
         return layers.float().mean(dim=1)
 
 
+def published_name(parameter: str) -> str:
+    """What released files call a parameter of `AlignNet`."""
+    return next(name for name in (*_MAPS, *_MIXES) if name.replace(".", "_") == parameter)
+
+
 def _convolve(layers: torch.Tensor, kernel: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """A convolution to one channel with zeros around, in float32.
 

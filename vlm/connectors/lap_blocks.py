@@ -222,7 +222,7 @@ class LAP(nn.Module):
         if refiner:
             mask = None if real is None or bool(real.all()) else real[:, None, None]
             for block in self.refiner_blocks:
-                _over_tokens(block, pooled, mask, rows)
+                pooled = _over_tokens(block, pooled, mask, rows)
         return pooled.to(dtype)
 
     def _over_layers(self, x: torch.Tensor) -> torch.Tensor:
@@ -287,19 +287,26 @@ def pool_chunks(
     return pooled
 
 
-def _over_tokens(block: nn.Module, x: torch.Tensor, mask: torch.Tensor | None, rows: int) -> None:
-    """Runs a block over the tokens of x [B, N, D], in place, so many rows at a time.
+def _over_tokens(
+    block: nn.Module, x: torch.Tensor, mask: torch.Tensor | None, rows: int
+) -> torch.Tensor:
+    """Runs a block over the tokens of x [B, N, D], so many rows at a time.
 
     Keys and values are those of all tokens. The rest goes in pieces: only they, and x itself, are
-    held for the whole sequence.
+    held for the whole sequence. Without a gradient the result takes the place of x.
     """
     pieces = [slice(start, start + rows) for start in range(0, x.shape[1], rows)]
+    if torch.is_grad_enabled():  # what a piece was is needed once more
+        both = [block.keys_values(x[:, piece]) for piece in pieces]
+        k, v = (torch.cat(each, dim=1) for each in zip(*both, strict=True))
+        return torch.cat([block(x[:, piece], k, v, mask) for piece in pieces], dim=1)
     width = block.attn.wk.out_features
     k, v = (x.new_empty(*x.shape[:2], width) for _ in range(2))
     for piece in pieces:
         k[:, piece], v[:, piece] = block.keys_values(x[:, piece])
     for piece in pieces:
         x[:, piece] = block(x[:, piece], k, v, mask)
+    return x
 
 
 def _projections(sizes: Sizes, names: tuple[str, ...]) -> dict[str, nn.Linear]:

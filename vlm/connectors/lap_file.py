@@ -49,13 +49,22 @@ def save_lap(lap: LAP, path: str | Path) -> None:
         ValueError: The origin does not say the layers, or other than are pooled; another ending.
         FileNotFoundError: The folder does not exist.
     """
+    write_state_dict(lap.state_dict(), path, metadata_of(lap))
+
+
+def metadata_of(lap: LAP) -> dict[str, str]:
+    """What the file of a LAP says beside its weights.
+
+    Raises:
+        ValueError: The origin does not say the layers, or other than are pooled.
+    """
     origin, layers = lap.origin, lap.origin.layers or ()
     if len(layers) != lap.sizes.layers:
         raise ValueError(
             f"This LAP pools {lap.sizes.layers} layers, its origin names {len(layers)}. Name the "
             "layers it was trained on, in order."
         )
-    metadata = {
+    return {
         "format": FORMAT,
         "version": str(VERSION),
         "heads": str(lap.sizes.heads),
@@ -63,7 +72,6 @@ def save_lap(lap: LAP, path: str | Path) -> None:
         "vlm": origin.vlm,
         "target": origin.target,
     }
-    write_state_dict(lap.state_dict(), path, metadata)
 
 
 def lap_metadata(path: str | Path) -> dict[str, str]:

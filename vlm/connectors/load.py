@@ -12,6 +12,7 @@ from .alignnet import read_alignnet
 from .all_layers import AllLayersConnector
 from .chain import read_chain
 from .connector import Connector
+from .connector_metadata import read_trained
 from .file import check_values, read_state_dict
 from .lap_file import read_lap
 from .one_layer import OneLayerConnector
@@ -47,4 +48,4 @@ def load_connector(path: str | Path, device: torch.device | str = "cpu") -> Conn
     chain = read_chain(weights, path.name)
     modules = {key.rpartition(".")[0].rpartition(".")[2] for key in weights}
     qwen2vl_flux = chain.num_linear == 1 and "linear" in modules
-    return OneLayerConnector(chain, path.name, qwen2vl_flux).to(device)
+    return OneLayerConnector(chain, path.name, qwen2vl_flux, read_trained(path)).to(device)

@@ -20,8 +20,7 @@ const HELP =
 
 const STYLE = `
 .griddot { display: flex; flex-direction: column; gap: 4px; box-sizing: border-box;
-  min-height: 380px; width: 100%; padding: 4px; border-radius: 6px; font: 12px sans-serif;
-  color: var(--input-text, #ddd); background: var(--comfy-menu-bg, #353535); }
+  min-height: 380px; width: 100%; font: 12px sans-serif; color: var(--input-text, #ddd); }
 .griddot-stage { position: relative; flex: 1 1 0; min-height: 300px; overflow: hidden;
   border-radius: 6px; background: var(--comfy-input-bg, #222); cursor: crosshair;
   touch-action: none; outline: none; }
@@ -30,7 +29,8 @@ const STYLE = `
 .griddot-stage canvas { position: absolute; inset: 0; width: 100%; height: 100%;
   pointer-events: none; }
 .griddot-row { display: flex; gap: 4px; align-items: end; flex: none; }
-.griddot label { display: flex; flex-direction: column; flex: 1 1 0; min-width: 0; font-size: 11px; }
+.griddot label { display: flex; flex-direction: column; flex: 1 1 0; min-width: 0; font-size: 11px;
+  color: var(--input-text, #ddd); }
 .griddot input { width: 100%; min-width: 0; box-sizing: border-box; height: 24px; padding: 0 4px;
   font: 12px sans-serif; color: var(--input-text, #ddd); background: var(--comfy-input-bg, #222);
   border: 1px solid var(--border-color, #4e4e4e); border-radius: 4px; appearance: textfield; }
@@ -39,7 +39,8 @@ const STYLE = `
   color: var(--input-text, #ddd); background: var(--comfy-input-bg, #222); cursor: pointer;
   border: 1px solid var(--border-color, #4e4e4e); border-radius: 4px; }
 .griddot button:disabled, .griddot input:disabled { opacity: 0.8; cursor: default; }
-.griddot-status { flex: none; font-size: 11px; line-height: 14px; min-height: 14px; }
+.griddot-status { flex: none; font-size: 11px; line-height: 14px; min-height: 14px;
+  color: var(--input-text, #ddd); }
 .griddot-wrong { padding-left: 5px; border-left: 3px solid var(--error-text, #ff6b5e); }
 .griddot-menu { position: absolute; z-index: 1; display: flex; flex-direction: column; padding: 3px;
   background: var(--comfy-menu-bg, #353535); border: 1px solid var(--border-color, #4e4e4e);

@@ -1,21 +1,22 @@
-/** The middle button over an element: it moves the graph, as it does beside the element. */
+/** The middle button moves the graph, also where it is pressed on an element that lies over it. */
 
-const MIDDLE = { button: 1, held: 4 }
+const MIDDLE = 1
+const MIDDLE_HELD = 4 // of `buttons`
 
 /**
- * @param {Element} element
- * @param {() => object} canvas LiteGraph's canvas; asked each time, as the page makes it late
+ * @param {Element} element lies over the canvas
+ * @param {() => object} canvas the page's LGraphCanvas
  */
-export function panOver(element, canvas) {
-  const hand = (name, concerns, process) =>
-    element.addEventListener(name, (event) => {
-      if (!concerns(event)) return
-      event.stopPropagation() // the node around would hand it on a second time
-      process(event)
-    })
-  const isMiddle = (event) => event.button === MIDDLE.button
-  const isHeld = (event) => event.buttons & MIDDLE.held
-  hand('pointerdown', isMiddle, (event) => canvas().processMouseDown(event))
-  hand('pointermove', isHeld, (event) => canvas().processMouseMove(event))
-  hand('pointerup', isMiddle, (event) => canvas().processMouseUp(event))
+export function panWith(element, canvas) {
+  // The Vue renderer's nodes hand the middle button to the canvas themselves.
+  const ours = () => !element.closest('[data-node-id]')
+  element.addEventListener('pointerdown', (event) => {
+    if (event.button === MIDDLE && ours()) canvas().processMouseDown(event)
+  })
+  element.addEventListener('pointermove', (event) => {
+    if (event.buttons & MIDDLE_HELD && ours()) canvas().processMouseMove(event)
+  })
+  element.addEventListener('pointerup', (event) => {
+    if (event.button === MIDDLE && ours()) canvas().processMouseUp(event)
+  })
 }

@@ -3,6 +3,7 @@ import { Dots } from './dots.js'
 import { DOT_SIZE, fit, handleOf, paint, shapeOf } from './draw.js'
 import { build, FIELDS, openMenu } from './elements.js'
 import { keyAction } from './keys.js'
+import { panWith } from './pan.js'
 import { estimateGrid, radialMask } from './weights.js'
 
 const LOOK_EVERY = 400 // milliseconds; wires and other widgets tell nobody that they changed
@@ -14,9 +15,10 @@ export class Panel {
   /**
    * @param {() => object} options.surroundings what is around: see griddot.js
    * @param {() => Element|null} options.rightful the panel that should be in this one's place
+   * @param {() => object} options.canvas the graph's canvas, which the middle button moves
    * @param {(text: string) => void} options.onChange called after each change made here
    */
-  constructor({ surroundings, rightful, onChange }) {
+  constructor({ surroundings, rightful, canvas, onChange }) {
     this.dots = new Dots()
     this.rightful = rightful
     this.surroundings = surroundings
@@ -25,6 +27,7 @@ export class Panel {
     this.parts = build()
     this.element = this.parts.root
     this.#listen()
+    panWith(this.element, canvas)
     new ResizeObserver(() => this.#appear()).observe(this.parts.stage)
   }
 

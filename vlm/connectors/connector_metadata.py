@@ -1,0 +1,53 @@
+"""What a connector's file says of its training, in the metadata of safetensors.
+
+All of them texts: ``format`` = ``vlm_connector``, ``version`` = ``1``, ``vlm`` (the model it was
+trained on), ``layers`` (of that model, as `parse_layers` reads them; `auto` = the target's),
+``target`` (the diffusion model), and whatever else the training wrote for people. A LAP's file has
+a format of its own, see `lap_file`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..weights.safetensors_header import read_header
+from .file import SAFETENSORS
+
+FORMAT, VERSION = "vlm_connector", "1"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a connector was trained on.
+
+    Attributes:
+        vlm: The model.
+        layers: Its layers, as `select_layers` takes them.
+        target: The diffusion model.
+    """
+
+    vlm: str
+    layers: str
+    target: str
+
+
+def read_trained(path: Path) -> Trained | None:
+    """What a file says; None for a file that says nothing.
+
+    Raises:
+        ValueError: A version that this pack does not know.
+    """
+    if path.suffix.lower() != SAFETENSORS:
+        return None
+    metadata = read_header(path).metadata
+    if metadata.get("format") != FORMAT:
+        return None
+    if metadata.get("version") != VERSION:
+        raise ValueError(
+            f"{path.name} holds a connector of version {metadata.get('version')}, this pack reads "
+            f"{VERSION}. Update the pack."
+        )
+    return Trained(
+        metadata.get("vlm", ""), metadata.get("layers") or "auto", metadata.get("target", "")
+    )
