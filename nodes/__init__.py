@@ -26,6 +26,7 @@ from . import (
     target,
     tokens,
 )
+from .shown import tell
 from .words import InNodeWords, speaking
 
 _ALL = [
@@ -53,5 +54,5 @@ _ALL = [
     *contact_sheet.NODES,
     *inspect.NODES,
 ]
-NODES = [speaking(node) for node in _ALL]
+NODES = [speaking(node, tell) for node in _ALL]
 LOG.addFilter(InNodeWords())

@@ -43,7 +43,7 @@ def test_the_answer_and_its_states_are_the_librarys(comfy, oracle):
     (entry,) = result.dump("dump")
     assert near(entry.tensor, made.states.take(kept).layer(-8))
     assert entry.options["vlm_tokens"] == made.states.take(kept).token_map
-    line, said = result.text("rewrite").split("\n", 1)
+    said, line = result.text("rewrite").rsplit("\n", 1)
     assert said == made.text
     assert f"{made.tokens} tokens written" in line and "image), " in line
     assert result.outputs["text"]["text"][0] == made.text
