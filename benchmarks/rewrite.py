@@ -3,12 +3,14 @@
 The usual way is `generate` (greedy, with its cache), then a full forward of picture, prompt and
 answer with `output_hidden_states=True`: two passes over the same tokens. Ours keeps the states of
 the pass that wrote. The model is that of encode.py, the number of tokens is forced on both.
+
+A conversation's third turn is beside a prompt of the same words alone: it costs its own tokens, not
+those of the turns before it, a picture among them.
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from typing import Any
 
 import encode
@@ -21,8 +23,8 @@ TOKENS = 64
 NEW = {"do_sample": False, "min_new_tokens": TOKENS, "max_new_tokens": TOKENS}
 
 
-def ours_of(model: Any, image: Image.Image, text: str, keep: bool) -> Any:
-    """Our loop from the picture to the hidden states, or without keeping any."""
+def written(model: Any, encoded: Any, keep: bool = True) -> Any:
+    """Our loop behind a prompt to the hidden states, or without keeping any."""
     from vlm.running.hidden_states import HiddenStates
     from vlm.running.rewrite import Rewriting, join_states
     from vlm.running.sampling import Sampling
@@ -31,12 +33,39 @@ def ours_of(model: Any, image: Image.Image, text: str, keep: bool) -> Any:
         def _hold(self, layer: int, hidden: torch.Tensor) -> None:
             pass
 
-    encoded = model.encode(text, images=image, target="z-image")
     states = HiddenStates(model.engine, encoded.prompt, encoded.target, keep_mb=2048)
     kind = Rewriting if keep else Bare
-    run = kind(model, states, Sampling(temperature=0), TOKENS)
+    run = kind(model.engine, states, frozenset(), Sampling(temperature=0), TOKENS)
     run.go()
-    return join_states(model, run, ["generated"] * TOKENS, 2048) if keep else run
+    return join_states(model.engine, run, ["generated"] * TOKENS, 2048) if keep else run
+
+
+def ours_of(model: Any, image: Image.Image, text: str, keep: bool) -> Any:
+    """From the picture to the hidden states of it, the words and the answer."""
+    return written(model, model.encode(text, images=image, target="z-image"), keep)
+
+
+def third_turn(model: Any, image: Image.Image, clock: encode.Clock, rounds: int) -> table.Row:
+    """A third turn's share of what its words take alone, everything before it known."""
+    import vlm
+
+    talk = vlm.Conversation().user(encode.words(model, 0), [image]).assistant("A house. " * 20)
+    talk = talk.user(encode.words(model, 3)).assistant("Two boats and birds. " * 15)
+    text = encode.words(model, 5)
+    model.prefix_cache.limit = 2**32
+    for number in range(rounds):
+        table.say(f"third turn, round {number + 1} of {rounds}")
+        model.prefix_cache.clear()
+        clock.time("alone", lambda: written(model, model.encode(text, system="")))
+        model.encode("Something else", conversation=talk, system="", depth=-1)
+        known = model.prefix_cache.bytes
+        made = clock.time(
+            "third", lambda: written(model, model.encode(text, conversation=talk, system=""))
+        )
+        if not known or made.reused_tokens < 700:
+            raise ValueError("The turns before the third were not reused. Nothing was measured.")
+    share = clock.median("third") / clock.median("alone")
+    return table.Row("a third turn", share, 1.1, "of its words alone")
 
 
 class Usual(encode.Usual):
@@ -70,7 +99,6 @@ def speed(rounds: int) -> list[table.Row]:
     """Every kind of work once a round, in turn."""
     whole, processor, ours = encode.build()
     ours.prefix_cache.limit = 0
-    ours.family, ours.stops = replace(ours.family, stop_tokens=()), frozenset()
     image, text, clock = encode.picture(0), encode.words(ours, 0), encode.Clock()
     prompt = ours.encode(text, images=image, target="z-image").prompt
     usual = Usual(whole, processor, prompt.ids)
@@ -85,6 +113,7 @@ def speed(rounds: int) -> list[table.Row]:
         table.Row("generate, then a forward of it all", clock.median("usual"), None, "s"),
         table.Row("writing with states", kept / clock.median("usual"), 0.85, "of the usual way"),
         table.Row("writing with states", kept / clock.median("bare"), 1.1, "of without states"),
+        third_turn(ours, image, clock, rounds),
     ]
 
 

@@ -13,13 +13,18 @@ from ..vlm.model import VLM
 from ..vlm.prompts.padding import PADDINGS
 from ..vlm.prompts.templates import TEMPLATES
 from ..vlm.targets import TARGETS, find_target
-from ..vlm.token_map import count_roles
+from ..vlm.token_map import count_roles, turn_column
 from .prompting import (
+    NAMED,
+    TARGETS_OWN,
     check_template,
     connected,
+    conversation_input,
     images_input,
+    need_conversation,
     need_image,
     pixel_budget,
+    placement_input,
     prompt_input,
 )
 from .shown import shown
@@ -119,9 +124,11 @@ class VLMEncode(io.ComfyNode):
                     advanced=True,
                     tooltip="Pad tokens around the prompt. auto = as the target was trained "
                     "(klein pads on the right, the X2I templates for FLUX.1 on the left, "
-                    "x2i-internvl on the right); none = no pad tokens; left = in front, to the "
-                    "template's length or 512.",
+                    "x2i-internvl on the right); none = no pad tokens; left, right = in front or "
+                    "behind, to the template's length or 512.",
                 ),
+                placement_input(),
+                conversation_input(),
             ],
             outputs=[
                 HiddenStates.Output(
@@ -155,6 +162,8 @@ class VLMEncode(io.ComfyNode):
         max_pixels: int = 0,
         depth: str = AUTO,
         padding: str = AUTO,
+        image_placement: str = TARGETS_OWN,
+        conversation: Any = None,
     ) -> io.NodeOutput:
         """Encodes to the depth that the target needs."""
         need(model, VLM, "model on VLM Encode")
@@ -173,6 +182,8 @@ class VLMEncode(io.ComfyNode):
             min_pixels=min_pixels or None,
             max_pixels=max_pixels or None,
             padding=padding,
+            placed=image_placement == NAMED,
+            conversation=need_conversation(conversation, "VLM Encode"),
         )
         for each in states.keyframes:
             if depth.strip() == AUTO:
@@ -182,9 +193,11 @@ class VLMEncode(io.ComfyNode):
         states.hold_model_weakly()  # the model's memory is its own node's to keep
         roles = count_roles(states.token_map)
         reused = f", {states.reused_tokens} reused" if states.reused_tokens else ""
+        turns = 1 + max(turn_column(states.token_map))
+        talk = f", {turns} turns" if turns > 1 else ""
         line = (
             f"{states.token_map['n']} tokens ({roles.get('image', 0)} image, "
-            f"{roles.get('text', 0)} prompt{reused}), layers 0 to {states.depth} of "
+            f"{roles.get('text', 0)} prompt{talk}{reused}), layers 0 to {states.depth} of "
             f"{states.num_layers - 1}, {time.perf_counter() - start:.1f} s"
         )
         return shown(with_notes(line, notes_of(states, prompt)), states)

@@ -9,14 +9,14 @@ from comfy_api.latest import io
 
 from ..vlm.conditioning.check import Needs
 from ..vlm.conditioning.entries import Entry, read_entries, write_entries
-from ..vlm.conditioning.image_prompt import image_prompt
+from ..vlm.conditioning.image_prompt import image_prompt, words_alone
 from ..vlm.model import VLM
 from ..vlm.targets import TARGETS, find_target
 from .caches import PREFIX_CACHE_MB
 from .clip import HUGGING_FACE, target_of_clip, vlm_from_clip
 from .devices import conditioning_device
 from .picture import need_pictures
-from .prompting import prompt_input
+from .prompting import NAMED, TARGETS_OWN, placement_input, prompt_input
 from .shown import shown
 from .sockets import Model, Pictures, need
 from .target import needs_of, targets_of
@@ -86,6 +86,7 @@ class ImagePrompt(io.ComfyNode):
                     tooltip="The diffusion model that will read the result: `auto` is then its "
                     "target, and what does not fit it is refused here.",
                 ),
+                placement_input(),
             ],
             outputs=[
                 io.Conditioning.Output(
@@ -103,6 +104,7 @@ class ImagePrompt(io.ComfyNode):
         model: Any = None,
         pictures: Any = None,
         diffusion_model: Any = None,
+        image_placement: str = TARGETS_OWN,
     ) -> io.NodeOutput:
         """Finds the target and takes the way of it."""
         if model is not None:
@@ -115,14 +117,17 @@ class ImagePrompt(io.ComfyNode):
             _check_clip(clip, goal)
         if model is None and clip is not None and chain and find_target(goal).layers is not None:
             model = vlm_from_clip(clip, HUGGING_FACE, PREFIX_CACHE_MB)
+        placed = image_placement == NAMED
+        words = words_alone(prompt, goal) if placed else prompt
         result = image_prompt(
             prompt,
             chain,
             target=goal,
             model=model,
-            words=None if clip is None else lambda: _encode(clip, prompt),
+            words=None if clip is None else lambda: _encode(clip, words),
             needs=needs,
             device=conditioning_device(),
+            placed=placed,
         )
         tokens = result.entries[0].tokens
         fits = f"fits {needs.title}" if needs is not None else f"for {find_target(goal).title}"

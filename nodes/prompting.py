@@ -8,9 +8,12 @@ import torch
 from comfy_api.latest import io
 
 from ..vlm.model import VLM
+from ..vlm.prompts.conversation import Conversation as Talk
 from ..vlm.prompts.layout import find_lack
 from ..vlm.prompts.templates import CHAT, find_template
+from .sockets import Conversation, need
 
+TARGETS_OWN, NAMED = "target's", "where named in the prompt"
 MAX_PIXELS = 64 * 1024 * 1024
 
 
@@ -106,3 +109,38 @@ def pixel_budget() -> list[io.Input]:
             **bound,
         ),
     ]
+
+
+def placement_input() -> io.Input:
+    """Where pictures stand; `NAMED` is the choice beside the target's own way."""
+    return io.Combo.Input(
+        "image_placement",
+        options=[TARGETS_OWN, NAMED],
+        default=TARGETS_OWN,
+        optional=True,
+        advanced=True,
+        tooltip="Where the pictures stand. target's = before the words, as its template has them; "
+        "where named in the prompt = <image1> in the words is the first picture, <image2> the "
+        "second. A picture that is not named stays before the words.",
+    )
+
+
+def conversation_input() -> io.Input:
+    """Turns before the prompt."""
+    return Conversation.Input(
+        "conversation",
+        optional=True,
+        tooltip="From Conversation Turn: what was said before this prompt. Its tokens are part of "
+        "the result; pictures are counted from its first one on.",
+    )
+
+
+def need_conversation(given: Any, node: str) -> Talk | None:
+    """The conversation that came over a wire.
+
+    Raises:
+        TypeError: Something else.
+    """
+    if given is not None:
+        need(given, Talk, f"conversation on {node}")
+    return given

@@ -12,7 +12,17 @@ from ..vlm.prompts.rewrite_prompts import DEFAULT, SYSTEM_PROMPTS, find_system
 from ..vlm.prompts.templates import CHAT, TEMPLATES
 from ..vlm.targets import TARGETS
 from ..vlm.token_map import count_roles
-from .prompting import check_template, connected, images_input, pixel_budget
+from .prompting import (
+    NAMED,
+    TARGETS_OWN,
+    check_template,
+    connected,
+    conversation_input,
+    images_input,
+    need_conversation,
+    pixel_budget,
+    placement_input,
+)
 from .shown import shown
 from .sockets import HiddenStates, Model, need
 
@@ -140,6 +150,8 @@ class VLMRewrite(io.ComfyNode):
                     "template; raw = nothing around it, for a model without one: it goes on with "
                     "the text.",
                 ),
+                placement_input(),
+                conversation_input(),
             ],
             outputs=[
                 HiddenStates.Output(
@@ -172,6 +184,8 @@ class VLMRewrite(io.ComfyNode):
         min_pixels: int = 0,
         max_pixels: int = 0,
         template: str = CHAT,
+        image_placement: str = TARGETS_OWN,
+        conversation: Any = None,
     ) -> io.NodeOutput:
         """Writes, or runs a given answer as deep as the target needs."""
         need(model, VLM, "model on VLM Rewrite Prompt")
@@ -191,6 +205,8 @@ class VLMRewrite(io.ComfyNode):
             template=template,
             min_pixels=min_pixels or None,
             max_pixels=max_pixels or None,
+            placed=image_placement == NAMED,
+            conversation=need_conversation(conversation, "VLM Rewrite Prompt"),
         )
         for each in made.states.keyframes:
             each.reach_target()

@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from ..vlm.connectors.connector import Connector as LoadedConnector
 from ..vlm.model import VLM
+from ..vlm.prompts.conversation import Conversation as Talk
 from ..vlm.running.hidden_states import HiddenStates as HeldStates
 from ..vlm.tokens.stats import Stats as Reference
 from .devices import ManagedModule
@@ -15,6 +16,7 @@ HiddenStates = io.Custom("VLMC_HIDDEN_STATES")
 Stats = io.Custom("VLMC_STATS")
 Connector = io.Custom("VLMC_CONNECTOR")
 Pictures = io.Custom("VLMC_PICTURES")
+Conversation = io.Custom("VLMC_CONVERSATION")
 
 
 def tokens_template() -> io.MatchType.Template:
@@ -60,5 +62,6 @@ _WORDS = {
     VLM: ("a VLM", "VLM Loader or VLM From CLIP"),
     HeldStates: ("hidden states", "VLM Encode Image/Text"),
     Reference: ("reference statistics", "VLM Reference Statistics"),
+    Talk: ("a conversation", "Conversation Turn"),
     ManagedConnector: ("a connector", "VLM Connector Loader"),
 }

@@ -17,12 +17,13 @@ from .sockets import tokens_template
 from .widget_text import need_text, whole_number
 
 
-def _numbers(text: str) -> list[int] | None:
-    """Image numbers "0, 2"; None where the field is empty."""
+def _numbers(text: str, name: str = "images") -> list[int] | None:
+    """Numbers "0, 2" of images or turns; None where the field is empty."""
     parts = [part.strip() for part in (text or "").split(",") if part.strip()]
     numbers = [number for number in map(whole_number, parts) if number is not None and number >= 0]
     if len(numbers) < len(parts):
-        raise ValueError(f"images is {told(text)}; write image numbers from 0, such as 0, 2.")
+        kind = name.removesuffix("s")
+        raise ValueError(f"{name} is {told(text)}; write {kind} numbers from 0, such as 0, 2.")
     return numbers or None
 
 
@@ -83,6 +84,14 @@ class TokenFilter(io.ComfyNode):
                     "vision_marker, image, thinking, generated, pad, unknown. Empty = the preset"
                     ".",
                 ),
+                io.String.Input(
+                    "turns",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Only these turns of a conversation, by number from 0; the prompt is "
+                    "the last. Empty = all.",
+                ),
             ],
             outputs=[
                 io.MatchType.Output(
@@ -92,11 +101,12 @@ class TokenFilter(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, images: str = "", roles: str = "") -> bool | str:
+    def validate_inputs(cls, images: str = "", roles: str = "", turns: str = "") -> bool | str:
         """Whether numbers and roles can be read, when the workflow is queued."""
         try:
-            need_text(images=images, roles=roles)
+            need_text(images=images, roles=roles, turns=turns)
             _numbers(images)
+            _numbers(turns, "turns")
             if _roles(roles):
                 keep_roles(_roles(roles))
         except ValueError as error:
@@ -105,10 +115,16 @@ class TokenFilter(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, tokens: Any, keep: str, images: str = "", drop_first: int = 0, roles: str = ""
+        cls,
+        tokens: Any,
+        keep: str,
+        images: str = "",
+        drop_first: int = 0,
+        roles: str = "",
+        turns: str = "",
     ) -> io.NodeOutput:
         """Filters every entry."""
-        options = (_roles(roles) or keep, _numbers(images), drop_first)
+        options = (_roles(roles) or keep, _numbers(images), drop_first, _numbers(turns, "turns"))
         if isinstance(tokens, HiddenStates):
             kept = filter_tokens(tokens, *options)
             before, after = tokens.token_map["n"], kept.token_map

@@ -20,6 +20,7 @@ from .connectors.lap import lap_pool
 from .connectors.lap_file import save_lap
 from .connectors.load import load_connector
 from .load import load
+from .prompts.conversation import Conversation
 from .prompts.templates import TEMPLATES
 from .report.inspection import inspect_tokens
 from .targets import TARGETS
@@ -40,6 +41,7 @@ __version__: str  # read when it is asked for: see `__getattr__`
 __all__ = [
     "TARGETS",
     "TEMPLATES",
+    "Conversation",
     "Dot",
     "Entry",
     "Needs",

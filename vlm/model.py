@@ -11,9 +11,12 @@ from typing import Any, overload
 from .arguments import checked, need_size
 from .families import Family
 from .logger import LOG
-from .pictures.preprocessor import Preprocessor, VisionInput
+from .pictures.preprocessor import Preprocessor
+from .prompts.conversation import Conversation
 from .prompts.inputs import PromptInputs
 from .prompts.layout import render
+from .prompts.looking import Looked, Looking
+from .prompts.messages import messages_of, valid_text
 from .prompts.padding import AUTO, NONE, choose_padding
 from .prompts.prompt import Prompt, build_prompt, unpadded
 from .prompts.rewrite_prompts import DEFAULT, find_system
@@ -112,7 +115,8 @@ class VLM:
         self, text: str, images: Any = None, *, target: str = "chat", template: str | None = None,
         system: str | None = None, edit: str | None = None, video: Any = None, fps: float = 24.0,
         min_pixels: int | None = None, max_pixels: int | None = None, depth: int | None = None,
-        keep_mb: float = 512, padding: str = AUTO, mute: Sequence[int] = (),
+        keep_mb: float = 512, padding: str = AUTO, mute: Sequence[int] = (), placed: bool = False,
+        conversation: Conversation | None = None,
     ) -> HiddenStates: ...  # fmt: skip
 
     # Not any sequence of texts: a text is one, too.
@@ -122,7 +126,8 @@ class VLM:
         template: str | None = None, system: str | None = None, edit: str | None = None,
         video: Any = None, fps: float = 24.0, min_pixels: int | None = None,
         max_pixels: int | None = None, depth: int | None = None, keep_mb: float = 512,
-        padding: str = AUTO, mute: Sequence[int] = (),
+        padding: str = AUTO, mute: Sequence[int] = (), placed: bool = False,
+        conversation: Conversation | None = None,
     ) -> list[HiddenStates]: ...  # fmt: skip
 
     @checked
@@ -143,6 +148,8 @@ class VLM:
         keep_mb: float = 512,
         padding: str = AUTO,
         mute: Sequence[int] = (),
+        placed: bool = False,
+        conversation: Conversation | None = None,
     ) -> HiddenStates | list[HiddenStates]:
         """Prepares the hidden states of a prompt; layers run when they are asked for.
 
@@ -162,31 +169,37 @@ class VLM:
             max_pixels: Most pixels, likewise.
             depth: Layer index to run to at once, in -L..L-1; None = nothing runs yet.
             keep_mb: Bound in MB (2**20 bytes) under which every layer passed is kept.
-            padding: `auto` = as the target was trained; `left` = pad tokens in front, to the
-                template's length or 512; `none` = no pad token anywhere.
+            padding: `auto` = as the target was trained; `left` and `right` = pad tokens in front
+                or behind, to the template's length or 512; `none` = no pad token anywhere.
             mute: Numbers (origin 0, a video last) of pictures that the model does not see: their
                 tokens stay where they are, as plain placeholders.
+            placed: Whether `<image1>` in the words stands for the first picture, `<image2>` for
+                the second, and so on; a picture that is not named stands where it does otherwise.
+                With a template that writes these names itself (Qwen-Image 2.1) they stay words.
+            conversation: Turns before this prompt, run in the same pass; their pictures count
+                before the prompt's. `placed` holds for the words of each turn and its pictures.
 
         Returns:
             Hidden states, or a list of them in the order of several texts.
 
         Raises:
             ValueError: An unknown target or template, a picture that cannot be read, nothing to
-                encode, a layer that does not exist.
+                encode, a layer that does not exist, a name like `<image9>` without its picture, a
+                conversation that waits for an answer.
             TypeError: A prompt that is not text.
         """
         inputs = PromptInputs(
             images, video, fps, target, template, system, edit,
-            min_pixels, max_pixels, padding, mute,
+            min_pixels, max_pixels, padding, mute, placed, conversation,
         )  # fmt: skip
         need_size(keep_mb, "keep_mb")
         goal = self._goal(inputs)
         texts = [text] if isinstance(text, str) else list(text)
         own = _one_each(inputs, texts) if not isinstance(text, str) else None
-        seen = [] if own else self._prepare_vision(inputs, goal)
+        seen = None if own else self._look(inputs, goal)
         states = []
         for number, one in enumerate(texts):
-            shown = self._prepare_vision(own[number], goal) if own else seen
+            shown = seen or self._look(own[number] if own else inputs, goal)
             prompt = self._prompt(one, inputs, goal, shown)
             states.append(states_of(self.engine, prompt, goal, keep_mb))
             if depth is not None:
@@ -212,6 +225,8 @@ class VLM:
         min_pixels: int | None = None,
         max_pixels: int | None = None,
         keep_mb: float = 512,
+        placed: bool = False,
+        conversation: Conversation | None = None,
     ) -> Rewritten:
         """Has the model rewrite a prompt; the hidden states of its answer come from that pass.
 
@@ -235,6 +250,8 @@ class VLM:
             min_pixels: Fewest pixels of a picture as the VLM sees it; None = the target's.
             max_pixels: Most pixels, likewise.
             keep_mb: Bound in MB (2**20 bytes) under which every layer is kept.
+            placed: As for `encode`.
+            conversation: As for `encode`.
 
         Returns:
             Hidden states of prompt, pictures and answer, and the answer's text.
@@ -254,10 +271,12 @@ class VLM:
             min_pixels=min_pixels,
             max_pixels=max_pixels,
             padding=NONE,
+            placed=placed,
+            conversation=conversation,
         )
         goal = self._goal(inputs)
-        seen = self._prepare_vision(inputs, goal)
-        if not seen and not str(text).strip():
+        seen = self._look(inputs, goal)
+        if not seen.inputs and not str(text).strip():
             raise ValueError("There is nothing to rewrite: no prompt and no picture.")
         prompt = self._prompt(text, inputs, goal, seen)
         engine, tokenizer = self.engine, self.tokenizer
@@ -266,25 +285,31 @@ class VLM:
         stops = self.stops
         return write(engine, tokenizer, stops, prompt, goal, sampling, max_tokens, keep_mb)
 
-    def _prompt(
-        self, text: str, inputs: PromptInputs, goal: Target, seen: Sequence[VisionInput]
-    ) -> Prompt:
+    def _look(self, inputs: PromptInputs, goal: Target) -> Looked:
+        """Pictures and videos at the size the model sees them."""
+        config = self.backbone.vision_config if self.family.has_vision else None
+        looking = Looking(self.name, self.family, self.preprocessor, config)
+        return looking.look(inputs, _layout(inputs, goal), goal)
+
+    def _prompt(self, text: str, inputs: PromptInputs, goal: Target, seen: Looked) -> Prompt:
         """Lays one text and the pictures out."""
         if not isinstance(text, str) or not isinstance(inputs.system, str | None):
             kind = type(inputs.system if isinstance(text, str) else text).__name__
             raise TypeError(f"The prompt and the system prompt are text, one is a {kind}.")
         layout = _layout(inputs, goal)
+        specials = self.tokenizer.specials
+        messages = messages_of(layout, text, inputs, seen.turns, specials)
+        system = inputs.system
+        if system is None:
+            system = layout.system_for(len(seen.inputs), text)
         pieces = render(
-            layout,
-            self.tokenizer,
-            text,
-            system=inputs.system,
-            edit=inputs.edit,
-            vision_inputs=seen,
-            family=self.family,
+            layout, self.tokenizer, messages, system=valid_text(system), family=self.family
         )
         padding = choose_padding(inputs.padding, layout.padding, goal.pad_side)
-        prompt = build_prompt(pieces, self.tokenizer, self.family, seen, goal, padding)
+        order = [part.number for said in messages for part in said.parts if not part.is_words]
+        prompt = build_prompt(
+            pieces, self.tokenizer, self.family, seen.inputs, goal, padding, order
+        )
         if LOG.isEnabledFor(DEBUG):
             LOG.debug(
                 "%s: template %s for %s, %s", self.name, layout.name, goal.name, _told(prompt)
@@ -300,55 +325,6 @@ class VLM:
             return goal
         chosen = (self._layer,)
         return replace(goal, layers=chosen, layers_with_images=chosen, final_norm=False)
-
-    def _is_blind(self) -> str:
-        return (
-            f"{self.name} reads text only, pictures or a video were given. Use a model with "
-            "eyes: a Qwen-VL model with `load`, or in ComfyUI's Load CLIP a Qwen2.5-VL file "
-            "(qwen_2.5_vl_7b_fp8_scaled.safetensors) with type qwen_image or a Qwen3-VL-4B file "
-            "(qwen3vl_4b_fp8_scaled.safetensors) with type krea2."
-        )
-
-    def _takes_no_video(self) -> str:
-        return (
-            f"{self.name} ({self.family.title}) takes pictures, not videos. Give single frames as "
-            "`images`, or use a Qwen-VL or InternVL model with `load`."
-        )
-
-    def _prepare_vision(self, inputs: PromptInputs, goal: Target) -> list[VisionInput]:
-        """Pictures, then the video, at the size the model sees them."""
-        images, video = inputs.images, inputs.video
-        vision = self.family.vision
-        if self.preprocessor is None or vision is None:
-            if video is None and (images is None or images == []):
-                return _mute([], inputs.mute)
-            raise ValueError(self._is_blind())
-        layout = _layout(inputs, goal)
-        if video is not None and goal.about_video:
-            raise ValueError(f"{goal.about_video}. Give single frames as `images`.")
-        least = inputs.min_pixels or goal.min_pixels
-        most = inputs.max_pixels or layout.max_pixels or goal.max_pixels
-        if goal.resize is not None and least is not None and most is not None:
-            if not inputs.min_pixels:
-                least = min(least, most)
-            seen = self.preprocessor.prepare_resized(images, goal.resize, least, most)
-        else:
-            seen = self.preprocessor.prepare_images(images, least, most)
-        if 0 < goal.most_pictures < len(seen):
-            raise ValueError(
-                f"{goal.title} takes at most {goal.most_pictures} pictures, {len(seen)} were "
-                "given. Give fewer."
-            )
-        if video is not None:
-            if not vision.video:
-                raise ValueError(self._takes_no_video())
-            most = inputs.max_pixels or layout.video_max_pixels
-            film = self.preprocessor.prepare_video(
-                video, inputs.fps, layout.sample_fps, inputs.min_pixels, most
-            )
-            step = vision.video_time_step(film.seconds_per_grid, self.backbone.vision_config)
-            seen.append(replace(film, time_step=step))
-        return _mute(seen, inputs.mute)
 
 
 def _layout(inputs: PromptInputs, goal: Target) -> Template:
@@ -367,19 +343,6 @@ def _one_each(inputs: PromptInputs, texts: Sequence[str]) -> list[PromptInputs] 
             "text, which may be empty, or a flat list that all of them get."
         )
     return [replace(inputs, images=each) for each in images]
-
-
-def _mute(seen: list[VisionInput], numbers: Sequence[int]) -> list[VisionInput]:
-    """Pictures, some of them such that the model does not see them."""
-    for number in numbers:
-        if not 0 <= number < len(seen):
-            there = f"0 to {len(seen) - 1}" if seen else "none"
-            raise ValueError(
-                f"`mute` names picture {number}, there are {there}. Name one of these."
-            )
-    return [
-        replace(each, muted=True) if number in numbers else each for number, each in enumerate(seen)
-    ]
 
 
 def _told(prompt: Prompt) -> str:

@@ -12,6 +12,11 @@ the functions that write it, ``read_map`` the one that reads it::
      "row":   [int] * N,    # from 0, on the grid after the VLM's merge
      "col":   [int] * N,
      "grids": [{"image": 0, "frames": 1, "rows": 4, "cols": 6}, ...]}
+
+A map of a conversation is of version 2 and has one column more; without it all tokens are of the
+first turn::
+
+     "turn":  [int] * N,    # turn of a conversation, from 0: a user's words and the answer to them
 """
 
 import json
@@ -22,6 +27,7 @@ from .arguments import told
 from .logger import LOG
 
 VERSION = 1
+WITH_TURNS = 2  # written only where there are several, so that older packs read all other maps
 ROLES = (
     "system",
     "template",
@@ -34,7 +40,7 @@ ROLES = (
     "unknown",
 )
 _NUMBERS = {"image": -1, "frame": 0, "tile": 0, "row": 0, "col": 0}  # column: of a plain token
-_LEAST = {"image": -1, "frame": 0, "tile": -1, "row": 0, "col": 0}
+_LEAST = {"image": -1, "frame": 0, "tile": -1, "row": 0, "col": 0, "turn": 0}
 _GRID_KEYS = ("image", "frames", "rows", "cols")
 
 
@@ -46,6 +52,7 @@ def new_map(
     rows: Iterable[int] | None = None,
     cols: Iterable[int] | None = None,
     grids: Iterable[dict] = (),
+    turns: Iterable[int] | None = None,
 ) -> dict:
     """Write a token map.
 
@@ -54,6 +61,7 @@ def new_map(
         images: image number per token from 0, -1 for tokens of no image. Default: all -1.
         frames, tiles, rows, cols: place of an image token, from 0; tile -1 = thumbnail. Default 0.
         grids: per image number ``{"image", "frames", "rows", "cols"}``, after the VLM's merge.
+        turns: turn of a conversation per token, from 0. Default: all 0.
 
     Returns:
         The map, of builtins only (numpy and tensor numbers are converted).
@@ -69,10 +77,24 @@ def new_map(
         column = given[key]
         out[key] = [plain] * len(role) if column is None else [int(v) for v in column]
     out["grids"] = [{k: int(v) for k, v in grid.items()} for grid in grids]
+    out = _with_turns(out, [0] * len(role) if turns is None else [int(turn) for turn in turns])
     wrong = what_is_wrong(out)
     if wrong:
         raise ValueError(f"This token map cannot be written: {wrong}.")
     return out
+
+
+def turn_column(token_map: dict) -> list[int]:
+    """Turn of a conversation per token, from 0; all 0 where the map knows of none."""
+    return token_map["turn"] if "turn" in token_map else [0] * token_map["n"]
+
+
+def _with_turns(token_map: dict, turns: list[int]) -> dict:
+    """A map with the turn of each token, where it is of several."""
+    if not any(turns):
+        return token_map
+    grids = token_map.pop("grids")
+    return {**token_map, "version": WITH_TURNS, "turn": turns, "grids": grids}
 
 
 def map_text(token_map: dict) -> str:
@@ -158,11 +180,15 @@ def take(token_map: dict | None, indices: Sequence[int]) -> dict | None:
         out[key] = [column[i] for i in indices]
     left = set(out["image"])
     out["grids"] = [dict(grid) for grid in token_map["grids"] if grid["image"] in left]
-    return out
+    turns = turn_column(token_map)
+    return _with_turns(out, [turns[i] for i in indices])
 
 
 def join(a: dict, b: dict) -> dict:
-    """The map of a's tokens followed by b's; b's image numbers are shifted past a's."""
+    """The map of a's tokens followed by b's; b's image numbers are shifted past a's.
+
+    Turns keep their numbers: what is joined may be of one turn.
+    """
     shift = 1 + max([-1, *a["image"], *(grid["image"] for grid in a["grids"])])
     out: dict[str, Any] = {"version": VERSION, "n": a["n"] + b["n"]}
     for key in ("role", *_NUMBERS):
@@ -170,7 +196,7 @@ def join(a: dict, b: dict) -> dict:
     out["image"][a["n"] :] = [i + shift if i >= 0 else i for i in b["image"]]
     moved = [{**grid, "image": grid["image"] + shift} for grid in b["grids"]]
     out["grids"] = [*(dict(grid) for grid in a["grids"]), *moved]
-    return out
+    return _with_turns(out, [*turn_column(a), *turn_column(b)])
 
 
 def count_roles(token_map: dict) -> dict[str, int]:
@@ -189,12 +215,14 @@ def what_is_wrong(token_map: object) -> str | None:
     """Words for what makes ``token_map`` invalid; None if it is valid."""
     if not isinstance(token_map, dict):
         return f"it is a {type(token_map).__name__}, expected a dict"
-    if token_map.get("version") != VERSION:
-        return f"its version is {told(token_map.get('version'))}, this pack reads version {VERSION}"
+    version = token_map.get("version")
+    if version not in (VERSION, WITH_TURNS) or isinstance(version, bool):
+        known = f"{VERSION} and {WITH_TURNS}"
+        return f"its version is {told(version)}, this pack reads the versions {known}"
     n = token_map.get("n")
     if type(n) is not int or n < 0:
         return f"its n is {told(n)}, expected the number of tokens"
-    for key in ("role", *_NUMBERS):
+    for key in ("role", *_NUMBERS, *(("turn",) if version == WITH_TURNS else ())):
         column = token_map.get(key)
         if not isinstance(column, list) or len(column) != n:
             length = len(column) if isinstance(column, list) else "no"
@@ -220,7 +248,7 @@ def _wrong_with_grids(token_map: dict) -> str | None:
     if len({grid["image"] for grid in grids}) < len(grids):
         return "two grids are of the same image"
     for key, least in _LEAST.items():
-        if min(token_map[key], default=0) < least:
+        if key in token_map and min(token_map[key], default=0) < least:
             return f"its column {told(key)} holds {min(token_map[key])}, expected {least} or more"
     return _wrong_with_images(token_map)
 

@@ -6,7 +6,7 @@ import re
 from importlib.metadata import version
 from pathlib import Path
 
-NAME = "comfyui-vlm-conditioning"
+NAME = "vlm-conditioning"
 
 
 def find_version() -> str:

@@ -35,7 +35,7 @@ def keys(one, positions):
     mask = decoder.mask(one.text, None, hidden, 0)
     arguments = decoder.arguments(one.text, index, turns, mask)
     call_layer(layer, hidden, cache, Places(0, decoder.axes(positions)), arguments)
-    return cache.new[0]
+    return cache.whole[0]
 
 
 @pytest.mark.relies(DECODER, GEMMA)

@@ -127,13 +127,13 @@ class Result:
         ]
 
     def images(self, node: str | int | None = None) -> list[bytes]:
-        """PNG bytes of the saved pictures, of one node or of all."""
+        """Bytes of the saved pictures (PNG) and videos (MP4), of one node or of all."""
         nodes = self.outputs if node is None else {str(node): self.outputs.get(str(node), {})}
         return [
             self.host.view(entry)
             for output in nodes.values()
             for entry in output.get("images", [])
-            if entry.get("filename", "").endswith(".png")
+            if entry.get("filename", "").endswith((".png", ".mp4"))
         ]
 
     def text(self, node: str | int) -> str:

@@ -18,6 +18,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 from gguf_folders import PACKAGES, default_cache, folder_of  # noqa: E402
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """All of them are slow: real models have thirty layers."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session")
 def folder():
     """`folder(name)`: a model of `gguf_folders.MODELS` in Hugging Face layout.

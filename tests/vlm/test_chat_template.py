@@ -5,7 +5,7 @@ import re
 import pytest
 import transformers
 
-from vlm.prompts.chat_template import SYSTEM_SLOT, TEXT_SLOT, Chat, ChatTemplate, Turns
+from vlm.prompts.chat_template import SYSTEM_SLOT, Chat, ChatTemplate, Turns, say, text_slot
 
 PROMPT = "{% if add_generation_prompt %}"
 LOOP = "{% for m in messages %}"
@@ -54,6 +54,11 @@ FOUND = {
 }
 
 
+def asked(text, system="", plain=False):
+    """A chat of one question."""
+    return Chat((say("user", text),), system, plain=plain)
+
+
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
     """A tokenizer that has the special tokens of all of them."""
@@ -71,7 +76,7 @@ def tokenizer(tmp_path_factory):
 @pytest.mark.parametrize("name", FOUND)
 def test_how_turns_begin(tokenizer, name):
     template, turns = FOUND[name]
-    written = ChatTemplate(tokenizer, template).write(Chat("a house", plain=True))
+    written = ChatTemplate(tokenizer, template).write(asked("a house", plain=True))
     assert written.turns == turns
     assert turns.user in written.layout
 
@@ -83,8 +88,9 @@ def test_how_turns_begin(tokenizer, name):
 )
 def test_ends_are_what_the_template_leaves(tokenizer, text, system, cut):
     template = CHATML.replace("m.content }}", f"m.content{cut} }}}}")
-    written = ChatTemplate(tokenizer, template).write(Chat(text, system, plain=True))
-    whole = written.layout.replace(TEXT_SLOT, written.text).replace(SYSTEM_SLOT, written.system)
+    written = ChatTemplate(tokenizer, template).write(asked(text, system, plain=True))
+    whole = written.layout.replace(text_slot(0), *written.words)
+    whole = whole.replace(SYSTEM_SLOT, written.system)
     messages = [{"role": "system", "content": system}] * bool(system)
     messages += [{"role": "user", "content": text}]
     assert whole == tokenizer.apply_chat_template(
@@ -95,10 +101,10 @@ def test_ends_are_what_the_template_leaves(tokenizer, text, system, cut):
 def test_none_and_one_that_fails(tokenizer):
     assert not ChatTemplate(tokenizer, None) and ChatTemplate(tokenizer, CHATML)
     with pytest.raises(ValueError, match="has no chat template.*Set template to raw"):
-        ChatTemplate(tokenizer, None).write(Chat("a"))
+        ChatTemplate(tokenizer, None).write(asked("a"))
     with pytest.raises(ValueError, match=r"cannot be used \(.*no\)"):
-        ChatTemplate(tokenizer, "{{ raise_exception('no') }}").write(Chat("a"))
+        ChatTemplate(tokenizer, "{{ raise_exception('no') }}").write(asked("a"))
     with pytest.raises(ValueError, match="leaves the text out"):
-        ChatTemplate(tokenizer, "hello").write(Chat("a"))
+        ChatTemplate(tokenizer, "hello").write(asked("a"))
     with pytest.raises(ValueError, match="leaves the text out"):
-        ChatTemplate(tokenizer, "{{ messages[-1].content }}").write(Chat("a", "b", plain=True))
+        ChatTemplate(tokenizer, "{{ messages[-1].content }}").write(asked("a", "b", plain=True))

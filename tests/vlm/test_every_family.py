@@ -66,7 +66,7 @@ class Reference:
             known["mm_token_type_ids"] = known["token_type_ids"].int()
             if self.vision.frame_token != self.vision.image_token:
                 known["mm_token_type_ids"] += 2 * self._is(ids, self.vision.frame_token).int()
-            known |= self.vision.forward_inputs(states.prompt.vision_inputs)
+            known |= self.vision.forward_inputs(states.prompt.shown)
         return {name: value for name, value in known.items() if name in self._takes}
 
     @property

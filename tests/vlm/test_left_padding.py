@@ -45,6 +45,34 @@ def test_layers_equal_transformers(v, hf, picture, err, images, template):
     assert err(h.layer(-1), normed) < 2e-5
 
 
+@pytest.mark.parametrize("images", [0, 1])
+@pytest.mark.parametrize("template", ["x2i", "x2i-bare"])
+def test_padding_behind_equals_transformers(v, hf, picture, err, images, template):
+    pictures = [picture(64, 96, seed) for seed in range(images)]
+    h = v.encode("two boats", images=pictures, target="flux1", template=template, padding="right")
+    roles, ids = h.token_map["role"], torch.tensor([h.prompt.ids])
+    assert h.n == 512 and roles[h.prompt.real :] == ["pad"] * left(h) and h.prompt.real < 512
+    seen = {}
+    if pictures:
+        patches = [visual.patches() for visual in h.prompt.vision_inputs]
+        seen["pixel_values"] = torch.cat([each.pixels for each in patches])
+        seen["image_grid_thw"] = torch.tensor([each.grid for each in patches])
+    mask = torch.ones_like(ids)
+    mask[:, h.prompt.real :] = 0
+    # With pads at 1, as transformers had them when X2I was released; it changed twice since.
+    real, index = ids[:, : h.prompt.real], hf.model.model.get_rope_index
+    given = {"image_grid_thw": seen["image_grid_thw"]} if pictures else {}
+    places, _ = index(real, **given, **hf.types(real))
+    places = torch.cat([places, torch.ones(3, 1, left(h), dtype=places.dtype)], dim=2)
+    types = hf.types(ids)
+    streams, normed = hf.streams(
+        input_ids=ids, attention_mask=mask, position_ids=places, **seen, **types
+    )
+    for k in (0, 1, 9, 36):
+        assert err(h.layer(k, final_norm=False), streams[k]) < 2e-5, k
+    assert err(h.layer(-1), normed) < 2e-5
+
+
 def test_pad_rows_do_not_depend_on_the_prompt(v):
     first = v.encode("two boats", target="flux1", template="x2i")
     second = v.encode("a red house by the sea", target="flux1", template="x2i")
@@ -131,8 +159,11 @@ def test_choices():
     right = Padding(512, cut=True, side="right")
     assert choose_padding("auto", right, "left") is right
     assert choose_padding("left", right, "left") == Padding(512, cut=True)
-    with pytest.raises(ValueError, match="padding is 'right'; choose one of: auto, none, left"):
-        choose_padding("right", own, "left")
+    assert choose_padding("right", own, "left") == Padding(512, 1.3, side="right")
+    assert choose_padding("right", None, "left") == Padding(512, side="right")
+    known = "auto, none, left, right"
+    with pytest.raises(ValueError, match=f"padding is 'behind'; choose one of: {known}"):
+        choose_padding("behind", own, "left")
 
 
 def test_x2i_end_to_end_fits_flux1(v, picture, tmp_path):

@@ -65,6 +65,7 @@ def calls(model, tiny_folder, tmp_path_factory):
     vlm.save_lap(lap, place / "lap.safetensors")
     mask = torch.ones(grid["rows"], grid["cols"])
     return {
+        vlm.Conversation: {"turns": vlm.Conversation().user("a").turns},
         vlm.Dot: {"x": 0.5, "y": 0.5, "radius": 0.5},
         vlm.Entry: {"tokens": t, "options": {}},
         vlm.Needs: {"title": "a model"},

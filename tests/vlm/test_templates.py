@@ -193,6 +193,30 @@ def test_x2i_internvl_has_its_system_message(small):
     assert text.startswith("<|im_start|>system\nOther.<|im_end|>\n<|im_start|>user\n{'Text")
 
 
+@TWO
+def test_x2is_bare_words_are_the_chat_templates(small, hf):
+    h = small.encode("two boats", template="x2i-bare", padding="auto", target="flux1")
+    want = hf.inputs("two boats")["input_ids"][0].tolist()
+    assert h.n == 512 and list(h.prompt.ids[h.prompt.left :]) == want
+
+
+def test_x2is_internvl_was_trained_without_turns(small):
+    h = small.encode("two boats", template="x2i-internvl-train", target="flux1")
+    asked = str(X2I["x2i-train"]("two boats", None, False, False))
+    real = small.tokenizer.text_of(list(h.prompt.ids[: h.prompt.real]))
+    assert real == "".join(small.tokenizer.begin) + asked
+    assert h.n == 512 and h.token_map["role"][-1] == "pad"
+
+
+def test_x2i_wraps_the_words_of_every_turn(small, picture):
+    """As infer/inference_multi_turn.py: messages of wrapped words, a picture with each."""
+    c = vlm.Conversation().user("a dog", [picture(64, 64)]).assistant("It runs.")
+    h = small.encode("a cat", conversation=c, template="x2i")
+    first, second = (str(X2I["x2i"](text, None, True, False)) for text in ("a dog", "a cat"))
+    text = written(small, h)
+    assert first in text and second in text and text.index(first) < text.index("It runs.")
+
+
 def test_x2is_budgets_are_defaults(small, picture):
     def area(h):
         return [
@@ -201,6 +225,8 @@ def test_x2is_budgets_are_defaults(small, picture):
 
     big = picture(700, 500)
     assert area(small.encode("a", [big], template="x2i"))[0] <= 224 * 224
+    assert area(small.encode("a", [big], template="x2i-paper"))[0] <= 224 * 224
+    assert area(small.encode("a", [big], template="x2i-bare"))[0] <= 140 * 140
     assert area(small.encode("a", [big], template="x2i-internvl"))[0] <= 128 * 128
     assert area(small.encode("a", [big], template="x2i", max_pixels=10**6))[0] > 10**5
 

@@ -26,11 +26,14 @@ import torch
 from ..arguments import checked
 from ..model import VLM
 from ..pictures.reference import PictureReference
+from ..prompts.markers import check_names
+from ..prompts.templates import find_template
 from ..targets import Target, find_target
 from .check import Needs, check
 from .entries import Entry
 from .image_prompt_blended import Blended
 from .image_prompt_inside import InPrompt
+from .image_prompt_ways import Words
 
 BLENDED = ("z-image", "flux2-klein-4b", "flux2-klein-9b")
 MOST_PICTURES = 50
@@ -65,6 +68,7 @@ def image_prompt(
     words: Callable[[], list[Entry]] | None = None,
     needs: Needs | None = None,
     device: torch.device | str = "cpu",
+    placed: bool = False,
 ) -> ImagePrompt:
     """Words and pictures to a conditioning.
 
@@ -78,11 +82,14 @@ def image_prompt(
         pictures: In the order in which the VLM sees them.
         target: The diffusion model that will read the result (`vlm.targets`).
         model: The VLM that sees the pictures; also encodes the words where `words` is not given.
-        words: Makes the entries of the words' own conditioning, called at most once; None = the
-            model encodes them without a picture, at the target's layer.
+        words: Makes the entries of the words' own conditioning, called at most once, of
+            `words_alone(prompt)` where they are placed; None = the model encodes them without a
+            picture, at the target's layer.
         needs: Of the diffusion model: what does not fit it is refused, before a picture is looked
             at where the words show it.
         device: Where tokens are normalised and blended, and where the result lies.
+        placed: Whether `<image1>` in the words stands for the chain's first picture, where it
+            counts; see `VLM.encode`.
 
     Returns:
         The entries, and the steps taken.
@@ -95,11 +102,14 @@ def image_prompt(
     goal = find_target(target)
     counting = [(at, each) for at, each in enumerate(pictures, 1) if each.strength != 0]
     _check(goal, model, words, len(counting))
-    own = _Words(prompt, goal, model, words, needs, device)
+    said = Words(prompt, placed and not find_template(goal.template).writes_markers)
+    if said.placed:
+        check_names(prompt, len(pictures))
+    own = _Words(said.around({}), goal, model, words, needs, device)
     if not counting:
         return ImagePrompt(own.entries(), [own.step])
     kind = Blended if goal.name in BLENDED else InPrompt
-    way = kind(_seeing(model, goal), prompt, goal, own.entries, device)
+    way = kind(_seeing(model, goal), said, goal, own.entries, device)
     way.look(counting)
     entries: list[Entry] = []
     for start, end in _ranges(counting):
@@ -108,8 +118,19 @@ def image_prompt(
         entries += [cut for entry in made if (cut := entry.within(start, end)) is not None]
     _agree(entries, goal)
     _fit(entries, needs)
-    said = [own.step, *way.steps, EXPERIMENTS.get(goal.name, "")]
-    return ImagePrompt(entries, [step for step in said if step])
+    steps = [own.step, *way.steps, EXPERIMENTS.get(goal.name, "")]
+    return ImagePrompt(entries, [step for step in steps if step])
+
+
+def words_alone(prompt: str, target: str) -> str:
+    """The words of a placed prompt without the names of pictures, for an encoder that is blind.
+
+    Args:
+        prompt: The words.
+        target: The diffusion model that will read the result (`vlm.targets`).
+    """
+    writes = find_template(find_target(target).template).writes_markers
+    return Words(prompt, not writes).around({})
 
 
 class _Words:

@@ -20,7 +20,7 @@ from ..tokens.select import choose_layers
 from ..tokens.stats import measure_stats
 from ..tokens.token_weights import apply_mask, image_grid, resample_mask
 from .entries import Entry, map_tokens, pair
-from .image_prompt_ways import KEPT, Numbered, gate
+from .image_prompt_ways import KEPT, Numbered, Words, gate
 
 USUAL_ALPHA = 0.3  # the research's share of a picture, at strength 1
 
@@ -31,7 +31,7 @@ class Blended:
     def __init__(
         self,
         model: VLM,
-        prompt: str,
+        prompt: Words,
         goal: Target,
         words: Callable[[], list[Entry]],
         device: torch.device | str,
@@ -89,10 +89,11 @@ class Blended:
         """The tokens of a picture that go on."""
         views = views_of(picture)
         states = self._model.encode(
-            self._prompt,
+            self._prompt.around({number: len(views)}),
             [view.image for view in views],
             target=self._goal.name,
             max_pixels=picture.max_pixels,
+            placed=self._prompt.placed,
         )
         told = "`encode`"
         keyframes = list(states.keyframes)

@@ -17,7 +17,7 @@ from ..tokens.filter import filter_tokens
 from ..tokens.pool import pool_tokens
 from ..tokens.token_weights import apply_mask, image_grid, resample_mask
 from .entries import Entry, map_tokens, pair
-from .image_prompt_ways import KEPT, Numbered, gate, on_the_wire
+from .image_prompt_ways import KEPT, Numbered, Words, gate, on_the_wire
 from .influence import image_influence
 
 
@@ -32,7 +32,7 @@ class InPrompt:
     def __init__(
         self,
         model: VLM,
-        prompt: str,
+        prompt: Words,
         goal: Target,
         words: Callable[[], list[Entry]],
         device: torch.device | str,
@@ -79,20 +79,22 @@ class InPrompt:
         return self._made[numbers]
 
     def _encode(self, pictures: Numbered) -> list[Entry]:
+        shown = {number: views_of(picture) for number, picture in pictures}
         views = [
             (view, max(picture.strength, 1.0))
-            for _, picture in pictures
-            for view in views_of(picture)
+            for number, picture in pictures
+            for view in shown[number]
         ]
         strengths = [strength for _, strength in views]
         first = pictures[0][1]
         weighed, _ = image_influence(
             self._model,
-            self._prompt,
+            self._prompt.around({number: len(each) for number, each in shown.items()}),
             [view.image for view, _ in views],
             strengths,
             target=self._goal.name,
             max_pixels=first.max_pixels,
+            placed=self._prompt.placed,
         )
         entries = on_the_wire(weighed, self._device)
         told = "`encode`, `select_layers` auto"

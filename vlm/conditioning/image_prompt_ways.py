@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Protocol
 
 import torch
 
 from ..pictures.reference import ALL, PICTURE, POOLED, WORDS, PictureReference
+from ..prompts.markers import rename
 from ..running.hidden_states import HiddenStates
 from ..tokens.select import select_layers
 from .entries import Entry, read_entries, write_entries
 
 KEPT = {ALL: "all", PICTURE: "image", WORDS: "text", POOLED: "image"}  # as Token Filter calls it
 Numbered = Sequence[tuple[int, PictureReference]]
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words of an image prompt.
+
+    Attributes:
+        text: As they were typed.
+        placed: Whether `<image1>` in them stands for the chain's first picture.
+    """
+
+    text: str
+    placed: bool = False
+
+    def around(self, views: Mapping[int, int]) -> str:
+        """The words beside some pictures of the chain; those that are not there lose their names.
+
+        Args:
+            views: Of each picture's number in the chain (origin 1), in order, how many pictures the
+                VLM is shown of it.
+        """
+        if not self.placed:
+            return self.text
+        ends = [*accumulate(views.values(), initial=1)]
+        shown = (range(start, end) for start, end in pairwise(ends))
+        return rename(self.text, dict(zip(views, shown, strict=True)))
 
 
 class Way(Protocol):

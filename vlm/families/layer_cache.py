@@ -18,7 +18,7 @@ class LayerCache:
     def __init__(self, past: tuple[torch.Tensor, torch.Tensor] | None = None):
         """Takes the past keys and values, each [1, heads, P, head width], or none."""
         self.past = past
-        self.new: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.whole: tuple[torch.Tensor, torch.Tensor] | None = None  # the past and the new ones
 
     def update(
         self, keys: torch.Tensor, values: torch.Tensor, *args: Any, **kwargs: Any
@@ -27,10 +27,12 @@ class LayerCache:
 
         Beside them every version of transformers says other things (which layer, options).
         """
-        self.new = (keys, values)
-        if self.past is None:
-            return keys, values
-        return torch.cat([self.past[0], keys], dim=2), torch.cat([self.past[1], values], dim=2)
+        if self.past is not None:
+            keys, values = (
+                torch.cat(both, dim=2) for both in zip(self.past, (keys, values), strict=True)
+            )
+        self.whole = (keys, values)
+        return keys, values
 
     def get_seq_length(self, *args: Any, **kwargs: Any) -> int:
         """Positions it holds; versions of transformers ask for one layer or another."""
@@ -43,7 +45,7 @@ class LayerCache:
 
     def after(self, keys: torch.Tensor, values: torch.Tensor, length: int) -> None:
         """Takes what ComfyUI's layers give back: the past and the new ones, so many in all."""
-        self.new = (keys, values)
+        self.whole = (keys[:, :, :length], values[:, :, :length])
 
 
 class GrowingCache(LayerCache):
@@ -69,8 +71,7 @@ class GrowingCache(LayerCache):
         end = self._length + keys.shape[2]
         for buffer, new in zip(self._buffers, (keys, values), strict=True):
             buffer[:, :, self._length : end] = new
-        self._length, self.new = end, (keys, values)
-        return self._buffers[0][:, :, :end], self._buffers[1][:, :, :end]
+        return self._filled(end)
 
     def get_seq_length(self, *args: Any, **kwargs: Any) -> int:
         """Positions it holds."""
@@ -85,4 +86,12 @@ class GrowingCache(LayerCache):
         """The first ones are copied into the buffers; later ones are there already."""
         if self._buffers is None:
             self.update(keys, values)
-        self._length = length
+        self._filled(length)
+
+    def _filled(self, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Notes how many positions are in the buffers; these."""
+        if self._buffers is None:
+            raise AttributeError("There are no buffers yet.")
+        keys, values = self._buffers
+        self._length, self.whole = length, (keys[:, :, :length], values[:, :, :length])
+        return self.whole

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from .template_sandbox import TemplateSandbox
 
 
-TEXT_SLOT = "\ue000text\ue001"
 SYSTEM_SLOT = "\ue000system\ue001"
-ANSWER_SLOT = "\ue000answer\ue001"
-NEXT_SLOT = "\ue000next\ue001"
+IMAGE, VIDEO, TEXT = "image", "video", "text"  # kinds of parts, as chat templates call them
+
+
+def text_slot(number: int) -> str:
+    """What stands in a layout for its words of that number, origin 0."""
+    return f"\ue000text{number}\ue001"
 
 
 @dataclass(frozen=True)
@@ -37,38 +40,69 @@ class Turns:
 
 
 @dataclass(frozen=True)
+class Said:
+    """A message, as a chat template is given it.
+
+    Attributes:
+        role: `system`, `user` or `assistant`.
+        parts: In their order, the kind of each (IMAGE, VIDEO or TEXT) and its words ("" of a
+            picture or video).
+    """
+
+    role: str
+    parts: tuple[tuple[str, str], ...]
+
+    def written(self, plain: bool) -> dict[str, Any]:
+        """The message in the form that templates read.
+
+        Args:
+            plain: As text, and not as a list of parts.
+        """
+        parts = [{"type": kind, "text": words} if kind == TEXT else {"type": kind}
+                 for kind, words in self.parts]  # fmt: skip
+        words = "".join(words for _, words in self.parts)
+        return {"role": self.role, "content": words if plain else parts}
+
+
+def say(role: str, words: str) -> Said:
+    """A message of words alone."""
+    return Said(role, ((TEXT, words),))
+
+
+@dataclass(frozen=True)
 class Chat:
     """What is said, as a chat template is asked to write it.
 
     Attributes:
-        text: The user's words.
+        messages: The user's and the model's, in turn; the user's last.
         system: The system text; "" = no system message, so the template has its own way.
-        images: Pictures before the words.
-        video: A video after the pictures.
         number_images: Write "Picture 1: " before each picture.
         plain: Messages are text and not lists of parts, as text-only models want them.
         settings: What the template is given beside the messages.
     """
 
-    text: str
+    messages: tuple[Said, ...]
     system: str = ""
-    images: int = 0
-    video: bool = False
     number_images: bool = False
     plain: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def user(self, words: str) -> dict[str, Any]:
-        """A user's message with the pictures."""
-        content = [{"type": "image"} for _ in range(self.images)]
-        content += [{"type": "video"}] if self.video else []
-        content.append({"type": "text", "text": words})
-        return {"role": "user", "content": words if self.plain else content}
+    @property
+    def words(self) -> list[str]:
+        """The words of all messages, one text a part."""
+        return [words for said in self.messages for kind, words in said.parts if kind == TEXT]
 
-    def said(self, role: str, words: str) -> dict[str, Any]:
-        """A message without pictures."""
-        parts = [{"type": "text", "text": words}]
-        return {"role": role, "content": words if self.plain else parts}
+    def with_words(self, words: Sequence[str], system: str) -> Chat:
+        """The same chat with other words in the same places."""
+        others = iter(words)
+        messages = tuple(
+            replace(
+                said,
+                parts=tuple((kind, next(others) if kind == TEXT else "") for kind, _ in said.parts),
+            )
+            for said in self.messages
+        )
+        return replace(self, messages=messages, system=system)
 
 
 @dataclass(frozen=True)
@@ -77,13 +111,13 @@ class Written:
 
     Attributes:
         layout: Its text, with slots for system text and words.
-        text: What it leaves of the words: some templates cut blank space at the ends.
+        words: What it leaves of each of the words: some templates cut blank space at the ends.
         system: What it leaves of the system text.
         turns: How its turns begin.
     """
 
     layout: str
-    text: str
+    words: tuple[str, ...]
     system: str
     turns: Turns
 
@@ -118,24 +152,30 @@ class ChatTemplate:
                 "to raw for a model that was not trained on turns, or add chat_template.jinja to "
                 "the tokenizer's folder."
             )
-        system = SYSTEM_SLOT if chat.system else ""
-        layout = self._layout(chat, TEXT_SLOT, system)
-        missing = TEXT_SLOT not in layout or system not in layout
-        if missing:
+        words, system = chat.words, SYSTEM_SLOT if chat.system else ""
+        slots = [text_slot(number) for number in range(len(words))]
+        layout = self._layout(chat, slots, system)
+        if any(slot not in layout for slot in (*slots, system)):
             raise ValueError(
                 "The model's chat template leaves the text out. Set template to another one, or "
                 "correct the template in the tokenizer's folder."
             )
-        text = _kept(chat.text, TEXT_SLOT, layout, lambda at: self._layout(chat, at, system))
-        said = _kept(chat.system, SYSTEM_SLOT, layout, lambda at: self._layout(chat, TEXT_SLOT, at))
-        return Written(layout, text, said, self._turns_of(chat))
 
-    def _layout(self, chat: Chat, text: str, system: str) -> str:
-        messages = [chat.user(text)]
-        if system:
-            messages.insert(0, chat.said("system", system))
+        def around(number: int, at: str) -> str:
+            return self._layout(chat, [*slots[:number], at, *slots[number + 1 :]], system)
+
+        kept = tuple(
+            _kept(text, slots[number], layout, partial(around, number))
+            for number, text in enumerate(words)
+        )
+        told = _kept(chat.system, SYSTEM_SLOT, layout, lambda at: self._layout(chat, slots, at))
+        return Written(layout, kept, told, self._turns_of(chat))
+
+    def _layout(self, chat: Chat, words: Sequence[str], system: str) -> str:
+        chat = chat.with_words(words, system)
+        messages = [say("system", system)] if system else []
         return self._render(
-            messages,
+            [said.written(chat.plain) for said in (*messages, *chat.messages)],
             add_generation_prompt=True,
             add_vision_id=chat.number_images,
             **chat.settings,
@@ -164,28 +204,26 @@ class ChatTemplate:
         """How turns begin in such a chat; found out once."""
         key = chat.plain, repr(chat.settings)
         if key not in self._turns:
-            self._turns[key] = self._probe_turns(Chat("", plain=chat.plain, settings=chat.settings))
+            self._turns[key] = self._probe_turns(chat.plain, chat.settings)
         return self._turns[key]
 
-    def _probe_turns(self, chat: Chat) -> Turns:
+    def _probe_turns(self, plain: bool, settings: Mapping[str, Any]) -> Turns:
         """How turns begin: what comes between an answer's end and the next words of the user.
 
         Nothing is known of a template that writes one question and no conversation.
         """
-        messages = [
-            chat.said("user", TEXT_SLOT),
-            chat.said("assistant", ANSWER_SLOT),
-            chat.said("user", NEXT_SLOT),
-        ]
-        settings = {"add_generation_prompt": False, **chat.settings}
+        asked, answered, next_asked = (text_slot(number) for number in range(3))
+        said = say("user", asked), say("assistant", answered), say("user", next_asked)
+        messages = [each.written(plain) for each in said]
+        settings = {"add_generation_prompt": False, **settings}
         try:
             ended = self._render(messages[:2], **settings)
             longer = self._render(messages, **settings)
         except ValueError:
             return Turns()
-        end = ended.partition(ANSWER_SLOT)[2]
-        before = longer.partition(TEXT_SLOT)[0]
-        between = longer.partition(ANSWER_SLOT)[2].partition(NEXT_SLOT)[0]
+        end = ended.partition(answered)[2]
+        before = longer.partition(asked)[0]
+        between = longer.partition(answered)[2].partition(next_asked)[0]
         marks = [mark for mark in self._tokenizer.get_added_vocab() if mark in longer]
         user = _common_end(before, between.removeprefix(end), marks)
         system = user.replace("user", "system").replace("User", "System").replace("USER", "SYSTEM")

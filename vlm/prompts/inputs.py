@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .conversation import Conversation
 from .padding import AUTO
 
 
@@ -25,6 +26,8 @@ class PromptInputs:
         max_pixels: Most pixels, likewise.
         padding: Where pad tokens stand.
         mute: Numbers of pictures that the model does not see.
+        placed: Pictures stand where the words name them.
+        conversation: Turns before the prompt; None = there are none.
     """
 
     images: Any = None
@@ -38,3 +41,5 @@ class PromptInputs:
     max_pixels: int | None = None
     padding: str = AUTO
     mute: Sequence[int] = ()
+    placed: bool = False
+    conversation: Conversation | None = None

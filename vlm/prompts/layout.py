@@ -5,26 +5,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import count
 
 from ..families import Family
-from ..pictures.preprocessor import VisionInput
-from .chat_template import SYSTEM_SLOT, TEXT_SLOT, Chat, Turns
-from .templates import IM_SYSTEM, IM_USER, Piece, Template, split_special
+from .chat_template import IMAGE, SYSTEM_SLOT, TEXT, VIDEO, Chat, Said, Turns, text_slot
+from .messages import ASSISTANT, USER, Message
+from .templates import IM_END, IM_SYSTEM, IM_USER, Piece, Template, split_special
 from .tokenizer import Tokenizer
 
 # What layouts other than the chat template are made of.
 _TURNS = Turns(IM_USER, IM_SYSTEM)
 _TURN_TOKENS = ("<|im_start|>", "<|im_end|>")
+_NEXT_TURN = "\ue000turn\ue001"  # stands in a layout before each turn but the first
 
 
 def render(
     template: Template,
     tokenizer: Tokenizer,
-    text: str,
+    messages: Sequence[Message],
     *,
-    system: str | None,
-    edit: str | None,
-    vision_inputs: Sequence[VisionInput],
+    system: str,
     family: Family,
 ) -> list[Piece]:
     """Lays a prompt out.
@@ -32,67 +32,115 @@ def render(
     Args:
         template: The preset.
         tokenizer: The model's.
-        text: Typed text.
-        system: Typed system text; None = the template's own, "" = none but what the model's own
-            chat template brings by itself.
-        edit: Typed editing text of X2I's templates.
-        vision_inputs: Pictures, then at most one video.
+        messages: The user's and the model's in turn, the prompt last.
+        system: System text; "" = none but what the model's own chat template brings by itself.
         family: Its vision tokens, and what its chat template is given.
 
     Returns:
-        Pieces; every picture is still one image token, every video one video token.
+        Pieces; every picture is still one image token, every video one video token, in the order
+        of the messages' parts.
+
+    Raises:
+        ValueError: The template needs what the model has not, or takes no conversation.
     """
-    images = sum(not vision_input.is_video for vision_input in vision_inputs)
-    video = any(vision_input.is_video for vision_input in vision_inputs)
-    if system is None:
-        system = template.system_for(len(vision_inputs), text)
-    system = valid_text(system)
-    typed = _typed(template, valid_text(text), bool(vision_inputs), tokenizer)
-    if template.wording is not None:
-        wording = template.wording(typed[0].text, valid_text(edit or ""), images, video)
-        typed = list(map(Piece, wording, ("template", "text", "template")))
+    typed = [list(part.pieces) for said in messages for part in said.parts if part.is_words]
     if template.body is None:
         chat = Chat(
-            "".join(piece.text for piece in typed),
+            tuple(_as_said(said) for said in messages),
             system,
-            images,
-            video,
             template.number_pictures,
             plain=family.vision is None,
             settings=family.chat_settings,
         )
         written = tokenizer.chat_template.write(chat)
-        layout, turns, system = written.layout, written.turns, written.system
-        typed = _cut(typed, written.text)
+        turns, system = written.turns, written.system
+        layout = _mark_turns(written.layout, messages, turns)
+        typed = [_cut(one, kept) for one, kept in zip(typed, written.words, strict=True)]
         if family.vision is not None and family.vision.in_chat is not None:
             layout = layout.replace(*family.vision.in_chat)
     else:
-        pictures = _pictures(template, images, video, family)
-        body = template.body.replace("{pictures}", pictures).replace("{text}", TEXT_SLOT)
+        body = _own_layout(template, messages, family)
         layout, turns = _with_system(template, body, bool(system), tokenizer, family), _TURNS
-    fill = {SYSTEM_SLOT: [Piece(system, "system")], TEXT_SLOT: typed}
+    fill = {text_slot(number): pieces for number, pieces in enumerate(typed)}
+    fill[SYSTEM_SLOT] = [Piece(system, "system")]
     return _begin(template, tokenizer, family) + _split(layout, turns, fill, tokenizer.specials)
 
 
-def _typed(template: Template, text: str, pictures: bool, tokenizer: Tokenizer) -> list[Piece]:
-    """The typed text, or what the template has in place of none."""
-    if not text:
-        instead = template.no_words_with_pictures if pictures else template.no_words
-        if instead:
-            return split_special(instead, "text", tokenizer.specials)
-    return [Piece(text, "text")]
-
-
-def _pictures(template: Template, images: int, video: bool, family: Family) -> str:
-    """The pictures as a preset's own layout has them, then the video."""
-    vision = family.vision
-    if vision is None:
-        return ""
-    slots = [vision.image_token] * images + [vision.video_token] * video
-    return template.between.join(
-        template.picture.format(vision=vision.start + token + vision.end, number=number)
-        for number, token in enumerate(slots, start=1)
+def _as_said(message: Message) -> Said:
+    """A message as a chat template is given it."""
+    return Said(
+        message.role,
+        tuple(
+            (TEXT, part.text) if part.is_words else (VIDEO if part.is_video else IMAGE, "")
+            for part in message.parts
+        ),
     )
+
+
+def _mark_turns(layout: str, messages: Sequence[Message], turns: Turns) -> str:
+    """A chat template's layout with a mark where each turn but the first begins."""
+    header, slot = turns.user.rstrip(), -1  # its blank end may stand behind a picture
+    for message in messages:
+        slot += sum(part.is_words for part in message.parts)
+        if message.role == ASSISTANT:
+            end = layout.index(text_slot(slot)) + len(text_slot(slot))
+            start = layout.find(header, end) if header else end
+            layout = layout[:start] + _NEXT_TURN + layout[start:] if start >= 0 else layout
+    return layout
+
+
+def _own_layout(template: Template, messages: Sequence[Message], family: Family) -> str:
+    """The messages as a preset's own layout has them, with slots for their words.
+
+    Raises:
+        ValueError: There are turns, and the preset's layout has none.
+    """
+    body = template.body or ""
+    if len(messages) > 1 and not body.startswith(IM_USER):
+        raise ValueError(
+            f"The template {template.name} has no turns, and a conversation is made of them. Set "
+            "`template` to chat, the model's own layout, or leave the conversation out."
+        )
+    pictures, words, layout = count(1), count(), ""
+    for message in messages[:-1]:
+        said = _content(template, message, family, pictures, words)
+        user = message.role == USER
+        layout += IM_USER + said + IM_END if user else f"{said}<|im_end|>\n{_NEXT_TURN}"
+    said = _content(template, messages[-1], family, pictures, words)
+    return layout + body.replace("{said}", said)
+
+
+def _content(
+    template: Template,
+    message: Message,
+    family: Family,
+    pictures: Iterator[int],
+    words: Iterator[int],
+) -> str:
+    """What a preset's own layout has for a message: slots for words, and pictures.
+
+    Args:
+        template: The preset.
+        message: The message.
+        family: Its vision tokens.
+        pictures: Numbers that the preset writes beside pictures, as they come.
+        words: Numbers of the slots, likewise.
+    """
+    shown, said = [], ""
+    for part in message.parts:
+        if part.is_words:
+            said += text_slot(next(words))
+        elif family.vision is not None:
+            vision = family.vision
+            token = vision.video_token if part.is_video else vision.image_token
+            block = template.picture.format(
+                vision=vision.start + token + vision.end, number=next(pictures)
+            )
+            if said:
+                said += block
+            else:
+                shown.append(block)
+    return template.between.join(shown) + said
 
 
 def _with_system(
@@ -132,7 +180,7 @@ def _cut(pieces: list[Piece], kept: str) -> list[Piece]:
     """
     place = "".join(piece.text for piece in pieces).find(kept)
     if place < 0:
-        return [Piece(kept, "text")]
+        return [Piece(kept, pieces[0].role)]
     cut, start = [], -place
     for piece in pieces:
         end = start + len(piece.text)
@@ -163,17 +211,21 @@ def _split(
         fill: What stands for each slot.
         specials: The tokenizer's added tokens.
     """
-    slots = f"({re.escape(SYSTEM_SLOT)}|{re.escape(TEXT_SLOT)})"
+    slots = "(" + "|".join(map(re.escape, (*fill, _NEXT_TURN))) + ")"
     pieces: list[Piece] = []
+    turn = 0
     for mark, part in _parts(layout, turns):
         role = "system" if mark == "system" else "template"
         for stretch in re.split(slots, part):
+            if stretch == _NEXT_TURN:
+                turn += 1
+                continue
             if stretch in fill:
-                pieces += fill[stretch]
+                pieces += [replace(piece, turn=turn) for piece in fill[stretch]]
                 continue
             for piece in split_special(stretch, role, specials):
                 role = "template" if piece.special else role
-                pieces.append(replace(piece, role=role, header=mark == "user"))
+                pieces.append(replace(piece, role=role, header=mark == "user", turn=turn))
     return [piece for piece in pieces if piece.text]
 
 
@@ -199,8 +251,3 @@ def _parts(layout: str, turns: Turns) -> Iterator[tuple[str, str]]:
     yield mark, before
     yield "user", header
     yield "", behind
-
-
-def valid_text(text: str) -> str:
-    """Typed text as valid Unicode: half a surrogate pair, as JSON allows, becomes U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

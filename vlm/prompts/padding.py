@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from ..arguments import told
 
 AUTO, NONE, LEFT, RIGHT = "auto", "none", "left", "right"
-PADDINGS = (AUTO, NONE, LEFT)
+PADDINGS = (AUTO, NONE, LEFT, RIGHT)
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ def choose_padding(choice: str, own: Padding | None, pad_side: str) -> Padding |
     """The padding that a choice means, beside that on the right which belongs to a target.
 
     Args:
-        choice: `auto` = the template's where the target leaves it to the template; `none`; `left` =
-            in front, to the template's length or 512 tokens.
+        choice: `auto` = the template's where the target leaves it to the template; `none`; `left`
+            and `right` = in front or behind, to the template's length or 512 tokens.
         own: The template's; None = it has none.
         pad_side: The target's.
 
@@ -45,7 +45,7 @@ def choose_padding(choice: str, own: Padding | None, pad_side: str) -> Padding |
     """
     if choice not in PADDINGS:
         raise ValueError(f"padding is {told(choice)}; choose one of: {', '.join(PADDINGS)}.")
-    if choice == LEFT:
+    if choice in (LEFT, RIGHT):
         chosen = own or Padding()
-        return chosen if chosen.side == LEFT else replace(chosen, side=LEFT)
+        return chosen if chosen.side == choice else replace(chosen, side=choice)
     return own if choice == AUTO and pad_side == LEFT else None

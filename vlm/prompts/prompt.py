@@ -10,11 +10,11 @@ from functools import cached_property
 from ..families import Family, VisionAdapter
 from ..pictures.preprocessor import VisionInput
 from ..targets import Target
-from ..token_map import join, new_map
+from ..token_map import join, new_map, turn_column
 from .padding import RIGHT, Padding
 from .positions import VisionBlock
 from .templates import Piece
-from .token_columns import TokenColumns
+from .token_columns import TYPED, TokenColumns
 from .tokenizer import Tokenizer
 
 
@@ -28,11 +28,14 @@ class Prompt:
         blocks: The vision blocks, in order.
         vision_inputs: Pictures and video, in order of their number.
         real: Tokens before the padding on the right, those of the left included.
-        prefix: Tokens before the first typed one: what a changed text leaves as it was.
+        prefix: Tokens before what is most likely to change: the last words typed, or with turns
+            before the prompt what follows them.
         dropped: Leading tokens that the target never sees.
         left: Pad tokens in front; such a prompt has no prefix to reuse.
         pad_position: Position of the pad tokens behind it; None = they count on.
         feature_ids: Tokens whose embeddings are a picture's features where they are part of one.
+        shared: Lengths of its beginnings that another prompt may have too, ascending, of those not
+            longer than `prefix`: what comes before words or a picture, and what ends with them.
     """
 
     ids: tuple[int, ...]
@@ -45,17 +48,46 @@ class Prompt:
     left: int = 0
     pad_position: int | None = None
     feature_ids: frozenset[int] = frozenset()
+    shared: tuple[int, ...] = ()
+
+    @cached_property
+    def seen(self) -> tuple[int, ...]:
+        """Numbers of the pictures and videos in the order in which they stand."""
+        return tuple(dict.fromkeys(number for number in self.token_map["image"] if number >= 0))
+
+    @property
+    def shown(self) -> list[VisionInput]:
+        """The pictures and videos in the order in which they stand."""
+        return [self.vision_inputs[number] for number in self.seen]
 
     @cached_property
     def prefix_key(self) -> str:
         """Digest of the prefix: its token ids and the pixels they stand for."""
-        return self._digest(self.ids[: self.prefix])
+        return self.key_of(self.prefix)
+
+    def key_of(self, length: int) -> str:
+        """Digest of a beginning of so many tokens, likewise."""
+        if length not in self._keys:
+            known = set(self.token_map["image"][:length])
+            pictures = [number for number in self.seen if number in known]
+            self._keys[length] = self._digest(self.ids[:length], pictures)
+        return self._keys[length]
+
+    @cached_property
+    def _keys(self) -> dict[int, str]:
+        """Digests of beginnings by their length, as they were asked for."""
+        return {}
+
+    @cached_property
+    def _pixels(self) -> list[bytes]:
+        """Digest of each picture."""
+        return [vision_input.digest() for vision_input in self.vision_inputs]
 
     @cached_property
     def key(self) -> str:
         """Digest of all that decides its hidden states: ids, padding, pixels."""
         where = () if self.pad_position is None else (self.pad_position,)
-        return self._digest((self.ids, self.real, self.left, *where))
+        return self._digest((self.ids, self.real, self.left, *where), self.seen)
 
     def continued(self, ids: Sequence[int], roles: Sequence[str]) -> Prompt:
         """The prompt with more tokens behind it, such as the model's answer.
@@ -69,17 +101,20 @@ class Prompt:
         """
         if self.real != len(self.ids):
             raise ValueError("A prompt with pad tokens at its end cannot be continued.")
+        last = turn_column(self.token_map)[-1]
         return replace(
             self,
             ids=(*self.ids, *ids),
-            token_map=join(self.token_map, new_map(roles)),
+            token_map=join(self.token_map, new_map(roles, turns=[last] * len(ids))),
             real=self.real + len(ids),
+            prefix=self.real,
+            shared=(*self.shared, self.real),
         )
 
-    def _digest(self, facts: tuple) -> str:
+    def _digest(self, facts: tuple, pictures: Sequence[int]) -> str:
         digest = hashlib.sha256(repr(facts).encode())
-        for vision_input in self.vision_inputs:
-            digest.update(vision_input.digest())
+        for number in pictures:
+            digest.update(self._pixels[number])
         return digest.hexdigest()
 
 
@@ -95,6 +130,7 @@ def build_prompt(
     vision_inputs: Sequence[VisionInput],
     target: Target,
     padding: Padding | None = None,
+    order: Sequence[int] | None = None,
 ) -> Prompt:
     """Turns pieces into ids, opens up pictures to their tokens, and pads.
 
@@ -105,6 +141,7 @@ def build_prompt(
         vision_inputs: Pictures, then at most one video.
         target: Says how far to pad on the right.
         padding: How far to pad instead, and on which side; None = not.
+        order: Numbers of the pictures as the pieces have them; None = from 0 on.
 
     Raises:
         ValueError: The template has fewer or more places for pictures than there are pictures, or
@@ -113,20 +150,21 @@ def build_prompt(
     out = TokenColumns(tokenizer, family)
     vision = family.vision
     blocks: list[VisionBlock] = []
-    waiting = list(enumerate(vision_inputs))
+    waiting = list(range(len(vision_inputs)) if order is None else order)
     number = -1
     for index, piece in enumerate(pieces):
+        out.turn = piece.turn
         if not piece.special:
             out.text(piece)
         elif vision is not None and piece.text in (vision.image_token, vision.video_token):
             if not waiting:
                 raise ValueError("The template has more places for pictures than there are.")
-            number, vision_input = waiting.pop(0)
-            blocks += _open_vision_input(out, vision, number, vision_input)
+            number = waiting.pop(0)
+            blocks += _open_vision_input(out, vision, number, vision_inputs[number])
         elif vision is not None and piece.text == vision.start:
             follows = pieces[index + 1].text if index + 1 < len(pieces) else ""
             if not (vision.frames_apart and follows == vision.video_token):
-                out.marker(piece.text, number + 1)
+                out.marker(piece.text, waiting[0] if waiting else number)
         elif vision is not None and piece.text == vision.end:
             # Each group of frames brought its own markers.
             if not (vision.frames_apart and vision_inputs[number].is_video):
@@ -186,11 +224,14 @@ def _pad(
             f"cuts: {len(out.ids)} were needed. Lower `max_pixels`, or choose the "
             "template x2i, which cuts nothing."
         )
-    for column in (out.ids, out.roles, out.places):
+    for column in (out.ids, out.roles, out.places, out.turns):
         del column[end:]
     length = padding.length(len(out.ids))
     if padding.side == RIGHT:
-        return _finish(out, blocks, vision_inputs, replace(target, pad_to=length))
+        # Where positions have three axes, transformers put all pad tokens at 1 when X2I was made.
+        position = 1 if out.family.decoder.mrope else target.pad_position
+        padded = replace(target, pad_to=length, pad_position=position)
+        return _finish(out, blocks, vision_inputs, padded)
     prompt = _finish(out, blocks, vision_inputs, unpadded(target))
     left = length - len(prompt.ids)
     if not left:
@@ -204,6 +245,7 @@ def _pad(
         blocks=tuple(replace(block, start=block.start + left) for block in prompt.blocks),
         real=left + prompt.real,
         prefix=0,
+        shared=(),
         dropped=left + prompt.dropped if prompt.dropped else 0,
         left=left,
     )
@@ -218,14 +260,14 @@ def _finish(
     real = len(out.ids)
     if not real:
         raise ValueError("There is nothing to encode: no text and no picture.")
-    prefix = _prefix(out.roles)
+    shared = _shared(out)
     dropped = _dropped(out, target)
     out.pad(target.padded_length(real) - real)
     grids = [
         {"image": number, **vision_input.grid} for number, vision_input in enumerate(vision_inputs)
     ]
     image, frame, tile, row, col = zip(*out.places, strict=True)
-    token_map = new_map(out.roles, image, frame, tile, row, col, grids)
+    token_map = new_map(out.roles, image, frame, tile, row, col, grids, turns=out.turns)
     vision = out.family.vision
     features = (vision.image_token, vision.frame_token) if vision is not None else ()
     return Prompt(
@@ -234,19 +276,31 @@ def _finish(
         tuple(blocks),
         tuple(vision_inputs),
         real,
-        prefix,
+        shared[-1],
         dropped,
         pad_position=target.pad_position,
         feature_ids=out.tokenizer.find(*features),
+        shared=shared,
     )
 
 
-def _prefix(roles: list[str]) -> int:
-    """Tokens before the first typed one (an empty text starts behind the last picture)."""
-    if "text" in roles:
-        return roles.index("text")
-    vision = [i for i, role in enumerate(roles) if role in ("image", "vision_marker")]
-    return min(vision[-1] + 1, len(roles) - 1) if vision else 0
+def _shared(out: TokenColumns) -> tuple[int, ...]:
+    """Lengths of beginnings that end where words or pictures begin or end; see `Prompt`.
+
+    The last one, which is kept, ends before the last words typed (an empty text starts behind the
+    last picture); with turns before the prompt behind them, where the next turn goes on.
+    """
+    real = len(out.ids)
+    places = zip(out.roles, out.places, strict=True)
+    kinds = [role if role in TYPED else image for role, (image, *_) in places]  # -1 = neither
+    edges = [i for i in range(1, real) if kinds[i] != kinds[i - 1]]
+    typed = [i for i in (0, *edges) if kinds[i] in TYPED]
+    ends = [i for i in edges if kinds[i - 1] != -1]
+    if not typed:
+        return (min(ends[-1], real - 1) if ends else 0,)
+    last = ends[-1] if out.turns[-1] and ends else typed[-1]
+    alone = len(typed) == 1  # pictures and then words, as every prompt is unless it is asked for
+    return (last,) if alone else (*(edge for edge in edges if edge < last), last)
 
 
 def _dropped(out: TokenColumns, target: Target) -> int:

@@ -50,12 +50,14 @@ class Piece:
         role: Role of their tokens (`DESIGN` of the token map: system, template, text, ...).
         special: True where `text` is one special token, never where a person typed it.
         header: It begins the user's turn.
+        turn: Number of its turn of a conversation, origin 0.
     """
 
     text: str
     role: str
     special: bool = False
     header: bool = False
+    turn: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Template:
     Attributes:
         name: What the `template` widget shows.
         source: Where the layout was published.
-        body: The user's turn and what follows, with `{pictures}` and `{text}`; None = the chat
+        body: The user's turn and what follows, with `{said}`: pictures and words; None = the chat
             template that the model's own tokenizer carries.
         system: The system turn's text; "" = no system turn (with `body` None: the tokenizer's own).
         system_with_pictures: The same when there are pictures; None = as `system`.
@@ -82,6 +84,8 @@ class Template:
         video_max_pixels: Most pixels of a video's frame; None = the family's.
         sample_fps: Video frames per second that the template was made for; None = the family's.
         padding: How the prompt is padded; None = not at all.
+        writes_markers: It writes `<image1>` before each picture itself, so that in the words this
+            is always a name and never stands for the picture.
     """
 
     name: str
@@ -100,6 +104,7 @@ class Template:
     video_max_pixels: int | None = None
     sample_fps: float | None = None
     padding: Padding | None = None
+    writes_markers: bool = False
 
     def system_for(self, pictures: int, text: str) -> str:
         """The default system text for a prompt of those words with that many pictures."""
@@ -109,14 +114,14 @@ class Template:
         return self.system if special is None else special
 
 
-_WORDS = IM_USER + "{pictures}{text}"
+_WORDS = IM_USER + "{said}"
 _USER = _WORDS + IM_END
 
 TEMPLATES: dict[str, Template] = {
     template.name: template
     for template in (
         Template(CHAT, "the tokenizer's own chat template"),
-        Template("raw", "no turns: pictures, then the text as it is", body="{pictures}{text}"),
+        Template("raw", "no turns: pictures, then the text as it is", body="{said}"),
         Template("z-image", "ComfyUI comfy/text_encoders/z_image.py", body=_USER),
         Template(
             "flux2-klein",
@@ -147,6 +152,7 @@ TEMPLATES: dict[str, Template] = {
             between=" ",
             no_words=" ",
             no_words_with_pictures=" ",
+            writes_markers=True,
         ),
         Template(
             "hunyuan-image",
@@ -157,7 +163,7 @@ TEMPLATES: dict[str, Template] = {
         Template(
             "minimax-h3",
             "ComfyUI comfy/text_encoders/minimax.py: no turns",
-            body="{pictures}{text}",
+            body="{said}",
             picture="<Picture {number}>: {vision}",
             no_words="<|endoftext|>",
         ),
@@ -206,8 +212,19 @@ TEMPLATES: dict[str, Template] = {
             "x2i-paper",
             "X2I paper, section 13",
             wording=x2i_paper,
+            max_pixels=224 * 224,  # the paper names none; those of the node
+            video_max_pixels=128 * 128,
             sample_fps=1.0,
             padding=Padding(512, factor=1.3),
+        ),
+        Template(
+            "x2i-bare",
+            "X2I's infer/inference_qwenvl.py: the words as they are",
+            # 128 x 128, which the VLM's processor brings to whole tokens of 28 x 28.
+            max_pixels=140 * 140,
+            video_max_pixels=128 * 128,
+            sample_fps=1.0,
+            padding=Padding(512, cut=True),
         ),
         Template(
             "x2i-internvl",
@@ -216,6 +233,14 @@ TEMPLATES: dict[str, Template] = {
             wording=x2i_internvl,
             max_pixels=128 * 128,
             # The script leaves the side to the tokenizer; Qwen2's pads on the right unless told.
+            padding=Padding(512, cut=True, side=RIGHT),
+        ),
+        Template(
+            "x2i-internvl-train",
+            "X2I's utils/datamodule_internvl.py: no turns",
+            body="{said}",
+            wording=x2i_train,
+            max_pixels=128 * 128,
             padding=Padding(512, cut=True, side=RIGHT),
         ),
     )

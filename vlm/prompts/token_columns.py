@@ -8,6 +8,7 @@ from .tokenizer import Tokenizer
 
 Place = tuple[int, int, int, int, int]  # image, frame, tile, row, column
 NOWHERE: Place = (-1, 0, 0, 0, 0)
+TYPED = ("text", "generated")  # roles of words that may be others next time
 
 
 class TokenColumns:
@@ -17,6 +18,8 @@ class TokenColumns:
         ids: Token ids.
         roles: Role of each token.
         places: Place of each token.
+        turns: Turn of a conversation that each token belongs to.
+        turn: That of the tokens to come.
         header: Indices of the tokens that stand before the user's words, and of nothing else.
         header_joined: Whether the last of what stands there shares a token with those words.
     """
@@ -28,18 +31,20 @@ class TokenColumns:
         self.ids: list[int] = []
         self.roles: list[str] = []
         self.places: list[Place] = []
+        self.turns: list[int] = []
+        self.turn = 0
         self.header: list[int] = []
         self.header_joined = False
-        self._open: list[tuple[Piece, Place]] = []
+        self._open: list[tuple[Piece, Place, int]] = []
 
     def text(self, piece: Piece, place: Place = NOWHERE) -> None:
         """Adds ordinary text."""
-        self._open.append((piece, place))
+        self._open.append((piece, place, self.turn))
 
     def token(self, token: str, role: str, place: Place = NOWHERE, header: bool = False) -> None:
         """Adds one special token."""
         self.close()
-        self._add(self.tokenizer.id_of(token), role, place, header)
+        self._add(self.tokenizer.id_of(token), role, place, header, self.turn)
 
     def marker(self, text: str, image: int) -> None:
         """Adds what stands around a picture's tokens, or between them."""
@@ -64,20 +69,21 @@ class TokenColumns:
         on the text.
         """
         pieces, self._open = self._open, []
-        known = [(piece, place) for piece, place in pieces for _ in piece.text]
-        ids, spans = self.tokenizer.split("".join(piece.text for piece, _ in pieces))
+        known = [one for one in pieces for _ in one[0].text]
+        ids, spans = self.tokenizer.split("".join(piece.text for piece, _, _ in pieces))
         for token_id, (start, end) in zip(ids, spans, strict=True):
             some = known[start : max(end, start + 1)]
-            typed = (one for one in some if one[0].role == "text")
-            piece, place = next(typed, some[-1])
-            headers = {one.header for one, _ in some}
+            typed = (one for one in some if one[0].role in TYPED)
+            piece, place, turn = next(typed, some[-1])
+            headers = {one.header for one, _, _ in some}
             header = headers == {True}
             self.header_joined |= len(headers) > 1 and some[0][0].header
-            self._add(token_id, piece.role, place, header)
+            self._add(token_id, piece.role, place, header, turn)
 
-    def _add(self, token_id: int, role: str, place: Place = NOWHERE, header: bool = False) -> None:
+    def _add(self, token_id: int, role: str, place: Place, header: bool, turn: int) -> None:
         if header:
             self.header.append(len(self.ids))
         self.ids.append(token_id)
         self.roles.append(role)
         self.places.append(place)
+        self.turns.append(turn)

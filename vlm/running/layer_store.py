@@ -46,7 +46,11 @@ class LayerStore:
     @property
     def prefix_key(self) -> str:
         """What the prefix cache knows the prompt's beginning by."""
-        return f"{self.keyframe}:{self.prompt.prefix_key}"
+        return self.prefix_key_of(self.prompt)
+
+    def prefix_key_of(self, prompt: Prompt, length: int | None = None) -> str:
+        """The same of a prompt that begins with this one, and of a beginning of some length."""
+        return f"{self.keyframe}:{prompt.key_of(prompt.prefix if length is None else length)}"
 
     @property
     def held(self) -> tuple[int, ...]:

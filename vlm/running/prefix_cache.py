@@ -1,13 +1,15 @@
 """What is known of prompts' beginnings: states and key/value pairs of everything before the text.
 
 Attention is causal, so tokens before the typed text do not depend on it: with the same pictures
-and another text they need not run again. What the vision tower made of a picture depends on
-nothing but the picture, and is kept beside them in the same bound.
+and another text they need not run again, nor need earlier turns of a conversation. A beginning that
+is kept serves prompts that share only a part of it, too. What the vision tower made of a picture
+depends on nothing but the picture, and is kept beside them in the same bound.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -25,11 +27,13 @@ class Prefix:
         states: State [1, P, D] that enters each decoder layer, from the embeddings on; one more
             than there are pairs.
         pairs: Keys and values [1, heads, P, head width] of each decoder layer passed.
+        shorter: Lengths of beginnings of it that other prompts may have too, by their digests.
     """
 
     length: int
     states: list[torch.Tensor] = field(default_factory=list)
     pairs: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
+    shorter: dict[str, int] = field(default_factory=dict)
 
     @property
     def depth(self) -> int:
@@ -41,6 +45,12 @@ class Prefix:
         """Bytes it holds."""
         pairs = [tensor for pair in self.pairs for tensor in pair]
         return sum(tensor.nbytes for tensor in [*self.states, *pairs])
+
+    def cut(self, length: int) -> Prefix:
+        """A beginning of it, as views of its tensors."""
+        states = [state[:, :length] for state in self.states]
+        pairs = [(keys[:, :, :length], values[:, :, :length]) for keys, values in self.pairs]
+        return Prefix(length, states, pairs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +107,37 @@ class PrefixCache:
         return self._get(Prefix, key)
 
     def put(self, key: str, prefix: Prefix) -> None:
-        """Keeps a prefix, and lets go of the oldest until the bound holds again."""
+        """Keeps a prefix, and lets go of the oldest until the bound holds again.
+
+        Those that are beginnings of it and no deeper are not needed any more.
+        """
+        for shorter in prefix.shorter:
+            known = self._entries.get((Prefix, shorter))
+            if isinstance(known, Prefix) and known.depth <= prefix.depth:
+                self.drop(shorter)
         self._put(key, prefix)
+
+    def find(self, wanted: Sequence[tuple[str, int]], depth: int) -> Prefix | None:
+        """The first of some beginnings that is known, which becomes the most recently used.
+
+        Args:
+            wanted: Digest and length of each.
+            depth: Decoder layers that it must have passed.
+
+        Returns:
+            The prefix itself, or a part of a longer one as views of it.
+        """
+        for key, length in wanted:
+            own = self.get(key)
+            if own is not None and own.depth >= depth:
+                return own
+            for place, entry in reversed(self._entries.items()):
+                if not isinstance(entry, Prefix) or key not in entry.shorter:
+                    continue
+                if entry.depth >= depth:
+                    self._entries.move_to_end(place)
+                    return entry.cut(length)
+        return None
 
     def get_features(self, key: str) -> VisionFeatures | None:
         """The features of the picture of that digest, which become the most recently used."""

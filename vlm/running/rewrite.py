@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from ..families.layer_cache import GrowingCache
-from ..prompts.layout import valid_text
+from ..prompts.messages import valid_text
 from ..prompts.prompt import Prompt
 from ..prompts.tokenizer import Tokenizer
 from ..targets import Target
@@ -21,6 +21,7 @@ from .decoder_layer import DISAGREEMENTS, CallError
 from .deepen import go
 from .engine import Engine
 from .hidden_states import HiddenStates, states_of
+from .prefix_cache import Prefix
 from .run import Run
 from .sampling import Sampling
 
@@ -82,10 +83,11 @@ class Rewriting(Run):
         self._stops = stops
         self._caches: list[GrowingCache] = []
         self._rows: dict[int, torch.Tensor] = {}  # by layer held, [1, max_tokens, D]
+        self._whole: dict[int, torch.Tensor] = {}  # likewise, the prompt's before them
 
-    def generated(self, layer: int) -> torch.Tensor:
-        """States [1, M, D] of the M generated tokens in a layer that `states` hold."""
-        return self._rows[layer][:, : len(self.ids)].to(self.store.device, copy=True)
+    def whole(self, layer: int) -> torch.Tensor:
+        """States [1, N + M, D] of the prompt and the M generated tokens in a layer held."""
+        return self._whole[layer]
 
     def generated_normed(self) -> torch.Tensor | None:
         """The last layer's [1, M, D] after the final norm; None where there is none."""
@@ -132,8 +134,28 @@ class Rewriting(Run):
             self.ids.append(token)
             self._step()
         self.engine.host.step(self.total, self.total)
+        for layer in self.store.held:
+            new = self._rows[layer][:, : len(self.ids)].to(self.store.device)
+            self._whole[layer] = torch.cat([*self.store.state(layer), new], dim=1)
+        self._remember()
         self._caches.clear()
         return hidden
+
+    def _remember(self) -> None:
+        """Puts all that ran into the prefix cache: a conversation's next turn begins with it."""
+        cache = self.engine.prefix_cache
+        every = len(self._whole) == self.store.num_layers
+        if not (cache.limit and self.decoder.reuses_prefix and self.plain is None and every):
+            return
+        ended = self.prompt.continued(self.ids, ["generated"] * len(self.ids))
+        length = len(ended.ids)
+        shorter = {self.store.prefix_key_of(ended, n): n for n in ended.shared}
+        pairs = [one.whole for one in self._caches if one.whole is not None]
+        whole = Prefix(length, [*self._whole.values()], pairs, shorter)
+        if whole.bytes <= cache.limit:
+            device = self.engine.host.cache_device
+            whole.pairs[:] = [(k.to(device, copy=True), v.to(device, copy=True)) for k, v in pairs]
+            cache.put(self.store.prefix_key_of(ended, length), whole)
 
     def _advance(self, token: int, position: int) -> torch.Tensor:
         """Runs one token through all layers behind those before it; its last state [1, 1, D]."""
@@ -252,8 +274,7 @@ def join_states(
         normed = None
         if layer == states.num_layers - 1 and (end := run.generated_normed()) is not None:
             normed = torch.cat([before.store.normed, end], dim=1)
-        parts = (*before.store.state(layer), run.generated(layer))
-        states.store.hold(layer, parts, normed)
+        states.store.hold(layer, (run.whole(layer),), normed)
     states.store.reused_tokens = before.reused_tokens
     return states
 

@@ -10,8 +10,10 @@ import torch
 from ..families.layer_cache import LayerCache
 from ..files.units import GIGABYTE
 from ..logger import LOG
+from ..pictures.preprocessor import VisionInput
 from ..prompts.positions import mrope_positions
 from .backbone import TEXT, VISION
+from .beginnings import find_beginnings
 from .decoder_layer import CallError
 from .engine import Engine
 from .layer_store import LayerStore
@@ -20,8 +22,6 @@ from .plain_forward import ForwardInputs, PlainForward
 from .prefix_cache import Prefix, VisionFeatures
 
 OUT_OF_MEMORY = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
-# Below this many tokens a prefix costs more to keep than to run again.
-SHORTEST_PREFIX = 8
 
 
 class Run:
@@ -30,8 +30,9 @@ class Run:
     Attributes:
         function: What messages name.
 
-    `hidden` are the states of the tokens from `offset` on; the tokens before it are a prefix that
-    has already passed the layers that run. Where the prefix has not been, both go on as one.
+    `hidden` are the states of the tokens from `offset` on; the tokens before it are a beginning
+    that is `known` and has already passed the layers that run. Where it has not been, both go on
+    as one. `prefix` is what will be known of the prompt afterwards: as long or longer.
     With a plain forward all tokens pass all layers.
     """
 
@@ -58,16 +59,19 @@ class Run:
         self.positions = mrope_positions(len(self.prompt.ids), blocks, self.prompt.left)
         if self.prompt.pad_position is not None:
             self.positions[:, self.prompt.real :] = self.prompt.pad_position
-        self.vision_inputs = [
-            vision_input for vision_input in self.prompt.vision_inputs if not vision_input.muted
-        ]
         self.at_vision = self._seen_places()
-        self.prefix = self._find_prefix()
+        self.known: Prefix | None = None
+        self.prefix: Prefix | None = None
+        if engine.prefix_cache.limit and self.decoder.reuses_prefix and self.plain is None:
+            self.known, self.prefix = find_beginnings(
+                engine.prefix_cache, store, self.start, self.end
+            )
+        self.looked_at = self._find_looked_at()
         passed = range(0 if self.start is None else self.start + 1, self.end + 1)
         self.passed = PassedLayers(store, passed, self._layer_bytes())
         self.offset = 0
         self.done = 0
-        self.total = self.end - (self.start or 0) + len(self.vision_inputs) * self._needs_vision()
+        self.total = self.end - (self.start or 0) + len(self.looked_at)
         self._features: tuple[torch.Tensor, list[torch.Tensor]] | None = None
         self._rotary: Any = None
         self._mask: Any = None
@@ -88,7 +92,7 @@ class Run:
 
     def _run(self) -> torch.Tensor:
         """Runs to the end; the states of the tokens that ran last."""
-        if self._needs_vision():
+        if self.looked_at:
             self._vision_features()  # first: the parts need not be on the device together
         self.device = self._bring(TEXT)
         try:
@@ -173,7 +177,7 @@ class Run:
 
     def _does_not_fit(self) -> str:
         tokens, patches = len(self.prompt.ids), self._patches()
-        parts = [TEXT, VISION] if self._needs_vision() else [TEXT]
+        parts = [TEXT, VISION] if self.looked_at else [TEXT]
         needed = max(self._needed(part) for part in parts)
         advice = "a smaller `dtype`, a quantised file"
         if self.prompt.vision_inputs:
@@ -199,31 +203,22 @@ class Run:
             if token in self.prompt.feature_ids and number >= 0 and number not in muted
         ]
 
-    def _find_prefix(self) -> Prefix | None:
-        """The known prefix, or an empty one to fill, or none where neither helps."""
-        if self.prompt.prefix < SHORTEST_PREFIX or not self.engine.prefix_cache.limit:
-            return None
-        if not self.decoder.reuses_prefix or self.plain is not None:
-            return None
-        known = self.engine.prefix_cache.get(self.store.prefix_key)
-        if self.start is None:
-            return known or Prefix(self.prompt.prefix)
-        return known if known is not None and known.depth >= self.start else None
-
-    def _needs_vision(self) -> bool:
-        """Whether vision features are needed: for the embeddings, or for DeepStack to come."""
-        known = self.prefix.depth if self.prefix is not None else 0
-        inside = not self.at_vision or self.at_vision[-1] < self.prompt.prefix
-        if self.start is None and not (known and inside):
-            return bool(self.at_vision)
-        return bool(self.at_vision) and max(self.start or 0, known if inside else 0) < min(
-            self.backbone.num_deepstack, self.end
-        )
+    def _find_looked_at(self) -> list[VisionInput]:
+        """The pictures whose features the run needs, in the order in which they stand."""
+        begin, added = self.start or 0, min(self.backbone.num_deepstack, self.end)
+        edge = 0 if self.known is None else self.known.length
+        needed = [place for place in self.at_vision if place >= edge]
+        if self.start is not None and begin >= added:
+            needed = []
+        if self.known is not None and max(begin, self.known.depth) < added:
+            needed = self.at_vision  # DeepStack is still to come
+        numbers = self.prompt.token_map["image"]
+        return [self.prompt.vision_inputs[n] for n in dict.fromkeys(numbers[at] for at in needed)]
 
     def _first(self) -> torch.Tensor:
         """The states that enter the first layer to run."""
-        if self.prefix is not None and self.prefix.depth:
-            self.offset = self.prompt.prefix
+        if self.known is not None:
+            self.offset = self.known.length
         if self.start is not None:
             whole = torch.cat(self.store.state(self.start), dim=1)
             return whole[:, self.offset :].to(self.device)
@@ -234,7 +229,7 @@ class Run:
             hidden = hidden.clone()
             hidden[:, places] = features.to(hidden.dtype)
         if self.prefix is not None and not self.prefix.states:
-            self.prefix.states.append(own_copy(hidden[:, : self.prefix.length]))
+            self.prefix.states.append(self._beginning(self.prefix.length, 0, hidden))
         self._hold(0, hidden)
         return hidden
 
@@ -245,12 +240,13 @@ class Run:
             return [], None
         features, deepstack = self._vision_features()
         chosen = features if level == 0 else deepstack[level - 1]
-        return [self.at_vision[i] - self.offset for i in here], chosen[here[0] :].to(self.device)
+        places = [self.at_vision[i] - self.offset for i in here]
+        return places, chosen[len(chosen) - len(here) :].to(self.device)
 
     def _vision_features(self) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """What the vision tower makes of all pictures; it runs for those not known."""
+        """What the vision tower makes of the pictures looked at; it runs for those not known."""
         if self._features is None:
-            keys = [f"{self.store.keyframe}:{each.digest().hex()}" for each in self.vision_inputs]
+            keys = [f"{self.store.keyframe}:{each.digest().hex()}" for each in self.looked_at]
             known = {key: self.engine.prefix_cache.get_features(key) for key in keys}
             if None in known.values():
                 self._bring(VISION)
@@ -267,7 +263,7 @@ class Run:
 
     def _encode_vision(self, number: int, key: str) -> VisionFeatures:
         """Runs the vision tower on a picture, and keeps what it made of it."""
-        patches = self.vision_inputs[number].patches()
+        patches = self.looked_at[number].patches()
         merged, deepstack = self.backbone.encode_vision(patches.pixels, patches.grid)
         device = self.backbone.device_of(VISION)
         LOG.debug("%s: vision tower, grid %s, on %s", self.engine.name, patches.grid, device)
@@ -279,9 +275,9 @@ class Run:
 
     def _join(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
         """Puts the prefix back in front where it has not passed this layer; sets up attention."""
-        prefix = self.prefix
-        if self.offset and prefix is not None and layer >= prefix.depth:
-            before = prefix.states[layer].to(hidden.device)
+        known = self.known
+        if self.offset and known is not None and layer >= known.depth:
+            before = known.states[layer].to(hidden.device)
             hidden = torch.cat([before, hidden], dim=1)
             self.offset, self._rotary = 0, None
         if self._rotary is None:
@@ -318,8 +314,8 @@ class Run:
     def _layer(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
         """Decoder layer `layer` and what DeepStack adds after it."""
         past = None
-        if self.prefix is not None and self.offset:
-            keys, values = self.prefix.pairs[layer]
+        if self.known is not None and self.offset:
+            keys, values = self.known.pairs[layer]
             past = keys.to(self.device), values.to(self.device)
         cache = self._cache(past)
         self.passed.overwrite()
@@ -329,25 +325,32 @@ class Run:
             if features is not None:
                 hidden = hidden.clone()
                 hidden[:, places] += features.to(hidden.dtype)
-        if self.prefix is not None and cache is not None and not self.offset:
+        if self.prefix is not None and cache is not None and layer >= self.prefix.depth:
             self._extend_prefix(self.prefix, hidden, cache)
         return hidden
 
     def _cache(self, past: tuple[torch.Tensor, torch.Tensor] | None) -> LayerCache | None:
         """What takes the next decoder layer's keys and values; None = nobody needs them."""
-        return LayerCache(past) if self.prefix is not None else None
+        return LayerCache(past) if self.prefix is not None or past is not None else None
 
     def _extend_prefix(self, prefix: Prefix, hidden: torch.Tensor, cache: LayerCache) -> None:
-        if cache.new is None:
+        if cache.whole is None:
             raise CallError("A decoder layer put no keys and values into the cache.")
         length = prefix.length
-        keys, values = (own_copy(tensor[:, :, :length]) for tensor in cache.new)
-        prefix.states.append(own_copy(hidden[:, :length]))
+        keys, values = (own_copy(tensor[:, :, :length]) for tensor in cache.whole)
+        prefix.states.append(self._beginning(length, prefix.depth + 1, hidden))
         prefix.pairs.append((keys, values))
         if prefix.bytes > self.engine.prefix_cache.limit:
             # Too long to keep: the rest of the run does without.
             self.engine.prefix_cache.drop(self.store.prefix_key)
             self.prefix = None
+
+    def _beginning(self, length: int, layer: int, hidden: torch.Tensor) -> torch.Tensor:
+        """A layer's states of so many first tokens, in memory of their own."""
+        new = hidden[:, : length - self.offset]
+        if not self.offset or self.known is None:
+            return own_copy(new)
+        return torch.cat([self.known.states[layer].to(hidden.device), new], dim=1)
 
     def _hold(self, layer: int, hidden: torch.Tensor) -> None:
         """Keeps a layer if it stays; a prefix's part is shared with the prefix cache."""
@@ -356,6 +359,8 @@ class Run:
         if self.prefix is not None:
             known = (self.prefix.states[layer],)
             rest = hidden[:, self.prefix.length - self.offset :]
+        elif self.known is not None and self.offset:
+            known = (self.known.states[layer],)
         self.passed.add(layer, known, rest)
         if layer == self.store.num_layers - 1:
             # Beside the raw states: the norm's weights may be gone when it is asked for.

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeVar
 
 from ..arguments import checked, told
-from ..token_map import ROLES, count_roles
+from ..token_map import ROLES, count_roles, turn_column
 from .tokens import Tokens
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def filter_tokens(
     keep: str | Iterable[str] = "text",
     images: int | Iterable[int] | None = None,
     drop_first: int = 0,
+    turns: int | Iterable[int] | None = None,
 ) -> T:
     """Keep the tokens of some roles; what remains keeps its map.
 
@@ -72,23 +73,26 @@ def filter_tokens(
         images: image numbers from 0; of the kept image and vision_marker tokens only those of these
             images stay. Other roles are not touched. None: all images.
         drop_first: drops the first so many of the *kept* tokens (0 = none), whatever their role.
+        turns: turns of a conversation from 0, the prompt's last; only tokens of these stay,
+            whatever their role. None: all turns.
 
     Returns:
         Of the kind that came in: ``[B, K, D]`` in the input's dtype, or hidden states of the K
         tokens; ``t`` itself if every token stays.
 
     Raises:
-        ValueError: no token map, an unknown preset, role or image, or nothing left.
+        ValueError: no token map, an unknown preset, role, image or turn, or nothing left.
     """
     roles = keep_roles(keep)
     if isinstance(drop_first, bool) or not isinstance(drop_first, int) or drop_first < 0:
         raise ValueError(f"drop_first is a number of tokens from 0, this is {told(drop_first)}.")
     if t.token_map is None:
-        if set(roles) != set(ROLES) or images is not None:
+        if set(roles) != set(ROLES) or images is not None or turns is not None:
             raise ValueError(_no_map(keep, images))
         kept = list(range(t.n))
     else:
         kept = _kept_indices(t.token_map, roles, _image_numbers(t.token_map, roles, images))
+        kept = _of_turns(t.token_map, kept, turns)
     kept = kept[drop_first:]
     if not kept:
         raise ValueError(_nothing_left(t, keep, images, drop_first))
@@ -113,6 +117,23 @@ def _image_numbers(
             "Set `images` to one of them, or leave it empty for all."
         )
     return wanted
+
+
+def _of_turns(token_map: dict, kept: list[int], turns: int | Iterable[int] | None) -> list[int]:
+    """Those of some indices that belong to some turns."""
+    if turns is None:
+        return kept
+    wanted = {turns} if isinstance(turns, int) else set(turns)
+    column = turn_column(token_map)
+    there = sorted(set(column))
+    missing = sorted(wanted - set(there))
+    if missing:
+        raise ValueError(
+            f"Turn {missing[0]} does not exist: these tokens have the turns "
+            f"{', '.join(map(str, there))} (counted from 0). Set `turns` to one of them, or leave "
+            "it empty for all."
+        )
+    return [index for index in kept if column[index] in wanted]
 
 
 def _kept_indices(token_map: dict, roles: tuple[str, ...], images: set[int] | None) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from ..arguments import told
@@ -122,7 +122,7 @@ class TrainRecipe:
     )
     seed: int = _key(0, "run", "of the weights, the order of captions and every draw")
     out: str = _key(
-        "run", "run", "folder of the run: checkpoints, log, connector.safetensors, report.png"
+        "run", "run", "folder of the run: checkpoints, log.jsonl, connector.safetensors"
     )
     every: int = _key(200, "run", "updates between checkpoints, each with the held-out loss")
     keep: int = _key(2, "run", "checkpoints kept")
@@ -175,5 +175,4 @@ def help_of(name: str) -> str:
 
 def kind_of(key: Field) -> type:
     """bool, int, float or str."""
-    assert key.default is not MISSING
     return type(key.default)

@@ -47,6 +47,31 @@ def test_native_and_hugging_face_write_the_same(pair, picture, count, warm):
         assert (ours - theirs).abs().max() <= 2e-5 * theirs.abs().max()
 
 
+def test_a_conversation_goes_on_natively(pair, picture):
+    """Behind a beginning that is a part of what is kept: its turns run once, and alike."""
+    from pack.vlm import Conversation
+
+    asked = Conversation().user("What is it?", [picture(96, 128)])
+    short, long = (asked.assistant(words) for words in ("A dog.", "A dog. It runs by the sea."))
+    states = []
+    for model in pair[:2]:
+        model.encode("Paint that", conversation=long, depth=-1)
+        h = model.encode("Paint that", conversation=short, depth=-1)
+        made = model.rewrite("Paint it", conversation=long, system="", **GREEDY)
+        assert made.states.reused_tokens > h.reused_tokens > 8
+        states.append((h, made.states))
+    for native, hf in zip(*states, strict=True):
+        assert native.prompt.ids == hf.prompt.ids
+        for k in (1, 4, 20, -1):
+            ours, theirs = native.layer(k), hf.layer(k)
+            assert (ours - theirs).abs().max() <= 2e-5 * theirs.abs().max()
+    model = pair[0]
+    model.prefix_cache.clear()
+    fresh = model.encode("Paint that", conversation=short)
+    ours = states[0][0].layer(-1)
+    assert (ours - fresh.layer(-1)).abs().max() <= 1e-4 * fresh.layer(-1).abs().max()
+
+
 def test_states_are_those_of_encoding_again(pair, picture):
     from pack.vlm.running.hidden_states import HiddenStates
 

@@ -1,0 +1,97 @@
+"""Conversation Turn: what was said and shown before a prompt, and what the VLM answered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..vlm.prompts.conversation import Conversation as Talk
+from .prompting import connected, images_input, need_conversation, need_image
+from .shown import shown
+from .sockets import Conversation
+
+
+class ConversationTurn(io.ComfyNode):
+    """One more turn of a conversation."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Sockets and widgets."""
+        return io.Schema(
+            node_id="VLMCTurn",
+            display_name="Conversation Turn",
+            category="VLM Conditioning/encode",
+            description="A turn of a conversation: your words and pictures, and what the VLM "
+            "answered. VLM Encode and VLM Rewrite Prompt go on from there; every turn is part of "
+            "what they give.",
+            search_aliases=["VLM", "multi-turn", "chat history", "dialogue", "reasoning"],
+            inputs=[
+                io.String.Input(
+                    "prompt",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    tooltip="Your words in this turn. Special tokens typed here stay ordinary "
+                    "text.",
+                ),
+                io.String.Input(
+                    "answer",
+                    multiline=True,
+                    default="",
+                    tooltip="What the VLM answered: connect VLM Rewrite Prompt's text, or type it.",
+                ),
+                images_input(),
+                io.Image.Input(
+                    "video",
+                    optional=True,
+                    tooltip="Frames of one video, in order. Comes after the pictures.",
+                ),
+                io.Float.Input(
+                    "fps",
+                    default=24.0,
+                    min=0.1,
+                    max=1000.0,
+                    step=0.1,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Frames per second of `video`.",
+                ),
+                Conversation.Input(
+                    "conversation",
+                    optional=True,
+                    tooltip="The turns before this one, from another Conversation Turn. None = "
+                    "this is the first.",
+                ),
+            ],
+            outputs=[
+                Conversation.Output(
+                    display_name="conversation",
+                    tooltip="For VLM Encode, VLM Rewrite Prompt or the next Conversation Turn.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        prompt: str,
+        answer: str,
+        images: dict | None = None,
+        video: Any = None,
+        fps: float = 24.0,
+        conversation: Any = None,
+    ) -> io.NodeOutput:
+        """Adds the turn; nothing runs."""
+        before = need_conversation(conversation, "Conversation Turn") or Talk()
+        if not answer.strip():
+            raise ValueError(
+                "answer on Conversation Turn is empty, and the VLM's answer stands between two "
+                "turns. Connect VLM Rewrite Prompt's text, or type what it answered."
+            )
+        film = None if video is None else need_image(video, "video")
+        asked = before.user(prompt, connected(images), video=film, fps=fps)
+        talk = asked.assistant(answer)
+        return shown(f"turn {len(talk.turns)}", talk)
+
+
+NODES = [ConversationTurn]
