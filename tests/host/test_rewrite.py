@@ -79,7 +79,7 @@ def test_system_replaces_the_preset(comfy, oracle):
     result = comfy.run(rewriting(TEXT, system=forged))
     made = oracle.rewrite(TEXT, target="z-image", system=forged, **GREEDY)
     assert made.states.prompt.ids.count(oracle.tokenizer.id_of("<|im_start|>")) == 3
-    assert result.text("rewrite").split("\n", 1)[1] == made.text
+    assert result.text("rewrite").rsplit("\n", 1)[0] == made.text
 
 
 def test_through_a_clip_to_a_picture(comfy):
