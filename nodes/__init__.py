@@ -28,6 +28,7 @@ from . import (
     tokens,
 )
 from .growing import refusing
+from .shown import tell
 from .words import InNodeWords, speaking
 
 _ALL = [
@@ -56,5 +57,5 @@ _ALL = [
     *contact_sheet.NODES,
     *inspect.NODES,
 ]
-NODES = [speaking(refusing(node)) for node in _ALL]
+NODES = [speaking(refusing(node), tell) for node in _ALL]
 LOG.addFilter(InNodeWords())

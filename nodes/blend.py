@@ -15,6 +15,9 @@ from ..vlm.tokens.tokens import Tokens
 from .devices import conditioning_device
 from .shown import shown
 
+MIXING = ("auto", "pool", "interpolate", "truncate")
+OVERRIDES = 0.5  # the research: over this alpha the words no longer count
+
 
 class AlphaBlend(io.ComfyNode):
     """Mixes a picture's tokens into the text's."""
@@ -200,6 +203,9 @@ class AlphaBlend(io.ComfyNode):
         )
         if len(blended) > 1:
             line += f", {len(blended)} entries"
+        most = max(listed or [share for share, *_ in steps])
+        if most > OVERRIDES and method in MIXING:
+            line += f". alpha {most:.3g}: the picture will override the words"
         return shown(line, write_entries(blended, conditioning_device()))
 
 

@@ -19,6 +19,7 @@ from .devices import conditioning_device
 from .shown import shown
 
 NODE = "T5 Bridge"
+NOT_CHOSEN = "choose t5_embedder.pt"  # the first of the list would be somebody's connector
 
 
 class T5Bridge(io.ComfyNode):
@@ -47,7 +48,7 @@ class T5Bridge(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "embedder",
-                    options=folders.connector_names(),
+                    options=[NOT_CHOSEN, *folders.connector_names()],
                     tooltip="Qwen2VL-Flux's t5_embedder.pt, in models/vlm_connectors.",
                 ),
                 io.Conditioning.Input(
@@ -70,6 +71,18 @@ class T5Bridge(io.ComfyNode):
                 )
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, embedder: str) -> bool | str:
+        """Whether a file was chosen that is there, when the workflow is queued."""
+        if embedder == NOT_CHOSEN:
+            return (
+                "T5 Bridge has no embedder. Choose Qwen2VL-Flux's t5_embedder.pt, which lies in "
+                "models/vlm_connectors."
+            )
+        if embedder is not None and embedder not in folders.connector_names():
+            return f"There is no connector file called {embedder!r} in models/vlm_connectors."
+        return True
 
     @classmethod
     def fingerprint_inputs(cls, embedder: str, **others: Any) -> tuple | None:

@@ -48,7 +48,14 @@ class VLMEncode(io.ComfyNode):
             category="VLM Conditioning/encode",
             description="What a VLM understands of a prompt and pictures, layer by layer. Hidden "
             "Layer Select turns it into CONDITIONING.",
-            search_aliases=["VLM", "Qwen-VL encode", "image prompt", "picture to conditioning"],
+            search_aliases=[
+                "VLM",
+                "Qwen-VL encode",
+                "image prompt",
+                "picture to conditioning",
+                "image to conditioning",
+                "CLIP Vision",
+            ],
             accept_all_inputs=True,  # see growing.py
             inputs=[
                 Model.Input("model", tooltip="From VLM Loader or VLM From CLIP."),

@@ -92,9 +92,13 @@ class SaveConditioning(io.ComfyNode):
         label, path = folders.new_conditioning_file(name, numbered=if_exists == NUMBER)
         save_conditioning(entries, path, _about(entries[0], notes))
         size = path.stat().st_size / MEGABYTE
-        line = f"saved as {label}: {_contents(entries)}, {size:.1f} MB"
         # Over the API the file can then be fetched from /view, as pictures are.
-        return shown(line, conditioning, vlm_conditioning=[folders.view_entry(path)])
+        place = folders.view_entry(path)
+        line = (
+            f"saved as {place['type']}/{place['subfolder']}/{place['filename']}: "
+            f"{_contents(entries)}, {size:.1f} MB. Load VLM Conditioning lists it as {label}"
+        )
+        return shown(line, conditioning, vlm_conditioning=[place])
 
 
 class LoadConditioning(io.ComfyNode):

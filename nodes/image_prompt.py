@@ -40,7 +40,20 @@ class ImagePrompt(io.ComfyNode):
             category="VLM Conditioning/encode",
             description="Words and pictures to CONDITIONING in one node, the way that suits the "
             "diffusion model. Its line says which nodes of this pack do the same.",
-            search_aliases=["VLM", "image prompt", "picture prompt", "IPAdapter", "Redux", "style"],
+            search_aliases=[
+                "VLM",
+                "image prompt",
+                "picture prompt",
+                "IPAdapter",
+                "IP-Adapter",
+                "IP Adapter",
+                "Redux",
+                "reference image",
+                "image to conditioning",
+                "CLIP Vision",
+                "unCLIP",
+                "style transfer",
+            ],
             inputs=[
                 prompt_input(),
                 io.Combo.Input(

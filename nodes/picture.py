@@ -51,7 +51,14 @@ class Picture(io.ComfyNode):
             category="VLM Conditioning/encode",
             description="A picture for Image Prompt: how much it counts, when, which part of it "
             "and how closely it is looked at. Several make a chain, one behind the other.",
-            search_aliases=["VLM", "reference image", "image prompt", "IPAdapter", "style image"],
+            search_aliases=[
+                "VLM",
+                "reference image",
+                "image prompt",
+                "IPAdapter",
+                "IP Adapter",
+                "style image",
+            ],
             inputs=[
                 io.Image.Input(
                     "image", tooltip="A picture, or a batch: several pictures alike in all else."

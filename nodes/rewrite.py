@@ -91,7 +91,16 @@ class VLMRewrite(io.ComfyNode):
             category="VLM Conditioning/encode",
             description="The VLM rewrites a prompt, seeing the pictures. The hidden states of "
             "prompt, pictures and answer come from that one pass; the answer also comes as text.",
-            search_aliases=["VLM", "prompt enhancer", "prompt rewriting", "VERIFI", "caption"],
+            search_aliases=[
+                "VLM",
+                "prompt enhancer",
+                "prompt rewriting",
+                "VERIFI",
+                "caption",
+                "describe",
+                "image to text",
+                "Qwen-VL",
+            ],
             accept_all_inputs=True,  # see growing.py
             inputs=[
                 Model.Input("model", tooltip="From VLM Loader or VLM From CLIP."),
@@ -214,8 +223,9 @@ class VLMRewrite(io.ComfyNode):
         thought = f", {roles['thinking']} of them thinking" if "thinking" in roles else ""
         cut = "" if made.finished else ", cut at max_tokens"
         line = (
-            f"{made.tokens} tokens {how}{thought}{cut}, behind {made.states.n - made.tokens} "
-            f"({roles.get('image', 0)} image), {time.perf_counter() - start:.1f} s\n{made.text}"
+            f"{made.text}\n{made.tokens} tokens {how}{thought}{cut}, behind "
+            f"{made.states.n - made.tokens} ({roles.get('image', 0)} image), "
+            f"{time.perf_counter() - start:.1f} s"
         )
         return shown(line, made.states, made.text)
 

@@ -19,14 +19,18 @@ def shown(line: str, *outputs: Any, **more: list[Any]) -> io.NodeOutput:
     The line goes into the history, where API users read it, and onto the node; so does `more`,
     for a node's own panel.
     """
+    tell(line)
+    return io.NodeOutput(*outputs, ui={**ui.PreviewText(as_letters(line)).as_dict(), **more})
+
+
+def tell(line: str) -> None:
+    """Writes a line onto the node that is running, where a page is open."""
     from server import PromptServer
 
-    line = as_letters(line)
     context = get_executing_context()
     server = getattr(PromptServer, "instance", None)
     if context is not None and server is not None:
-        server.send_progress_text(line, context.node_id)
-    return io.NodeOutput(*outputs, ui={**ui.PreviewText(line).as_dict(), **more})
+        server.send_progress_text(as_letters(line), context.node_id)
 
 
 def as_letters(text: str) -> str:

@@ -104,18 +104,19 @@ class InNodeWords(logging.Filter):
         return True
 
 
-def speaking(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
-    """A node whose errors speak of widgets; changed in place.
+def speaking(node: type[io.ComfyNode], tell: Callable[[str], None]) -> type[io.ComfyNode]:
+    """A node whose errors speak of widgets, and stand on it; changed in place.
 
     Args:
         node: With an `execute` of its own.
+        tell: Writes a line onto the node that is running.
     """
     execute = node.execute.__func__
-    node.execute = classmethod(_speaking(execute))
+    node.execute = classmethod(_speaking(execute, tell))
     return node
 
 
-def _speaking(execute: Callable[..., Any]) -> Callable[..., Any]:
+def _speaking(execute: Callable[..., Any], tell: Callable[[str], None]) -> Callable[..., Any]:
     @functools.wraps(execute)
     def run(cls: type[io.ComfyNode], *args: Any, **kwargs: Any) -> Any:
         try:
@@ -123,6 +124,7 @@ def _speaking(execute: Callable[..., Any]) -> Callable[..., Any]:
         except _OURS as error:
             own = {one.id for one in cls.define_schema().inputs}
             text = in_node_words(str(error), own)
+            tell(text)
             if text == str(error) or type(error) not in _OURS:
                 raise
             raise type(error)(text) from error

@@ -51,7 +51,7 @@ def test_a_sentence_that_names_the_node_already_stays(words):
     assert words.in_node_words(text) == text
 
 
-def make_node(words, error):
+def make_node(words, error, tell=lambda line: None):
     class Node:
         @classmethod
         def define_schema(cls):
@@ -63,15 +63,17 @@ def make_node(words, error):
                 raise error
             return cls, value
 
-    return words.speaking(Node)
+    return words.speaking(Node, tell)
 
 
 @pytest.mark.parametrize("kind", [ValueError, TypeError, FileNotFoundError])
 def test_a_nodes_errors(words, kind):
-    node = make_node(words, kind("Set `depth` or `layers` to one of these."))
+    told = []
+    node = make_node(words, kind("Set `depth` or `layers` to one of these."), told.append)
     with pytest.raises(kind) as caught:
         node.execute(1)
     assert str(caught.value) == "Set `depth` on VLM Encode or `layers` to one of these."
+    assert told == [str(caught.value)]
 
 
 def test_other_errors_and_results_pass(words):

@@ -74,7 +74,7 @@ def test_what_was_encoded_comes_back_with_its_token_map(host):
     prompt = seen("saved with a picture") | {"file": save("layer", notes="a plain\ncolour")}
     first = host.run(prompt)
     said = first.text("file")
-    assert said.startswith("saved as output/style.safetensors: ")
+    assert said.startswith("saved as output/vlm_conditioning/style.safetensors: ")
     assert " image" in said and "64 wide" in said and said.endswith(" MB")
     again = host.run(loading())
     (before,), (after,) = first.dump("dump"), again.dump("out")
@@ -162,7 +162,9 @@ def test_a_client_fetches_the_file_over_http(host):
 def test_numbers_count_up_and_nothing_is_overwritten(host):
     for text in ("one", "two", "three"):
         result = host.run(saving(text, name="many", if_exists="number"))
-    assert result.text("file").startswith("saved as output/many_00003_.safetensors: ")
+    assert result.text("file").startswith(
+        "saved as output/vlm_conditioning/many_00003_.safetensors: "
+    )
     names = [f"many_0000{number}_.safetensors" for number in (1, 2, 3)]
     assert sorted(file.name for file in saved(host).iterdir()) == names
     one, two = (load_conditioning(saved(host) / name)[0].tokens.states for name in names[:2])

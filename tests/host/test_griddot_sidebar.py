@@ -74,9 +74,11 @@ def test_the_middle_button_moves_the_graph(panel, opened):
 @pytest.mark.parametrize("palette", ["dark", "light"])
 def test_its_words_can_be_read(panel, opened, palette):
     opened.evaluate("name => app.extensionManager.setting.set('Comfy.ColorPalette', name)", palette)
-    panel.alone(ONE)
-    assert min(opened.evaluate(SIZES)) >= SMALLEST
-    found = Axe().run(opened.page, context=".griddot").response["violations"]
+    found = []
+    for text in (ONE, "{broken"):
+        panel.alone(text)
+        assert min(opened.evaluate(SIZES)) >= SMALLEST
+        found += Axe().run(opened.page, context=".griddot").response["violations"]
     opened.evaluate("name => app.extensionManager.setting.set('Comfy.ColorPalette', name)", "dark")
     bad = [one for one in found if one["impact"] in ("serious", "critical")]
     assert bad == [], [(one["id"], [node["html"][:120] for node in one["nodes"]]) for one in bad]

@@ -173,7 +173,7 @@ def test_a_growing_cache_gives_what_joining_gives(past):
     for start, end in ((past, 6), (6, 7), (7, 9)):
         got = cache.update(keys[:, :, start:end], values[:, :, start:end], layer=0)
         assert torch.equal(got[0], keys[:, :, :end]) and torch.equal(got[1], values[:, :, :end])
-        assert torch.equal(cache.new[0], keys[:, :, start:end])
+        assert torch.equal(cache.whole[0], keys[:, :, :end])
     assert cache.before[2] == 9 and cache.before[0].shape[2] == 9
 
 

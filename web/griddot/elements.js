@@ -38,10 +38,10 @@ const STYLE = `
 .griddot button { height: 24px; min-width: 26px; padding: 0 4px; font: 13px sans-serif;
   color: var(--input-text, #ddd); background: var(--comfy-input-bg, #222); cursor: pointer;
   border: 1px solid var(--border-color, #4e4e4e); border-radius: 4px; }
-.griddot button:disabled, .griddot input:disabled { opacity: 0.4; cursor: default; }
+.griddot button:disabled, .griddot input:disabled { opacity: 0.8; cursor: default; }
 .griddot-status { flex: none; font-size: 11px; line-height: 14px; min-height: 14px;
   color: var(--input-text, #ddd); }
-.griddot-wrong { color: var(--error-text, #ff6b5e); }
+.griddot-wrong { padding-left: 5px; border-left: 3px solid var(--error-text, #ff6b5e); }
 .griddot-menu { position: absolute; z-index: 1; display: flex; flex-direction: column; padding: 3px;
   background: var(--comfy-menu-bg, #353535); border: 1px solid var(--border-color, #4e4e4e);
   border-radius: 4px; }

@@ -1,0 +1,74 @@
+"""Nodes in the page: colours of their sockets, and the sentence of an error where it happened."""
+
+from __future__ import annotations
+
+import pytest
+from browser import ComfyPage
+from comfy_result import PromptFailed
+from griddot_page import EMPTY, RENDERERS, settings
+
+COLORS = {
+    "VLMC_MODEL": "#b18cff",
+    "VLMC_HIDDEN_STATES": "#2fc6b7",
+    "VLMC_PICTURES": "#7fb4ff",
+    "VLMC_CONNECTOR": "#e58fb1",
+    "VLMC_STATS": "#b9c24a",
+}
+DRAWN = """types => types.map(type => [
+    type,
+    app.canvas.default_connection_color_byType[type],
+    app.canvas.constructor.link_type_colors[type],
+    getComputedStyle(document.documentElement).getPropertyValue(`--color-datatype-${type}`).trim(),
+])"""
+CHOOSE = "name => app.extensionManager.setting.set('Comfy.ColorPalette', name)"
+# No token of text is a picture's, so GridDot Mask must refuse it.
+FAILING = """dots => {
+    const make = (type, x) => {
+        const node = LiteGraph.createNode(type)
+        node.pos = [x, 0]
+        app.graph.add(node)
+        return node
+    }
+    const [text, dot] = [make('TestTinyConditioning', 0), make('VLMCGridDotMask', 300)]
+    text.connect(0, dot, 'tokens')
+    dot.connect(0, make('TestTensorDump', 800), 'conditioning')
+    dot.widgets.find(widget => widget.name === 'dots').value = dots
+    return dot.id
+}"""
+ONE = '{"version":1,"dots":[{"x":0.4,"y":0.5,"radius":0.25,"strength":1}]}'
+
+
+@pytest.fixture(scope="module", params=RENDERERS)
+def page(request, browser, comfy):
+    opened = ComfyPage(browser, comfy, settings=settings(request.param))
+    yield opened
+    opened.close()
+    comfy.post("/api/settings", settings("classic"))
+
+
+def test_sockets_keep_their_colours_in_every_palette(page):
+    for palette in ("dark", "light", "nord", "dark"):
+        page.evaluate(CHOOSE, palette)
+        page.page.wait_for_timeout(300)
+        wanted = [[type, color, color, color] for type, color in COLORS.items()]
+        assert page.evaluate(DRAWN, list(COLORS)) == wanted
+
+
+def test_an_errors_sentence_stands_on_its_node(page):
+    page.load(EMPTY)
+    dot = page.evaluate(FAILING, ONE)
+    with pytest.raises(PromptFailed) as caught:
+        page.queue()
+    page.page.wait_for_timeout(500)
+    assert page.shown_text(dot) == caught.value.text != ""
+
+
+def test_t5_bridge_chooses_no_file_by_itself(page):
+    page.load(EMPTY)
+    value = page.evaluate(
+        """() => {
+            const node = LiteGraph.createNode('VLMCT5Bridge')
+            return node.widgets.find(widget => widget.name === 'embedder').value
+        }"""
+    )
+    assert value == "choose t5_embedder.pt"
