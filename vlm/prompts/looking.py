@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from PIL import Image
-
 from ..families import Family
 from ..pictures.picture_inputs import to_pictures
 from ..pictures.preprocessor import Preprocessor, VisionInput
@@ -67,20 +65,24 @@ class Looking:
             if any(one.video is not None or not _is_none(one.images) for one in each):
                 raise ValueError(self._is_blind())
             return Looked(_mute([], inputs.mute), [Seen() for _ in each])
-        given = [to_pictures(one.images) for one in each]
-        pictures = iter(self._pictures([p for one in given for p in one], inputs, layout, goal))
+        # As they were given: ComfyUI's preprocessing reads all bits of an IMAGE.
+        given = [one.images for one in each if one.images is not None]
+        made = self._pictures(given, inputs, layout, goal)
+        several = len(each) > 1
+        counts = [len(to_pictures(one.images)) for one in each] if several else [len(made)]
+        pictures = iter(made)
         seen: list[VisionInput] = []
         counted = []
-        for one, own in zip(each, given, strict=True):
-            images = range(len(seen), len(seen) + len(own))
-            seen += islice(pictures, len(own))
+        for one, count in zip(each, counts, strict=True):
+            images = range(len(seen), len(seen) + count)
+            seen += islice(pictures, count)
             if one.video is not None:
                 seen.append(self._film(one, layout, goal))
             counted.append(Seen(images, None if one.video is None else len(seen) - 1))
         return Looked(_mute(seen, inputs.mute), counted)
 
     def _pictures(
-        self, pictures: list[Image.Image], inputs: PromptInputs, layout: Template, goal: Target
+        self, pictures: Any, inputs: PromptInputs, layout: Template, goal: Target
     ) -> list[VisionInput]:
         """The pictures of all turns: some families look at one closer than at several."""
         least = inputs.min_pixels or goal.min_pixels
