@@ -16,7 +16,7 @@ from vlm.weights.empty_model import build_empty
 from vlm.weights.folder import UNBUILDABLE, build_config, read_config
 from vlm.weights.tensor_names import our_name
 
-BUILD = "vlm/weights/checkpoint.py"
+BUILD = "vlm/weights/empty_model.py"
 NAMES = "vlm/weights/tensor_names.py"
 FOLDER = "vlm/weights/folder.py"
 BACKBONE = "vlm/running/huggingface.py"
