@@ -75,7 +75,8 @@ def test_what_was_encoded_comes_back_with_its_token_map(host):
     first = host.run(prompt)
     said = first.text("file")
     assert said.startswith("saved as output/vlm_conditioning/style.safetensors: ")
-    assert " image" in said and "64 wide" in said and said.endswith(" MB")
+    assert " image" in said and "64 wide" in said and " MB" in said
+    assert said.endswith("Load VLM Conditioning lists it as output/style.safetensors")
     again = host.run(loading())
     (before,), (after,) = first.dump("dump"), again.dump("out")
     assert torch.equal(before.tensor, after.tensor) and after.tensor.dtype == torch.float32
