@@ -24,12 +24,14 @@ from workflow_tools import (
     example_picture,
     groups,
     make_small,
+    nodes_in,
     picture,
     read,
     small,
     thumbnail,
 )
 
+SUBGRAPHS = REPO / "subgraphs"
 THUMBNAIL_BYTES = 80_000
 TITLE = 30
 FILES = {
@@ -158,6 +160,14 @@ def test_note_says_which_weights_go_where(name):
             assert VLM_SOURCES[node["inputs"]["model"]] in text
     assert "Comfy-Org/" in text
     assert "## To play with" in text
+
+
+@pytest.mark.parametrize(
+    "file", [*WORKFLOWS.glob("*.json"), *SUBGRAPHS.glob("*.json")], ids=lambda file: file.stem
+)
+def test_a_manager_finds_the_pack_of_our_nodes(file):
+    ours = [node["properties"] for node in nodes_in(read(file)) if node["type"].startswith("VLMC")]
+    assert ours and all(each["cnr_id"] == "vlm-conditioning" and each["ver"] for each in ours)
 
 
 @each_workflow

@@ -34,6 +34,21 @@ FEW_MEGAPIXELS = 0.01  # of a picture that is scaled, the least that the node ta
 Box = tuple[float, float, float, float]
 
 
+def nodes_in(workflow: dict[str, Any]) -> list[dict[str, Any]]:
+    """All nodes of a workflow or blueprint, those inside its subgraphs too."""
+    inner = workflow.get("definitions", {}).get("subgraphs", [])
+    return [node for graph in (workflow, *inner) for node in graph["nodes"]]
+
+
+def name_pack(workflow: dict[str, Any]) -> None:
+    """Says on each node of ours which pack it is of: a manager finds it where it is missing."""
+    from vlm.version import NAME, find_version
+
+    for node in nodes_in(workflow):
+        if node["type"].startswith("VLMC"):
+            node.setdefault("properties", {}).update(cnr_id=NAME, ver=find_version())
+
+
 def read(path: Path) -> dict[str, Any]:
     """A JSON file of the repository."""
     return json.loads(path.read_text(encoding="utf-8"))

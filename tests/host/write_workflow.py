@@ -25,7 +25,7 @@ from typing import Any
 from browser import ComfyPage, chromium
 from comfy_find import HOW_TO, find_comfyui
 from comfy_host import PACK_FOLDER, ComfyHost, pack_source
-from workflow_tools import BARE
+from workflow_tools import BARE, name_pack
 
 NOTE_WIDTH, COLUMN_GAP, GROUP_GAP, NODE_GAP = 390, 56, 34, 56
 HEAD, SIDE, FOOT, LINE = 84, 16, 16, 50  # LINE: what a node of ours grows by when it has run
@@ -149,6 +149,7 @@ def main(source: str, out: str) -> None:
             workflow = build(page, spec, Path(out).stem)
         finally:
             host.stop()
+    name_pack(workflow)
     text = json.dumps(workflow, indent=2, ensure_ascii=False)
     Path(out).write_text(text + "\n", encoding="utf-8")
 
