@@ -9,6 +9,7 @@ import comfy.lora
 import torch
 from comfy_api.latest import io
 
+from ..vlm.arguments import told
 from ..vlm.conditioning.entries import Entry, pair, read_entries, write_entries
 from ..vlm.connectors.bridge import Linear, bridge, load_embedder
 from ..vlm.tokens.blend import blend
@@ -81,7 +82,7 @@ class T5Bridge(io.ComfyNode):
                 "models/vlm_connectors."
             )
         if embedder is not None and embedder not in folders.connector_names():
-            return f"There is no connector file called {embedder!r} in models/vlm_connectors."
+            return f"There is no connector file called {told(embedder)} in models/vlm_connectors."
         return True
 
     @classmethod
