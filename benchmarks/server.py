@@ -64,8 +64,8 @@ def fill(base: Path) -> None:
         (base / name).mkdir()
 
 
-def inside(base: Path) -> list[Row]:
-    """Measures, in ComfyUI's Python."""
+def start(base: Path) -> None:
+    """ComfyUI's modules with these folders, and the pack beside them, in this process."""
     sys.path.remove(str(ROOT))  # whose folder nodes is no module of ComfyUI
     import comfy.cli_args
 
@@ -73,22 +73,25 @@ def inside(base: Path) -> list[Row]:
     pack = types.ModuleType("pack")
     pack.__path__ = [str(ROOT)]
     sys.modules["pack"] = pack
-    import execution
     import folder_paths
-    from pack.nodes import NODES, folders, listing
-
-    import nodes as native
 
     folder_paths.models_dir = str(base / "models")
     for name in ("input", "output", "user"):
         setattr(folder_paths, f"get_{name}_directory", lambda name=name: str(base / name))
+
+
+def inside(base: Path) -> list[Row]:
+    """Measures, in ComfyUI's Python."""
+    start(base)
+    import execution
+    from pack.nodes import NODES, folders, listing
+
+    import nodes as native
+
     lists = [folders._MODELS, folders._CONNECTORS, folders._STATS, folders._CONDITIONINGS]
     for node in NODES:
         native.NODE_CLASS_MAPPINGS[node.GET_SCHEMA().node_id] = node
-    prompt = {
-        number: {"class_type": kind, "inputs": inputs} for number, (kind, inputs) in PROMPT.items()
-    }
-
+    prompt = {number: {"class_type": kind, "inputs": i} for number, (kind, i) in PROMPT.items()}
     spent = Spent(NODES)
 
     def page() -> None:

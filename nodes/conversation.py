@@ -7,7 +7,14 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..vlm.prompts.conversation import Conversation as Talk
-from .prompting import connected, has_odd_images, images_input, need_conversation, need_image
+from .prompting import (
+    connected,
+    has_odd_images,
+    images_input,
+    need_conversation,
+    need_image,
+    video_inputs,
+)
 from .shown import shown
 from .sockets import Conversation
 
@@ -42,21 +49,7 @@ class ConversationTurn(io.ComfyNode):
                     tooltip="What the VLM answered: connect VLM Rewrite Prompt's text, or type it.",
                 ),
                 images_input(),
-                io.Image.Input(
-                    "video",
-                    optional=True,
-                    tooltip="Frames of one video, in order. Comes after the pictures.",
-                ),
-                io.Float.Input(
-                    "fps",
-                    default=24.0,
-                    min=0.1,
-                    max=1000.0,
-                    step=0.1,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Frames per second of `video`.",
-                ),
+                *video_inputs(),
                 Conversation.Input(
                     "conversation",
                     optional=True,

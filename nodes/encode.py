@@ -27,6 +27,7 @@ from .prompting import (
     pixel_budget,
     placement_input,
     prompt_input,
+    video_inputs,
 )
 from .shown import shown
 from .sockets import HiddenStates, Model, need
@@ -68,22 +69,7 @@ class VLMEncode(io.ComfyNode):
                     "budget and layers; `auto` on later nodes means the target's.",
                 ),
                 images_input(),
-                io.Image.Input(
-                    "video",
-                    optional=True,
-                    tooltip="Frames of one video, in order. Comes after the pictures.",
-                ),
-                io.Float.Input(
-                    "fps",
-                    default=24.0,
-                    min=0.1,
-                    max=1000.0,
-                    step=0.1,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Frames per second of `video`. The VLM looks at about 2 of them per "
-                    "second.",
-                ),
+                *video_inputs(),
                 io.String.Input(
                     "system",
                     multiline=True,

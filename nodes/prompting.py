@@ -120,6 +120,27 @@ def pixel_budget() -> list[io.Input]:
     ]
 
 
+def video_inputs() -> list[io.Input]:
+    """A video and how fast it runs."""
+    return [
+        io.Image.Input(
+            "video",
+            optional=True,
+            tooltip="Frames of one video, in order. Comes after the pictures.",
+        ),
+        io.Float.Input(
+            "fps",
+            default=24.0,
+            min=0.1,
+            max=1000.0,
+            step=0.1,
+            optional=True,
+            advanced=True,
+            tooltip="Frames per second of `video`. The VLM looks at about 2 of them per second.",
+        ),
+    ]
+
+
 def placement_input() -> io.Input:
     """Where pictures stand; `NAMED` is the choice beside the target's own way."""
     return io.Combo.Input(

@@ -64,6 +64,25 @@ class Watch:
 
 
 @pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """`made(family)`: a tiny model of six layers and the family's own class on its weights."""
+    from test_every_family import Reference
+
+    from vlm.families import FAMILIES as KNOWN
+
+    known = {}
+
+    def get(family):
+        if family not in known:
+            folder = write_tiny(tmp_path_factory.mktemp("made") / family, family, layers=6)
+            known[family] = vlm.load(folder, dtype="float32"), Reference(folder, KNOWN[family])
+        known[family][0].prefix_cache.clear()
+        return known[family]
+
+    return get
+
+
+@pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
     """Folder of a tiny model, written once: `tiny_folder(family, layers)`."""
     made = {}

@@ -3,35 +3,19 @@
 import pytest
 import torch
 from rounding import rounding
-from test_every_family import FAMILIES, FILMING, Reference
+from test_every_family import FAMILIES, FILMING
 from test_placed import opened
 
 import vlm
 from vlm.families import FAMILIES as KNOWN
 from vlm.running.prefix_cache import PrefixCache
 from vlm.running.sampling import Sampling
-from vlm.tiny.folder import write_tiny
 from vlm.token_map import count_roles, map_text, read_map, turn_column
 
-LAYERS = 6
+LAYERS = 6  # of what `made` gives
 ASKED, ANSWER, PROMPT = "What does it eat?\n", " Bread, 面包, and jam. ", "Paint that"
 every = pytest.mark.parametrize("family", FAMILIES)
 QWEN3 = pytest.mark.parametrize("family", ["qwen3_vl"], indirect=True)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """`made(family)`: a tiny model and its reference, made once."""
-    known = {}
-
-    def get(family):
-        if family not in known:
-            folder = write_tiny(tmp_path_factory.mktemp("talk") / family, family, layers=LAYERS)
-            known[family] = vlm.load(folder, dtype="float32"), Reference(folder, KNOWN[family])
-        known[family][0].prefix_cache.clear()
-        return known[family]
-
-    return get
 
 
 def talk(pictures=()):

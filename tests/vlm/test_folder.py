@@ -31,7 +31,7 @@ def test_no_config(folder):
     assert_tells(error, folder, "config.json", "Download")
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "", "\x80"])
+@pytest.mark.parametrize("content", ["{", "[]", "", "\x80", '{"a": ' + "9" * 5000 + "}"])
 def test_a_damaged_config(folder, content):
     (folder / "config.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(ValueError) as error:

@@ -5,14 +5,12 @@ import inspect
 import pytest
 import torch
 from rounding import rounding
-from test_every_family import SEEING, Reference
+from test_every_family import SEEING
 
 import vlm
 from vlm.families import FAMILIES as KNOWN
 from vlm.prompts.positions import mrope_positions
-from vlm.tiny.folder import write_tiny
 
-LAYERS = 6
 TEXT = "The house of <image2>, painted\nas <image1> is 🎨"
 PIECES = ["The house of ", 1, ", painted\nas ", 0, " is 🎨"]
 BESIDE = "Look: <image2>!"  # the first picture is not named, and stands before the words
@@ -20,21 +18,6 @@ MROPE = tuple(name for name in SEEING if KNOWN[name].decoder.mrope)
 
 seeing = pytest.mark.parametrize("family", SEEING)
 QWEN3 = pytest.mark.parametrize("family", ["qwen3_vl"], indirect=True)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """`made(family)`: a tiny model and its reference, made once."""
-    known = {}
-
-    def get(family):
-        if family not in known:
-            folder = write_tiny(tmp_path_factory.mktemp("placed") / family, family, layers=LAYERS)
-            known[family] = vlm.load(folder, dtype="float32"), Reference(folder, KNOWN[family])
-        known[family][0].prefix_cache.clear()
-        return known[family]
-
-    return get
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from .recipe import Recipe, option
 KEYS = ("id", "text_file", *(field.name for field in fields(Recipe)))
 NUMBERS = ("fps", "clip_sigma", "weight", "alpha")
 COUNTS = ("min_pixels", "max_pixels")
+_SHOWN = 60  # characters of a refused value in a message
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,9 @@ def _need(right: bool, name: str, value: Any, expected: str) -> Any:
 
 def _wrong(name: str, value: Any, expected: str) -> ValueError:
     what = name if name == "id" else option(name)
-    return ValueError(f"{what} is {json.dumps(value)}, expected {expected}.")
+    shown = json.dumps(value)  # as the line has it
+    shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
+    return ValueError(f"{what} is {shown}, expected {expected}.")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -218,7 +221,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 def _object(line: str) -> dict[str, Any]:
     try:
         found = json.loads(line, object_pairs_hook=_once)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except _Twice:
+        raise
+    except (ValueError, RecursionError) as error:  # a number can be too long as well
         raise ValueError(
             f'this is not JSON ({error}). Write one object a line, such as {{"text": "a boat"}}.'
         ) from error
@@ -227,13 +232,17 @@ def _object(line: str) -> dict[str, Any]:
     return found
 
 
+class _Twice(ValueError):
+    """An object with a key twice."""
+
+
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Refuses an object with a key twice, of which JSON would keep the last."""
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"{told(twice)} is there twice. Keep one.")
+        raise _Twice(f"{told(twice)} is there twice. Keep one.")
     return found
 
 

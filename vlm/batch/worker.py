@@ -36,7 +36,7 @@ def read_worker(text: str) -> Worker:
     Raises:
         ValueError: Another form, or an index that is not below the count.
     """
-    found = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*", text)
+    found = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(\d{1,9})\s*", text)
     if not found or not int(found[1]) < int(found[2]):
         raise ValueError(
             f"--worker is {told(text)}, expected I/N with I from 0 to N - 1, such as 0/4."

@@ -16,7 +16,7 @@ def read_json(file: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, a number too long
         raise ValueError(f"{file} is not valid JSON ({error}). Download it again.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{file} does not hold a JSON object. Download it again.")

@@ -81,13 +81,9 @@ class Captions:
             for row in self.rows():
                 found = True
                 yield Caption(row["text"], row["where"])
-        except ValueError as error:
-            if isinstance(error, BadCaption):
-                raise
-            raise self._unreadable(error) from error
-        except GeneratorExit:
+        except BadCaption:
             raise
-        except Exception as error:
+        except Exception as error:  # as above, now that it is read
             raise self._unreadable(error) from error
         if not found:
             raise ValueError(f"{self.place} holds no caption. Write one a line.")

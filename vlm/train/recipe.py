@@ -21,14 +21,15 @@ CONNECTORS = (
     "lap",
 )
 ALIGNMENTS = ("auto", "tokens", "characters")
-SCHEDULES = ("constant", "linear", "cosine")
+# What follows the warm-up, as transformers calls it.
+SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 PRECISIONS = ("no", "bf16", "fp16")
 CHOICES: dict[str, tuple[str, ...]] = {
     "target": tuple(TARGETS),
     "template": ("", *TEMPLATES),
     "connector": CONNECTORS,
     "align": ALIGNMENTS,
-    "schedule": SCHEDULES,
+    "schedule": tuple(SCHEDULES),
     "precision": PRECISIONS,
     "vlm_dtype": ("auto", "float32", "bfloat16", "float16"),
 }

@@ -25,7 +25,7 @@ from .features_loss import WORD, Spread, TextStates, kinds_of
 from .models import load_models, make_accelerator, make_optimizer
 from .new_connector import Shape, make_connector
 from .objective import Features
-from .recipe import TrainRecipe
+from .recipe import SCHEDULES, TrainRecipe
 from .result import write_connector
 from .student import Reading, Student
 
@@ -128,7 +128,7 @@ class Run:
         student = self._make_student([reading for reading, _ in measured])
         optimizer = make_optimizer(recipe, student)
         self._schedule = get_scheduler(
-            recipe.schedule, optimizer, min(recipe.warmup, recipe.steps), recipe.steps
+            SCHEDULES[recipe.schedule], optimizer, min(recipe.warmup, recipe.steps), recipe.steps
         )
         self.progress = Progress()
         self._student, self._optimizer, self._loader = accelerator.prepare(

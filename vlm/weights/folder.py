@@ -10,6 +10,7 @@ from ..families import Family
 from ..files.json_file import read_json
 from .config_values import without_calling
 from .other_layouts import weights_instead, where_instead
+from .shards import read_index
 
 GENERATION = "generation_config.json"
 INDEX = "model.safetensors.index.json"
@@ -140,7 +141,7 @@ def weight_files(path: Path) -> list[Path]:
     index = path / INDEX
     shards = sorted(file.name for file in path.glob(SHARDS))
     if index.is_file():
-        names = _names_in(index)
+        names = sorted(set(read_index(index).values()))
         strange = [name for name in shards if name not in names]
         if strange:
             raise ValueError(
@@ -163,21 +164,6 @@ def weight_files(path: Path) -> list[Path]:
             "files of the model; weights are read as safetensors only."
         )
     return [path / name for name in names]
-
-
-def _names_in(index: Path) -> list[str]:
-    """Names of the files that an index lists."""
-    listed = read_json(index).get("weight_map")
-    names = set(listed.values()) if isinstance(listed, dict) else set()
-    if not names or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{index} lists no files. Download it again.")
-    outside = [name for name in sorted(names) if Path(name).name != name or "\\" in name]
-    if outside:
-        raise ValueError(
-            f"{index} names {told(outside[0])}, expected files of the same folder. "
-            "Download it again from the model's own repository."
-        )
-    return sorted(names)
 
 
 def check_weights(path: Path) -> int:

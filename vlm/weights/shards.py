@@ -58,7 +58,7 @@ def find_shards(source: Path) -> list[StoredTensor]:
         return _tensors_of(_without_index(_folder_of(source)))
     if not index.is_file():
         raise FileNotFoundError(f"{index} is not there. Check the path.")
-    places = _places(index)
+    places = read_index(index)
     lacking = [name for name in sorted(set(places.values())) if not (index.parent / name).is_file()]
     if lacking:
         raise FileNotFoundError(
@@ -119,8 +119,12 @@ def _without_index(folder: Path) -> list[Path]:
     return files
 
 
-def _places(index: Path) -> dict[str, str]:
-    """The index's file of every tensor."""
+def read_index(index: Path) -> dict[str, str]:
+    """The file of every tensor, as an index lists them.
+
+    Raises:
+        ValueError: A damaged index, or one that points outside its folder.
+    """
     listed = read_json(index).get("weight_map")
     if not isinstance(listed, dict) or not listed:
         raise ValueError(f"{index} lists no files. Download it again.")
