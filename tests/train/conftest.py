@@ -18,6 +18,14 @@ from captions_of_toys import write_captions  # noqa: E402
 torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """All of them are slow: they train."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session")
 def place(tmp_path_factory):
     """A folder with `vlm` (4 layers, 64 wide), `captions.txt` and a cache for all."""
