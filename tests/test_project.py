@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = sorted((ROOT / "vlm").rglob("*.py"))
 NODES = sorted((ROOT / "nodes").glob("*.py"))
 SOURCES = [*LIBRARY, *NODES]
+WORKFLOWS = {file.stem for file in (ROOT / "workflows").glob("*.json")}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 MOST_LINES = 400
@@ -263,7 +264,24 @@ def test_readme_names_every_node_and_workflow():
         assert f"| {name} |" in README
     table = README.split("| workflow | shows |")[1].split("\n\n")[0]
     listed = set(re.findall(r"^\| ([a-z0-9.-]+) \|", table, flags=re.MULTILINE))
-    assert {file.stem for file in (ROOT / "workflows").glob("*.json")} == listed
+    starts = {name for name in WORKFLOWS if name.endswith(")")}
+    assert listed == WORKFLOWS - starts
+    for name, _, model in (start.rpartition(" (") for start in starts):
+        line = next(line for line in README.splitlines() if line.startswith(f"| {name} ("))
+        assert model[:-1] in line
+
+
+def test_pages_name_workflows_that_exist():
+    page = (ROOT / "docs" / "papers.md").read_text(encoding="utf-8")
+    cells = [cell.strip() for line in page.splitlines() for cell in line.split("|")[4:5]]
+    named = {
+        name.strip("*")
+        for cell in cells
+        for name in re.findall(
+            r"\*[^*]+\)\*|\b(?:z-image|krea2|flux1|qwen-image)-[a-z0-9.-]+", cell
+        )
+    }
+    assert len(named) > 20 and named <= WORKFLOWS, named - WORKFLOWS
 
 
 def test_readme_says_the_test_command_that_ci_runs():
@@ -292,7 +310,7 @@ def test_what_works_names_every_recipe():
     page = (ROOT / "docs" / "what-works.md").read_text(encoding="utf-8")
     rows = [line for line in page.splitlines() if line.startswith("| ")]
     named = {name.strip() for row in rows for name in row.split("|")[1].split(",")}
-    there = {path.stem for path in (ROOT / "workflows").glob("*.json")}
+    there = {name for name in WORKFLOWS if not name.endswith(")")}
     recipes = {name for name in named if re.fullmatch(r"[a-z0-9]+(-[a-z0-9.]+)+", name)}
     assert recipes <= there, recipes - there
     about_the_tools = {

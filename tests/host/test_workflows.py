@@ -6,7 +6,9 @@ import json
 import shutil
 import subprocess
 import sys
+from urllib.parse import quote
 
+import numpy as np
 import pytest
 from comfy_find import REPO
 from comfy_host import PACK_FOLDER
@@ -19,7 +21,6 @@ from workflow_tools import (
     API,
     BARE,
     NAMES,
-    THUMBNAIL,
     WORKFLOWS,
     example_picture,
     groups,
@@ -28,8 +29,9 @@ from workflow_tools import (
     picture,
     read,
     small,
-    thumbnail,
 )
+
+from tools.cards import SIZE, card, cards, model_of
 
 SUBGRAPHS = REPO / "subgraphs"
 THUMBNAIL_BYTES = 80_000
@@ -45,13 +47,8 @@ FILES = {
     "embedder": "vlm_connectors",
     "lora_name": "loras",
 }
-TITLES = {
-    "flux1": "FLUX.1", "flux2": "FLUX.2", "flux3": "FLUX 3", "krea2": "Krea 2",
-    "minimax": "MiniMax H3",
-    "qwen": "Qwen-Image", "z": "Z-Image",
-}  # fmt: skip
 # A model that a ComfyUI may not have: a native node that came with it, and the first that has it.
-NEWER = {"qwen-image-2.1": ("TextEncodeQwenImage21", "0.37")}
+NEWER = {"Qwen-Image 2.1": ("TextEncodeQwenImage21", "0.37")}
 # Where the VLMs that the workflows name come from, and files that have no address of their own.
 VLM_SOURCES = {
     "VLM/Qwen3-VL-4B-Instruct": "Qwen/Qwen3-VL-4B-Instruct",
@@ -62,6 +59,9 @@ IN_REPOSITORIES = ("qwen2vl-flux.safetensors", "connector.pt", "t5_embedder.pt",
 FOUR_PICTURES = ("z-image-layer-comparison", "z-image-picture-variation")
 # No ComfyUI that was seen loads FLUX 3: its workflows end in a file.
 WITHOUT_MODEL = ("flux3-klein-words", "flux3-klein-picture-experiment")
+# What a person opens first is named as a person would say it.
+STARTS = [name for name in NAMES if name.endswith(")")]
+PROMPT = "VLMCImagePrompt"
 each_workflow = pytest.mark.parametrize("name", NAMES)
 
 
@@ -119,7 +119,7 @@ def flow(request):
 def wait_for_model(host, name: str) -> None:
     """Skips where this ComfyUI has not the workflow's model."""
     for model, (node, version) in NEWER.items():
-        if name.startswith(model) and not host.get(f"/object_info/{node}"):
+        if model == model_of(name)[0] and not host.get(f"/object_info/{node}"):
             pytest.skip(f"{name} waits for a ComfyUI that has {model}: {version} or newer")
 
 
@@ -173,8 +173,10 @@ def test_a_manager_finds_the_pack_of_our_nodes(file):
 @each_workflow
 def test_loaders_offer_their_download(name):
     """ComfyUI's own dialog for missing models reads this."""
-    for node in read(WORKFLOWS / f"{name}.json")["nodes"]:
-        for widget, folder in FILES.items():
+    workflow = read(WORKFLOWS / f"{name}.json")
+    blocks = {graph["id"] for graph in workflow.get("definitions", {}).get("subgraphs", [])}
+    for node in nodes_in(workflow):
+        for widget, folder in FILES.items() if node["type"] not in blocks else ():
             file = (node.get("widgets_values_named") or {}).get(widget)
             if isinstance(file, str) and not file.endswith(IN_REPOSITORIES):
                 offered = node["properties"]["models"]
@@ -187,8 +189,13 @@ def test_loaders_offer_their_download(name):
 def test_nodes_lie_side_by_side(name):
     """No node covers another, also once it shows its line of text, which takes 50 units."""
     workflow = read(WORKFLOWS / f"{name}.json")
+    for graph in (workflow, *workflow.get("definitions", {}).get("subgraphs", [])):
+        assert_apart(graph["nodes"])
+
+
+def assert_apart(nodes):
     boxes = []
-    for node in workflow["nodes"]:
+    for node in nodes:
         (x, y), (width, height) = node["pos"], node["size"]
         grown = height + (50 if node["type"].startswith("VLMC") else 0)
         boxes.append((node["title"] if "title" in node else node["type"], x, y, width, grown))
@@ -199,12 +206,37 @@ def test_nodes_lie_side_by_side(name):
             assert apart, f"{one} and {other} overlap"
 
 
-@each_workflow
-def test_thumbnail_is_small(name):
-    path = WORKFLOWS / f"{name}.jpg"
-    assert path.stat().st_size <= THUMBNAIL_BYTES
-    with Image.open(path) as shown:
-        assert (shown.format, shown.size) == ("JPEG", THUMBNAIL)
+def test_each_thumbnail_is_its_card():
+    assert sorted(cards()) == NAMES
+    seen = []
+    for name in NAMES:
+        path = WORKFLOWS / f"{name}.jpg"
+        assert path.stat().st_size <= THUMBNAIL_BYTES
+        with Image.open(path) as shown:
+            assert (shown.format, shown.size) == ("JPEG", SIZE)
+            found = np.asarray(shown, dtype=float)
+        drawn = np.asarray(card(name), dtype=float)
+        assert np.abs(found - drawn).mean() < 2, f"python -m tools.cards draws {name} anew"
+        assert all(np.abs(drawn - one).mean() > 1 for one in seen), name
+        seen.append(drawn)
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_a_start_is_small_and_shows_picture_and_words(name):
+    """At most nine nodes, at a zoom at which the page draws text (a node's is 14 units high)."""
+    workflow = read(WORKFLOWS / f"{name}.json")
+    assert len(workflow["nodes"]) <= 9
+    scale, offset = (workflow["extra"]["ds"][key] for key in ("scale", "offset"))
+    assert scale * 14 >= 8
+    # Of a window of 1366 × 768, what ComfyUI's bars leave.
+    left, top, right, bottom = 60, 80, 1366, 768
+    first = [n for n in workflow["nodes"] if n["type"] in ("MarkdownNote", "LoadImage", PROMPT)]
+    assert len(first) >= 2
+    for node in first:
+        (x, y), (width, height) = node["pos"], node["size"]
+        x, y = (x + offset[0]) * scale, (y + offset[1]) * scale
+        assert left <= x and x + width * scale <= right
+        assert top <= y and y + height * scale <= bottom
 
 
 # --- with a server --------------------------------------------------------------------------------
@@ -213,7 +245,7 @@ def test_thumbnail_is_small(name):
 def test_template_browser_lists_them(host):
     assert sorted(host.get("/api/workflow_templates")[PACK_FOLDER]) == NAMES
     for name in NAMES:
-        base = f"/api/workflow_templates/{PACK_FOLDER}/{name}"
+        base = f"/api/workflow_templates/{PACK_FOLDER}/{quote(name)}"
         assert host.get(f"{base}.json") == read(WORKFLOWS / f"{name}.json")
         assert host.request(f"{base}.jpg") == (WORKFLOWS / f"{name}.jpg").read_bytes()
 
@@ -234,21 +266,6 @@ def test_recommended_settings(host):
     assert "interpolate, alpha 0.3" in said
     kept = next(line for line in said.splitlines() if "tokens kept" in line)
     assert "image" not in kept and "vision_marker" not in kept
-
-
-def test_runs_through_the_api(host, flow):
-    wait_for_model(host, flow)
-    prompt = small(read(API / f"{flow}.json"))
-    result = host.run(prompt)
-    pictures = result.images()
-    assert len(pictures) == (4 if flow in FOUR_PICTURES else 1)
-    assert all(is_shown(found) for found in pictures)
-    assert len(set(pictures)) == len(pictures)
-    if flow in WITHOUT_MODEL:
-        assert any(line.startswith("saved as ") and flow in line for line in lines(result))
-        return
-    (check,) = [line for line in lines(result) if line.startswith("fits ")]
-    assert check.startswith(f"fits {TITLES[flow.split('-')[0]]}")
 
 
 def test_an_edit_reads_what_the_native_node_reads(host):
@@ -275,6 +292,7 @@ def test_an_edit_reads_what_the_native_node_reads(host):
 
 
 def test_opens_and_queues_in_the_page(host, page, flow):
+    """What the page makes of it is its API file, and it ends in what a person wants of it."""
     page.messages.clear()
     workflow = read(WORKFLOWS / f"{flow}.json")
     page.load(workflow)
@@ -285,13 +303,19 @@ def test_opens_and_queues_in_the_page(host, page, flow):
     # Through JSON, so that 1 and 1.0 are the same here and there.
     exported = json.loads(json.dumps(page.api_prompt()))
     assert_same_as_file(exported, API / f"{flow}.json")
-    if updating():
-        thumbnail(page, workflow, WORKFLOWS / f"{flow}.jpg")
     wait_for_model(host, flow)
     make_small(page)
     result = page.queue()
-    assert result.images() and all(is_shown(x) for x in result.images())
+    pictures = result.images()
+    assert len(pictures) == (4 if flow in FOUR_PICTURES else 1)
+    assert all(is_shown(found) for found in pictures)
+    assert len(set(pictures)) == len(pictures)
     assert page.errors() == []
+    if flow in WITHOUT_MODEL:
+        assert any(line.startswith("saved as ") and flow in line for line in lines(result))
+        return
+    (check,) = [line for line in lines(result) if line.startswith("fits ")]
+    assert check.startswith(f"fits {model_of(flow)[0].removesuffix(' klein')}")
 
 
 def test_picture_of_the_readme(page):

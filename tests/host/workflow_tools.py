@@ -27,7 +27,6 @@ BARE = {
     # Without a GPU the page's drawing would take the CPU away from the server.
     "LiteGraph.Canvas.MaximumFps": 5,
 }
-THUMBNAIL = (720, 480)
 FEW_TOKENS = 12  # that a VLM writes in a test
 FEW_FRAMES = 5  # the fewest that MiniMax H3 takes
 FEW_MEGAPIXELS = 0.01  # of a picture that is scaled, the least that the node takes
@@ -89,7 +88,9 @@ def make_small(page: ComfyPage, side: int = 64, seed: int = 7) -> None:
     """The same in the page that shows a workflow: sizes and seed as a person would type them."""
     page.evaluate(
         """([side, seed, tokens, megapixels, frames]) => {
-            for (const node of app.rootGraph.nodes)
+            const all = graph => graph.nodes.flatMap(
+                node => node.subgraph ? [node, ...all(node.subgraph)] : [node])
+            for (const node of all(app.rootGraph))
                 for (const widget of node.widgets ?? []) {
                     const sized = /Latent|Scheduler|PrimitiveInt/.test(node.type)
                     if (sized && /^(width|height|value)$/.test(widget.name)) widget.value = side
@@ -107,36 +108,9 @@ def make_small(page: ComfyPage, side: int = 64, seed: int = 7) -> None:
 # --- pictures of a graph --------------------------------------------------------------------------
 
 
-def essence(workflow: dict[str, Any]) -> Box:
-    """The part of a graph that says what is special about it, up to where sampling begins.
-
-    Returns:
-        Bounds (x, y, width, height) in graph units of the columns with inputs and our nodes.
-    """
-    special = [
-        group["bounding"]
-        for group in workflow["groups"]
-        if any(_special(node) and _within(node, group) for node in workflow["nodes"])
-    ]
-    left, _, width, _ = _bounds(special, margin=0)
-    columns = [group["bounding"] for group in workflow["groups"]]
-    return _bounds([box for box in columns if left <= box[0] < left + width], margin=24)
-
-
 def groups(workflow: dict[str, Any]) -> Box:
     """Bounds of all groups: the graph without its note."""
     return _bounds([group["bounding"] for group in workflow["groups"]], margin=24)
-
-
-def _special(node: dict[str, Any]) -> bool:
-    kind = node["type"]
-    return kind == "LoadImage" or (kind.startswith("VLMC") and kind != "VLMCCheckTarget")
-
-
-def _within(node: dict[str, Any], group: dict[str, Any]) -> bool:
-    left, top, width, height = group["bounding"]
-    x, y = node["pos"]
-    return left <= x < left + width and top <= y < top + height
 
 
 def _bounds(boxes: list[Box], margin: float) -> Box:
@@ -166,15 +140,3 @@ def picture(page: ComfyPage, box: Box, width: int) -> Image.Image:
     page.page.wait_for_timeout(1200)
     clip = {"x": LEFT, "y": TOP, "width": width, "height": height}
     return Image.open(io.BytesIO(page.page.screenshot(clip=clip))).convert("RGB")
-
-
-def thumbnail(page: ComfyPage, workflow: dict[str, Any], path: Path) -> None:
-    """Writes a workflow's .jpg: the part of its graph that is special, centred."""
-    box, (width, height) = essence(workflow), THUMBNAIL
-    scale = min(width / box[2], height / box[3])
-    # Drawn twice as large and shrunk: at the final size the canvas leaves out small writing.
-    shown = picture(page, box, 2 * round(box[2] * scale))
-    shown = shown.resize((shown.width // 2, shown.height // 2), Image.Resampling.LANCZOS)
-    framed = Image.new("RGB", THUMBNAIL, shown.getpixel((0, 0)))
-    framed.paste(shown, ((width - shown.width) // 2, (height - shown.height) // 2))
-    framed.save(path, quality=80, optimize=True)

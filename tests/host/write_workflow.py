@@ -9,8 +9,12 @@ The page itself makes every node, so widgets stand in its order and have its def
 
 A group is {"title", "color", "nodes": [keys]}; columns stand from left to right behind the note. An
 input is a widget's value or a link ["key", output's number], a dotted one ("images.image0") too;
-`models` is what ComfyUI's dialog for missing files reads. `test_workflows.py`
-then writes the API file and the thumbnail, with UPDATE_SNAPSHOTS=1.
+`models` is what ComfyUI's dialog for missing files reads. What belongs out of sight goes into a
+subgraph, which then stands in the columns by its key, with the widgets that it shows:
+
+    "subgraphs": {"key": {"title": ..., "nodes": [keys], "shows": [["key", "widget"], ...]}}
+
+`test_workflows.py` then writes the API file (UPDATE_SNAPSHOTS=1), `tools/cards.py` the card.
 """
 
 from __future__ import annotations
@@ -25,17 +29,18 @@ from typing import Any
 from browser import ComfyPage, chromium
 from comfy_find import HOW_TO, find_comfyui
 from comfy_host import PACK_FOLDER, ComfyHost, pack_source
-from workflow_tools import BARE, name_pack
+from workflow_tools import BARE, name_pack, nodes_in
 
 NOTE_WIDTH, COLUMN_GAP, GROUP_GAP, NODE_GAP = 390, 56, 34, 56
 HEAD, SIDE, FOOT, LINE = 84, 16, 16, 50  # LINE: what a node of ours grows by when it has run
 TITLE = 30
+VIEW = {"scale": 0.5, "offset": [180, 400]}  # of what does not say its own in "view"
 COLORS = {
     "input": "#4f8fc0", "text encoder": "#6f9f58", "vlm": "#a274c4", "mix": "#c08a55",
     "model": "#8a919c",
 }  # fmt: skip
 
-MAKE = """async ({nodes, note}) => {
+MAKE = """async ({nodes, note, subgraphs}) => {
     const made = {}
     const readme = LiteGraph.createNode('MarkdownNote')
     app.rootGraph.add(readme)
@@ -67,6 +72,25 @@ MAKE = """async ({nodes, note}) => {
                 throw new Error(`${key}.${name} refuses the link`)
             await new Promise(done => setTimeout(done, 50))
         }
+    for (const [key, wanted] of subgraphs) {
+        wanted.nodes.forEach((inner, row) => { made[inner].pos = [0, 260 * row] })
+        const inside = new Set(wanted.nodes.map(inner => made[inner]))
+        const {node, subgraph} = app.rootGraph.convertToSubgraph(inside)
+        node.title = subgraph.name = wanted.title
+        for (const [inner, widget] of wanted.shows) {
+            const shown = subgraph.nodes.find(n => n.id === made[inner].id)
+            const input = shown.inputs.find(i => i.widget?.name === widget)
+            subgraph.addInput(widget, String(input.type)).connect(input, shown)
+        }
+        let top = 0
+        for (const each of subgraph.nodes) {
+            each.pos = [0, top]
+            top += Math.max(each.size[1], each.computeSize()[1]) + 140
+        }
+        subgraph.inputNode.pos = [-300, 0]
+        subgraph.outputNode.pos = [500, 0]
+        made[key] = node
+    }
     return Object.fromEntries(Object.entries(made).map(
         ([key, node]) => [key, {id: node.id, height: node.computeSize()[1]}]))
 }"""
@@ -101,10 +125,10 @@ def layout(spec: dict[str, Any], made: dict[str, dict]) -> tuple[list, list]:
         for group in column:
             y = top + HEAD
             for key in group["nodes"]:
-                wanted = spec["nodes"][key]
+                wanted = spec["nodes"].get(key, {})
                 height = max(made[key]["height"], wanted.get("height", 0))
                 places.append((made[key]["id"], left + SIDE, y, width, height))
-                grows = LINE if wanted["class_type"].startswith("VLMC") else 0
+                grows = LINE if wanted.get("class_type", "").startswith("VLMC") else 0
                 y += height + grows + NODE_GAP
             bottom = y - NODE_GAP + FOOT
             color = COLORS.get(group.get("color", "model"), group.get("color"))
@@ -119,20 +143,21 @@ def build(page: ComfyPage, spec: dict[str, Any], name: str) -> dict[str, Any]:
     """The workflow as the page saves it."""
     nodes = list(spec["nodes"].items())
     page.load({"last_node_id": 0, "last_link_id": 0, "nodes": [], "links": [], "version": 0.4})
-    made = page.evaluate(MAKE, {"nodes": nodes, "note": spec["note"]})
+    subgraphs = list(spec.get("subgraphs", {}).items())
+    made = page.evaluate(MAKE, {"nodes": nodes, "note": spec["note"], "subgraphs": subgraphs})
     places, groups = layout(spec, made)
     lines = sum(1 + len(line) // 46 for line in spec["note"].splitlines())
-    note = [NOTE_WIDTH, max(300, 40 + 21 * lines)]
+    note = [NOTE_WIDTH, max(300, 60 + 16 * lines)]
     workflow = page.evaluate(PLACE, {"places": places, "groups": groups, "note": note})
     inputs = {made[key]["id"]: wanted.get("inputs", {}) for key, wanted in nodes}
-    for node in workflow["nodes"]:
+    for node in nodes_in(workflow):
         files = {model["name"] for model in node["properties"].get("models", ())}
         named = {k: v for k, v in inputs.get(node["id"], {}).items() if isinstance(v, str)}
         if files & set(named.values()):
             node["widgets_values_named"] = named
     workflow = {key: value for key, value in workflow.items() if value is not None}
     workflow["id"] = str(uuid.uuid5(uuid.NAMESPACE_URL, name))
-    workflow["extra"] = {"ds": {"scale": 0.5, "offset": [180, 400]}}
+    workflow["extra"] = {"ds": spec.get("view", VIEW)}
     return workflow
 
 
