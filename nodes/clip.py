@@ -108,15 +108,18 @@ def vlm_from_clip(
     )
     return VLM(
         engine,
-        _tokenizer(clip.tokenizer, family),
+        _tokenizer(clip, family),
         _preprocessor(backbone, family, preprocessing),
         layer=clip.layer_idx,
     )
 
 
-def _tokenizer(native: Any, family: Family) -> Tokenizer:
+def _tokenizer(clip: Any, family: Family) -> Tokenizer:
     """The tokenizer of a CLIP, with the family's chat template."""
-    own = getattr(native, getattr(native, "clip", ""), native).tokenizer
+    native = clip.tokenizer
+    # Some tokenizers are several, some call theirs otherwise than the model, some are none but one.
+    names = (getattr(each, "clip", "") for each in (native, clip.cond_stage_model))
+    own = next((getattr(native, name) for name in names if hasattr(native, name)), native).tokenizer
     if hasattr(own, "serialize_model"):  # SentencePiece, which came with the weights
         return SentencePieceTokenizer(own.tokenizer, own.special_tokens, family.chat_template)
     return Tokenizer(Path(own.name_or_path), family.chat_template)
@@ -178,16 +181,24 @@ class VLMFromCLIP(io.ComfyNode):
             node_id="VLMCFromCLIP",
             display_name="VLM From CLIP",
             category="VLM Conditioning/load",
-            description="The Qwen text encoder inside a CLIP as a VLM: no second copy of the "
-            "weights on disk or in memory. Qwen3-VL, Qwen2.5-VL and Qwen3.5 read text and "
+            description="The text encoder inside a CLIP as a VLM: no second copy of the "
+            "weights on disk or in memory. Qwen3-VL, Qwen2.5-VL, Qwen3.5 and Gemma 3 read text and "
             "pictures, Qwen3 text only. LoRA patches, hooks and CLIP Set Last Layer on the CLIP "
             "count.",
-            search_aliases=["VLM", "CLIP to VLM", "Load CLIP", "Qwen3-VL", "Qwen2.5-VL", "Qwen3"],
+            search_aliases=[
+                "VLM",
+                "CLIP to VLM",
+                "Load CLIP",
+                "Qwen3-VL",
+                "Qwen2.5-VL",
+                "Qwen3",
+                "Gemma 3",
+            ],
             inputs=[
                 io.Clip.Input(
                     "clip",
-                    tooltip="From Load CLIP: Qwen3-VL, Qwen2.5-VL, Qwen3.5 or Qwen3, in any "
-                    "precision that Load CLIP takes; or from CLIPLoader (GGUF). It can go to "
+                    tooltip="From Load CLIP: Qwen3-VL, Qwen2.5-VL, Qwen3.5, Gemma 3 or Qwen3, in "
+                    "any precision that Load CLIP takes; or from CLIPLoader (GGUF). It can go to "
                     "other nodes as well.",
                 ),
                 io.Combo.Input(
@@ -196,7 +207,7 @@ class VLMFromCLIP(io.ComfyNode):
                     default=HUGGING_FACE,
                     tooltip="How pictures are resized before the vision tower. huggingface = "
                     "antialiased bicubic, as the model was trained; comfyui = bilinear, "
-                    "as ComfyUI's own text encode nodes do.",
+                    "as ComfyUI's own text encode nodes do (not for Gemma 3).",
                 ),
                 prefix_cache_input(),
                 disk_cache_input(),
