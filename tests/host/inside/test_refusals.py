@@ -117,3 +117,15 @@ def test_a_layer_that_is_not_there(native, as_vlm):
     model = as_vlm(native("z-image"))
     with pytest.raises(ValueError, match="Layer 7 does not exist.*0 to 6"):
         model.encode("x", depth=7)
+
+
+def test_a_file_cut_to_50_layers_asked_for_more(as_vlm):
+    """MiniMax H3's: the sentence has the layer that was asked for, and how many there are."""
+    model = as_vlm(tiny_clip("minimax-h3"))
+    with pytest.raises(ValueError, match=r"Layer 60 does not exist.*0 to 50"):
+        model.encode("x", target="minimax-h3", depth=60)
+    h = model.encode("x", target="minimax-h3", depth=-1)
+    with pytest.raises(ValueError, match=r"cut before its final norm"):
+        h.layer(-1)
+    with pytest.raises(ValueError, match=r"Layer 51 does not exist.*0 to 50"):
+        h.layer(51)
