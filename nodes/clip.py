@@ -10,11 +10,16 @@ from comfy.ldm.modules.attention import optimized_attention_for_device
 from comfy.text_encoders.qwen_vl import process_qwen2vl_images
 from comfy_api.latest import io
 
+from ..vlm.families import Family
 from ..vlm.model import VLM
 from ..vlm.pictures.images import PixelRules
 from ..vlm.pictures.native_resize import BILINEAR
+from ..vlm.pictures.preprocessor import Preprocessor
+from ..vlm.prompts.sentencepiece_tokenizer import SentencePieceTokenizer
 from ..vlm.prompts.tokenizer import Tokenizer
 from ..vlm.running.engine import Engine
+from ..vlm.running.native import NativeBackbone
+from ..vlm.running.native_gemma3 import NativeGemma3
 from ..vlm.running.native_kinds import kind_of_native
 from ..vlm.running.native_preprocessor import native_preprocessor
 from ..vlm.running.prefix_cache import PrefixCache
@@ -93,7 +98,6 @@ def vlm_from_clip(
     host = ClipHost(clip)
     family, kind = kind_of_native(encoder.transformer)
     backbone = kind(encoder.transformer, family, host.device, _attention, head)
-    tokenizer = getattr(clip.tokenizer, clip.tokenizer.clip).tokenizer
     engine = Engine(
         name or f"This CLIP ({family.title}, {backbone.width} wide)",
         family,
@@ -104,12 +108,39 @@ def vlm_from_clip(
     )
     return VLM(
         engine,
-        Tokenizer(Path(tokenizer.name_or_path), family.chat_template),
-        native_preprocessor(
-            backbone.visual, family, _patches if preprocessing == COMFYUI else None
-        ),
+        _tokenizer(clip, family),
+        _preprocessor(backbone, family, preprocessing),
         layer=clip.layer_idx,
     )
+
+
+def _tokenizer(clip: Any, family: Family) -> Tokenizer:
+    """The tokenizer of a CLIP, with the family's chat template."""
+    native = clip.tokenizer
+    # Some tokenizers are several, some call theirs otherwise than the model, some are none but one.
+    names = (getattr(each, "clip", "") for each in (native, clip.cond_stage_model))
+    own = next((getattr(native, name) for name in names if hasattr(native, name)), native).tokenizer
+    if hasattr(own, "serialize_model"):  # SentencePiece, which came with the weights
+        return SentencePieceTokenizer(own.tokenizer, own.special_tokens, family.chat_template)
+    return Tokenizer(Path(own.name_or_path), family.chat_template)
+
+
+def _preprocessor(backbone: NativeBackbone, family: Family, way: str) -> Preprocessor | None:
+    """How a CLIP's pictures are prepared.
+
+    Raises:
+        ValueError: ComfyUI's way for a Gemma 3, which would cut the picture's sides off.
+    """
+    if not isinstance(backbone, NativeGemma3):
+        return native_preprocessor(backbone.visual, family, _patches if way == COMFYUI else None)
+    if backbone.visual is None:
+        return None
+    if way == COMFYUI:
+        raise ValueError(
+            "ComfyUI's own way of resizing cuts off what is not square of a picture for Gemma 3. "
+            f"Set preprocessing on VLM From CLIP to {HUGGING_FACE}."
+        )
+    return backbone.square()
 
 
 def _encoder(stage: Any) -> Any:
@@ -118,14 +149,14 @@ def _encoder(stage: Any) -> Any:
     Raises:
         ValueError: There are several, or one that is built another way.
     """
-    encoder = getattr(stage, getattr(stage, "clip", ""), None)
+    encoder = getattr(stage, getattr(stage, "clip", ""), stage)
     if hasattr(encoder, "transformer"):
         return encoder
     raise ValueError(
-        f"This CLIP holds {type(stage).__name__}, not one Qwen text encoder. VLM From CLIP runs "
-        "Qwen3-VL, Qwen2.5-VL and Qwen3.5 (text and pictures) and Qwen3 (text only): load such a "
-        "file with Load CLIP, for example qwen_2.5_vl_7b_fp8_scaled.safetensors with type "
-        "qwen_image."
+        f"This CLIP holds {type(stage).__name__}, not one text encoder of those that VLM From CLIP "
+        "runs: Qwen3-VL, Qwen2.5-VL, Qwen3.5, Gemma 3 (text and pictures) and Qwen3 (text only). "
+        "Load such a file with Load CLIP, for example qwen_2.5_vl_7b_fp8_scaled.safetensors with "
+        "type qwen_image."
     )
 
 
@@ -150,16 +181,24 @@ class VLMFromCLIP(io.ComfyNode):
             node_id="VLMCFromCLIP",
             display_name="VLM From CLIP",
             category="VLM Conditioning/load",
-            description="The Qwen text encoder inside a CLIP as a VLM: no second copy of the "
-            "weights on disk or in memory. Qwen3-VL, Qwen2.5-VL and Qwen3.5 read text and "
+            description="The text encoder inside a CLIP as a VLM: no second copy of the "
+            "weights on disk or in memory. Qwen3-VL, Qwen2.5-VL, Qwen3.5 and Gemma 3 read text and "
             "pictures, Qwen3 text only. LoRA patches, hooks and CLIP Set Last Layer on the CLIP "
             "count.",
-            search_aliases=["VLM", "CLIP to VLM", "Load CLIP", "Qwen3-VL", "Qwen2.5-VL", "Qwen3"],
+            search_aliases=[
+                "VLM",
+                "CLIP to VLM",
+                "Load CLIP",
+                "Qwen3-VL",
+                "Qwen2.5-VL",
+                "Qwen3",
+                "Gemma 3",
+            ],
             inputs=[
                 io.Clip.Input(
                     "clip",
-                    tooltip="From Load CLIP: Qwen3-VL, Qwen2.5-VL, Qwen3.5 or Qwen3, in any "
-                    "precision that Load CLIP takes; or from CLIPLoader (GGUF). It can go to "
+                    tooltip="From Load CLIP: Qwen3-VL, Qwen2.5-VL, Qwen3.5, Gemma 3 or Qwen3, in "
+                    "any precision that Load CLIP takes; or from CLIPLoader (GGUF). It can go to "
                     "other nodes as well.",
                 ),
                 io.Combo.Input(
@@ -168,7 +207,7 @@ class VLMFromCLIP(io.ComfyNode):
                     default=HUGGING_FACE,
                     tooltip="How pictures are resized before the vision tower. huggingface = "
                     "antialiased bicubic, as the model was trained; comfyui = bilinear, "
-                    "as ComfyUI's own text encode nodes do.",
+                    "as ComfyUI's own text encode nodes do (not for Gemma 3).",
                 ),
                 prefix_cache_input(),
                 disk_cache_input(),

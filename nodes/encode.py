@@ -31,6 +31,13 @@ from .prompting import (
 )
 from .shown import shown
 from .sockets import HiddenStates, Model, need
+from .system_file import (
+    NONE,
+    has_odd_system_file,
+    system_file_input,
+    system_fingerprint,
+    system_prompt,
+)
 from .widget_text import whole_number
 from .words import with_notes
 
@@ -117,6 +124,7 @@ class VLMEncode(io.ComfyNode):
                 ),
                 placement_input(),
                 conversation_input(),
+                system_file_input(),
             ],
             outputs=[
                 HiddenStates.Output(
@@ -127,9 +135,16 @@ class VLMEncode(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, depth: str = AUTO, images: Any = None) -> bool | str:
-        """Whether `depth` and the pictures can be read, when the workflow is queued."""
-        if odd := has_odd_images(images):
+    def fingerprint_inputs(cls, system_file: Any = NONE, **others: Any) -> tuple | None:
+        """Changes when the system prompt's file does, so that a changed one is read."""
+        return system_fingerprint(system_file)
+
+    @classmethod
+    def validate_inputs(
+        cls, depth: str = AUTO, images: Any = None, system: Any = "", system_file: Any = NONE
+    ) -> bool | str:
+        """Whether `depth`, pictures and files can be read, when the workflow is queued."""
+        if odd := has_odd_images(images) or has_odd_system_file(system, system_file):
             return odd
         text = depth if isinstance(depth, str) else "" if depth is not None else AUTO
         if text.strip() == AUTO or whole_number(text) is not None:
@@ -154,6 +169,7 @@ class VLMEncode(io.ComfyNode):
         padding: str = AUTO,
         image_placement: str = TARGETS_OWN,
         conversation: Any = None,
+        system_file: str = NONE,
     ) -> io.NodeOutput:
         """Encodes to the depth that the target needs."""
         need(model, VLM, "model on VLM Encode")
@@ -165,7 +181,7 @@ class VLMEncode(io.ComfyNode):
             connected(images),
             target=target,
             template=layout,
-            system=system or None,
+            system=system_prompt(system, system_file) or None,
             edit=editing_text or None,
             video=None if video is None else need_image(video, "video"),
             fps=fps,

@@ -31,7 +31,7 @@ NO_CONDITIONING = "no file found: run Save VLM Conditioning, then press R"
 FILL_ME = "no model found: put a Qwen-VL folder into ComfyUI/models/VLM"
 
 
-def _places(*names: str) -> list[str]:
+def model_places(*names: str) -> list[str]:
     """Folders of these names under models/ and in extra_model_paths.yaml, there or not."""
     places = []
     for name in names:
@@ -41,10 +41,10 @@ def _places(*names: str) -> list[str]:
     return places
 
 
-def _roots(*names: str, look: Look | None = None) -> list[Path]:
+def model_roots(*names: str, look: Look | None = None) -> list[Path]:
     """Those that are there, each real path once; a look watches where others can appear."""
     roots: dict[tuple[int, int], Path] = {}
-    for place in map(Path, _places(*names)):
+    for place in map(Path, model_places(*names)):
         if look is not None:
             look.at(str(place.parent))
         if place.is_dir():
@@ -53,12 +53,12 @@ def _roots(*names: str, look: Look | None = None) -> list[Path]:
     return list(roots.values())
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
     """A name as a message repeats it, however long."""
     return told(name, LONGEST)
 
 
-def _time_and_size(file: Path | None) -> tuple[int, int] | None:
+def time_and_size(file: Path | None) -> tuple[int, int] | None:
     """What changes when a file does; None where it is missing."""
     try:
         status = None if file is None else file.stat()
@@ -81,10 +81,10 @@ def _as_on_disk(place: Path) -> Path:
 
 
 def _find_models(look: Look) -> Found:
-    return find_models(_roots(*MODEL_ROOTS, look=look), look)
+    return find_models(model_roots(*MODEL_ROOTS, look=look), look)
 
 
-_MODELS = Listing(_find_models, lambda: _places(*MODEL_ROOTS))
+_MODELS = Listing(_find_models, lambda: model_places(*MODEL_ROOTS))
 
 
 def models() -> dict[str, Path]:
@@ -110,7 +110,7 @@ def model_path(name: str) -> Path:
             find_family(read_header(other).entries, name)
         places = ", ".join(f"models/{root}" for root in MODEL_ROOTS)
         raise FileNotFoundError(
-            f"There is no VLM called {_quoted(name)}. Put the model's folder (config.json, "
+            f"There is no VLM called {quoted(name)}. Put the model's folder (config.json, "
             f"tokenizer, safetensors) or a single .safetensors file into one of {places}, reload "
             "the page and choose it on VLM Loader."
         )
@@ -129,7 +129,7 @@ def _other_file(name: str) -> Path | None:
         return None
     if not all(is_file_name(part) for part in parts):
         return None
-    files = (root.joinpath(*parts) for root in _roots(*MODEL_ROOTS) if root.name == top)
+    files = (root.joinpath(*parts) for root in model_roots(*MODEL_ROOTS) if root.name == top)
     return next((file for file in files if file.is_file()), None)
 
 
@@ -157,12 +157,12 @@ def _connector_files(look: Look) -> Found:
     """Files of trained weights by their name below the connector folders."""
     return {
         name: root / name
-        for root in reversed(_roots(CONNECTOR_ROOT, look=look))
+        for root in reversed(model_roots(CONNECTOR_ROOT, look=look))
         for name in look.below(str(root), (SAFETENSORS, *PICKLES))
     }, {}
 
 
-_CONNECTORS = Listing(_connector_files, lambda: _places(CONNECTOR_ROOT))
+_CONNECTORS = Listing(_connector_files, lambda: model_places(CONNECTOR_ROOT))
 
 
 def connector_names() -> list[str]:
@@ -179,7 +179,7 @@ def connector_file(name: str) -> Path:
     path = _CONNECTORS.get(name)
     if path is None:
         raise FileNotFoundError(
-            f"There is no connector file called {_quoted(name)}. Put it (.safetensors, .pt or "
+            f"There is no connector file called {quoted(name)}. Put it (.safetensors, .pt or "
             f".bin) into models/{CONNECTOR_ROOT}, reload the node definitions (key R) and choose "
             "it."
         )
@@ -188,18 +188,18 @@ def connector_file(name: str) -> Path:
 
 def connector_fingerprint(name: str) -> tuple | None:
     """Time and size of a connector file; None where it is missing."""
-    return _time_and_size(_CONNECTORS.get(name))
+    return time_and_size(_CONNECTORS.get(name))
 
 
 def _stats_files(look: Look) -> Found:
     return {
         name: root / name
-        for root in reversed(_roots(STATS_ROOT, look=look))
+        for root in reversed(model_roots(STATS_ROOT, look=look))
         for name in look.inside(str(root), (SAFETENSORS, ".npz"))[0]
     }, {}
 
 
-_STATS = Listing(_stats_files, lambda: _places(STATS_ROOT))
+_STATS = Listing(_stats_files, lambda: model_places(STATS_ROOT))
 
 
 def stats_names() -> list[str]:
@@ -216,7 +216,7 @@ def stats_file(name: str) -> Path:
     path = _STATS.get(name)
     if path is None:
         raise FileNotFoundError(
-            f"There are no saved statistics called {_quoted(name)}. Choose a file of "
+            f"There are no saved statistics called {quoted(name)}. Choose a file of "
             f"models/{STATS_ROOT} on VLM Reference Statistics, or measure them from CONDITIONING."
         )
     return path
@@ -224,7 +224,7 @@ def stats_file(name: str) -> Path:
 
 def stats_fingerprint(name: str) -> tuple | None:
     """Time and size of saved reference statistics; None where they are missing."""
-    return _time_and_size(_STATS.get(name))
+    return time_and_size(_STATS.get(name))
 
 
 def new_stats_file(name: str) -> Path:
@@ -236,7 +236,7 @@ def new_stats_file(name: str) -> Path:
     stem = name.strip().removesuffix(".safetensors")
     if not is_file_name(stem.rstrip(".")) or stem.startswith("."):
         raise ValueError(
-            f"{_quoted(name)} cannot be a file name. Give save_as on VLM Reference Statistics a "
+            f"{quoted(name)} cannot be a file name. Give save_as on VLM Reference Statistics a "
             "plain name without folders, for example z-image-qwen3-4b."
         )
     _STATS.forget()
@@ -249,7 +249,7 @@ def _saved_conditionings() -> Path:
 
 def _conditioning_places() -> list[str]:
     inputs = folder_paths.get_input_directory()
-    return [inputs, str(_saved_conditionings()), *_places(CONDITIONING_ROOT)]
+    return [inputs, str(_saved_conditionings()), *model_places(CONDITIONING_ROOT)]
 
 
 def _conditioning_files(look: Look) -> Found:
@@ -257,7 +257,7 @@ def _conditioning_files(look: Look) -> Found:
     places = [
         ("input", Path(folder_paths.get_input_directory())),
         (OUTPUT, _saved_conditionings()),
-        *(("models", root) for root in reversed(_roots(CONDITIONING_ROOT, look=look))),
+        *(("models", root) for root in reversed(model_roots(CONDITIONING_ROOT, look=look))),
     ]
     return {
         f"{word}/{name}": root / name
@@ -283,7 +283,7 @@ def conditioning_file(name: str) -> Path:
     path = _CONDITIONINGS.get(name)
     if path is None:
         raise FileNotFoundError(
-            f"There is no conditioning file called {_quoted(name)}. Put it into input or "
+            f"There is no conditioning file called {quoted(name)}. Put it into input or "
             f"models/{CONDITIONING_ROOT}, or save it with Save VLM Conditioning; then reload the "
             "node definitions (key R) and choose it on Load VLM Conditioning."
         )
@@ -292,7 +292,7 @@ def conditioning_file(name: str) -> Path:
 
 def conditioning_fingerprint(name: str) -> tuple | None:
     """Time and size of a conditioning file; None where it is missing."""
-    return _time_and_size(_CONDITIONINGS.get(name))
+    return time_and_size(_CONDITIONINGS.get(name))
 
 
 def check_conditioning_name(name: str) -> list[str]:
@@ -305,7 +305,7 @@ def check_conditioning_name(name: str) -> list[str]:
     wrong = any(not is_file_name(part.strip().rstrip(".")) or part[0] == "." for part in parts)
     if wrong or len(name) > _LONGEST_PATH:
         raise ValueError(
-            f"{_quoted(name)} cannot be the name of a file. Give name on Save VLM Conditioning "
+            f"{quoted(name)} cannot be the name of a file. Give name on Save VLM Conditioning "
             "letters and digits, folders with / if you like, and no .. and none of "
             '\\ : * ? " < > |, for example portraits/style.'
         )

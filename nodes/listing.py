@@ -14,11 +14,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from ..vlm.logger import LOG
+
 FRESH_SECONDS = 1.0
 # A change this soon before a walk can have a second one after it with the same time.
 SETTLED_SECONDS = 2.0
 State = tuple[int, int]  # what changes when a folder or file does
 Found = tuple[dict[str, Path], dict[str, Path]]
+_known: dict[str, tuple[State, bool]] = {}  # file: (its state, whether it is listed)
 
 
 class Look:
@@ -79,6 +82,34 @@ class Look:
     def settled(self) -> bool:
         """Whether a change since then must show: none was just before it."""
         return self._began - self._latest > SETTLED_SECONDS * 1e9
+
+
+def belongs(file: str, test: Callable[[Path], bool], look: Look, whose: str) -> bool:
+    """What a test says of a file; asked once a change, so that nothing is said twice.
+
+    Args:
+        file: Anything can lie there. What is no ordinary file is not listed: reading a pipe would
+            wait for ever.
+        test: Whether the file is listed; where it fails the file is left out, with a line in the
+            log.
+        look: Through which it is looked at.
+        whose: The list's name in the log.
+    """
+    state = look.file(file)
+    if state is None:
+        return False
+    known = _known.get(file)
+    if known is None or known[0] != state:
+        known = _known[file] = (state, _ask(Path(file), test, whose))
+    return known[1]
+
+
+def _ask(file: Path, test: Callable[[Path], bool], whose: str) -> bool:
+    try:
+        return test(file)
+    except Exception as error:  # ComfyUI is asked too, and says no more than we what it raises
+        LOG.warning("%s leaves out %s: %s", whose, ascii(str(file)), str(error)[:200])
+        return False
 
 
 def _state(place: str) -> State | None:

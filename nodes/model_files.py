@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..vlm.families import FAMILIES
-from ..vlm.logger import LOG
 from ..vlm.weights.safetensors_header import read_header
 from ..vlm.weights.tensor_names import find_model_type
-from .listing import Found, Look, State
+from .listing import Found, Look, belongs
 from .native_sizes import is_read_by_comfyui
 
 _ENDINGS = (".safetensors", ".gguf")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
-_known: dict[str, tuple[State, bool]] = {}  # file: (its state, is of a VLM)
+_WHOSE = "VLM Loader"
 
 
 def find_models(roots: Sequence[Path], look: Look) -> Found:
@@ -87,7 +86,7 @@ def _models(
 
 def _is_vlm(folder: str, look: Look) -> bool:
     """Whether a folder's config.json names a family of ours."""
-    return _holds(f"{folder}/config.json", _names_family, look)
+    return belongs(f"{folder}/config.json", _names_family, look, _WHOSE)
 
 
 def _names_family(config: Path) -> bool:
@@ -114,32 +113,10 @@ def _is_vlm_file(file: str, look: Look) -> bool:
         return False
     if name == "model.safetensors" and _is_vlm(folder, look):
         return False
-    return _holds(file, _names_tensors, look)
+    return belongs(file, _names_tensors, look, _WHOSE)
 
 
 def _names_tensors(file: Path) -> bool:
     """Whether the header of a safetensors file names the tensors of a model that is read."""
     entries = read_header(file).entries
     return find_model_type(entries) is not None or is_read_by_comfyui(file, entries)
-
-
-def _holds(file: str, test: Callable[[Path], bool], look: Look) -> bool:
-    """What a test says of a file; asked once a change, so that nothing is said twice.
-
-    False where the test fails, or for what is no ordinary file: reading a pipe would wait for ever.
-    """
-    state = look.file(file)
-    if state is None:
-        return False
-    known = _known.get(file)
-    if known is None or known[0] != state:
-        known = _known[file] = (state, _ask(Path(file), test))
-    return known[1]
-
-
-def _ask(file: Path, test: Callable[[Path], bool]) -> bool:
-    try:
-        return test(file)
-    except Exception as error:  # ComfyUI is asked too, and says no more than we what it raises
-        LOG.warning("VLM Loader leaves out %s: %s", ascii(str(file)), str(error)[:200])
-        return False

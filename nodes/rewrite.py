@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from ..vlm.model import VLM
 from ..vlm.prompts.rewrite_prompts import DEFAULT, SYSTEM_PROMPTS, find_system
 from ..vlm.prompts.templates import CHAT, TEMPLATES
+from ..vlm.running.rewrite import MAX_TOKENS
 from ..vlm.targets import TARGETS
 from ..vlm.token_map import count_roles
 from .prompting import (
@@ -26,6 +27,13 @@ from .prompting import (
 )
 from .shown import shown
 from .sockets import HiddenStates, Model, need
+from .system_file import (
+    NONE,
+    has_odd_system_file,
+    system_file_input,
+    system_fingerprint,
+    system_prompt,
+)
 
 MAX_SEED = 0xFFFFFFFFFFFFFFFF
 
@@ -34,7 +42,7 @@ def _sampling() -> list[io.Input]:
     return [
         io.Int.Input(
             "max_tokens",
-            default=256,
+            default=MAX_TOKENS,
             min=1,
             max=8192,
             tooltip="Most tokens the VLM writes, thinking included; an English word takes about "
@@ -122,7 +130,8 @@ class VLMRewrite(io.ComfyNode):
                     "preset",
                     options=list(SYSTEM_PROMPTS),
                     default=DEFAULT,
-                    tooltip="What the VLM is told to write. A text in `system` replaces it.",
+                    tooltip="What the VLM is told to write. A text in `system` or a "
+                    "`system_file` replaces it.",
                 ),
                 *_sampling(),
                 images_input(),
@@ -154,6 +163,7 @@ class VLMRewrite(io.ComfyNode):
                 ),
                 placement_input(),
                 conversation_input(),
+                system_file_input(),
             ],
             outputs=[
                 HiddenStates.Output(
@@ -169,9 +179,16 @@ class VLMRewrite(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, images: Any = None) -> bool | str:
-        """Whether the pictures can be read, when the workflow is queued."""
-        return has_odd_images(images) or True
+    def fingerprint_inputs(cls, system_file: Any = NONE, **others: Any) -> tuple | None:
+        """Changes when the system prompt's file does, so that a changed one is read."""
+        return system_fingerprint(system_file)
+
+    @classmethod
+    def validate_inputs(
+        cls, images: Any = None, system: Any = "", system_file: Any = NONE
+    ) -> bool | str:
+        """Whether pictures and files can be read, when the workflow is queued."""
+        return has_odd_images(images) or has_odd_system_file(system, system_file) or True
 
     @classmethod
     def execute(
@@ -193,16 +210,18 @@ class VLMRewrite(io.ComfyNode):
         template: str = CHAT,
         image_placement: str = TARGETS_OWN,
         conversation: Any = None,
+        system_file: str = NONE,
     ) -> io.NodeOutput:
         """Writes, or runs a given answer as deep as the target needs."""
         need(model, VLM, "model on VLM Rewrite Prompt")
         check_template(model, template, "VLM Rewrite Prompt")
         start = time.perf_counter()
+        own = system_prompt(system, system_file)
         made = model.rewrite(
             prompt,
             connected(images),
             target=target,
-            system=system if system.strip() else find_system(preset),
+            system=own if own.strip() else find_system(preset),
             max_tokens=max_tokens,
             temperature=temperature,
             top_p=top_p,

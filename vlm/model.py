@@ -27,7 +27,7 @@ from .running.engine import Engine
 from .running.hidden_states import HiddenStates, states_of
 from .running.host import Host
 from .running.prefix_cache import PrefixCache
-from .running.rewrite import Rewritten, replay, write
+from .running.rewrite import MAX_TOKENS, Rewritten, replay, write
 from .running.sampling import Sampling
 from .targets import Target, find_target
 
@@ -215,7 +215,7 @@ class VLM:
         *,
         target: str = "chat",
         system: str | None = None,
-        max_tokens: int = 256,
+        max_tokens: int = MAX_TOKENS,
         temperature: float = 0.7,
         top_p: float = 0.8,
         top_k: int = 20,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -213,3 +215,18 @@ def test_a_prompt_on_disk_needs_no_run(comfy):
     assert {"vlm", "encode"} <= set(again.executed)
     assert comfy.module_calls("DecoderLayer") == comfy.module_calls("VisionModel") == 0
     assert torch.equal(again.dump("dump")[0].tensor, states)
+
+
+def test_a_system_prompt_from_a_file_is_the_typed_one(comfy, models):
+    (models / "vlm_prompts").mkdir(exist_ok=True)
+    (models / "vlm_prompts" / "mine.txt").write_bytes("\ufeffPaint 家.\r\n".encode())
+    try:
+        given = seen("a house", picture(0x123456), target="qwen-image", system_file="mine.txt")
+        typed = seen("a house", picture(0x123456), target="qwen-image", system="Paint 家.")
+        (one,), (other,) = comfy.run(given).dump("dump"), comfy.run(typed).dump("dump")
+        assert torch.equal(one.tensor, other.tensor) and one.options == other.options
+        bare = seen("a house", picture(0x123456), target="qwen-image")
+        (without,) = comfy.run(bare).dump("dump")
+        assert not torch.equal(without.tensor, one.tensor)
+    finally:
+        shutil.rmtree(models / "vlm_prompts")

@@ -15,6 +15,8 @@ FILE_LISTS = {
     ("VLMCLoadConditioning", "file"),
     ("VLMCConnectorLoader", "connector"),
     ("VLMCT5Bridge", "embedder"),
+    ("VLMCEncode", "system_file"),
+    ("VLMCRewrite", "system_file"),
 }
 
 

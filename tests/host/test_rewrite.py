@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 
 import pytest
@@ -80,6 +81,30 @@ def test_system_replaces_the_preset(comfy, oracle):
     made = oracle.rewrite(TEXT, target="z-image", system=forged, **GREEDY)
     assert made.states.prompt.ids.count(oracle.tokenizer.id_of("<|im_start|>")) == 3
     assert result.text("rewrite").rsplit("\n", 1)[0] == made.text
+
+
+def test_a_system_prompt_from_a_file_is_read_again_when_it_changes(comfy, oracle, models):
+    file = models / "vlm_prompts" / "krea2" / "expansion.txt"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    prompt = rewriting("a file", system_file="krea2/expansion.txt")
+    try:
+        for system in ("Be brief.", "Be as long as you can."):
+            file.write_text(system)
+            first, again = comfy.run(prompt), comfy.run(prompt)
+            assert "rewrite" in first.executed and "rewrite" in again.cached
+            made = oracle.rewrite("a file", target="z-image", system=system, **GREEDY)
+            assert first.text("rewrite").rsplit("\n", 1)[0] == made.text
+        error = refused(comfy, change(prompt, "rewrite", system="Be brief."))
+        assert any("only one can be the system prompt" in x for x in error.details("rewrite"))
+        error = refused(comfy, change(prompt, "rewrite", system_file="qwen.txt"))
+        told = "models/vlm_prompts, where 'krea2/expansion.txt' lies now"
+        assert any("'qwen.txt'" in x and told in x for x in error.details("rewrite"))
+        # What comes over a wire is known when it runs.
+        wired = change(prompt, "rewrite", system=["typed", 0])
+        wired["typed"] = node("PrimitiveString", value="Be brief.")
+        assert "only one can be the system prompt" in failed(comfy, wired, at="rewrite")
+    finally:
+        shutil.rmtree(models / "vlm_prompts")
 
 
 def test_through_a_clip_to_a_picture(comfy):

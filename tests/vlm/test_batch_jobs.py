@@ -52,6 +52,13 @@ def test_lines_and_defaults(write, tmp_path):
     assert five.keep == "image" and five.no_final_norm and five.image == ("/elsewhere/x.png",)
 
 
+def test_a_system_prompt_from_a_file_takes_the_place_of_the_options(write, tmp_path):
+    (tmp_path / "pe.txt").write_bytes("\ufeffPaint.\r\n".encode())
+    file = write({"text": "a"}, {"text": "a", "system-file": "pe.txt"})
+    one, two = read_jobs(file, Recipe(system="Draw."), MAKER)
+    assert (one.recipe.system, two.recipe.system) == ("Draw.", "Paint.")
+
+
 def test_a_digest_knows_the_job_and_the_maker_but_no_place(write, tmp_path):
     file = write({"text": "a", "image": "x.png"}, {"text": "b", "image": "x.png"})
     one, two = digests(file)
@@ -73,7 +80,7 @@ BAD_LINES = [
     ("{", "not JSON"),
     ('"text"', "no object"),
     ("[" * 100_000, "not JSON"),
-    ({"txt": "a"}, "'txt' is no option of a job. Use id, text_file, text"),
+    ({"txt": "a"}, "'txt' is no option of a job. Use id, text_file, system_file, text"),
     ({"out": "x", "text": "a"}, "'out' is no option"),
     ('{"text": "a", "text": "b"}', "'text' is there twice"),
     ({"text": "a", "max-pixels": 9, "max_pixels": 9}, "max_pixels is there twice"),
@@ -92,6 +99,8 @@ BAD_LINES = [
     ({"alpha": 0.3}, "nothing to encode"),
     ({"text": "a", "text_file": "b"}, "text and text_file are both given"),
     ({"text_file": "none.txt"}, "no text file .*none.txt"),
+    ({"system": "a", "system_file": "b", "text": "c"}, "system and system_file are both given"),
+    ({"text": "a", "system_file": "none.txt"}, "no system prompt file .*none.txt"),
     ({"id": "a/b", "text": "a"}, "id 'a/b' cannot be a file's name"),
     ({"id": ".hidden", "text": "a"}, "cannot be a file's name"),
     ({"id": "dot.", "text": "a"}, "cannot be a file's name"),
@@ -190,6 +199,7 @@ OUTSIDE = [
     {"image": ["in.png", "../secret.png"]},
     {"image": "link.png"},
     {"text_file": "../secret.txt"},
+    {"system_file": "../secret.txt"},
     {"video": ".."},
     {"stats": "sub/../../s.safetensors"},
     {"text_file": "/etc/hostname"},

@@ -135,6 +135,26 @@ def test_text_file_and_system(folder, place):
     assert load_about(place / "out.safetensors")["text"] == "ein Haus, 家"
 
 
+def test_a_system_prompt_from_a_file(folder, place, capsys):
+    (place / "pe.txt").write_bytes("\ufeffPaint.\r\n".encode())
+    want = encode(folder, place, "--text", "a boat", "--system", "Paint.")
+    got = encode(folder, place, "--text", "a boat", "--system-file", str(place / "pe.txt"))
+    assert torch.equal(got.states, want.states)
+    assert load_about(place / "out.safetensors")["system"] == "Paint."
+    (place / "pe.txt").write_bytes("Paint.".encode("utf-16"))
+    command = [
+        "encode",
+        "--model",
+        str(folder),
+        "--text",
+        "a",
+        "--out",
+        str(place / "o.safetensors"),
+    ]
+    assert cli.main([*command, "--system-file", str(place / "pe.txt")]) == 2
+    assert "pe.txt is not text in UTF-8" in capsys.readouterr().err
+
+
 def test_video_of_a_folder_and_of_a_gif(folder, place):
     frames = [draw_picture().resize((128, 96)).rotate(8 * turn) for turn in range(11)]
     (place / "frames").mkdir()

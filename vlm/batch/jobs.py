@@ -13,9 +13,10 @@ from ..arguments import told
 from ..files.inside import is_inside
 from ..files.names import LONGEST, is_file_name
 from ..pictures.media_files import read_text
+from ..prompts.system_file import read_system_prompt
 from .recipe import Recipe, option
 
-KEYS = ("id", "text_file", *(field.name for field in fields(Recipe)))
+KEYS = ("id", "text_file", "system_file", *(field.name for field in fields(Recipe)))
 NUMBERS = ("fps", "clip_sigma", "weight", "alpha")
 COUNTS = ("min_pixels", "max_pixels")
 _SHOWN = 60  # characters of a refused value in a message
@@ -112,7 +113,7 @@ def make_job(
 
     Args:
         name: Its id.
-        given: Options by field name, and `text_file`.
+        given: Options by field name, `text_file` and `system_file`.
         defaults: What holds for the others.
         maker: What will encode it.
         place: Where relative paths of `given` start.
@@ -126,10 +127,11 @@ def make_job(
     given = dict(given)
     if root is not None:
         _check_places(given, place, root)
-    if "text_file" in given:
-        if "text" in given:
-            raise ValueError("text and text_file are both given. Keep one.")
-        given["text"] = read_text(str(place / given.pop("text_file")))
+    for key, read in (("text", read_text), ("system", read_system_prompt)):
+        if (file := given.pop(f"{key}_file", None)) is not None:
+            if key in given:
+                raise ValueError(f"{key} and {key}_file are both given. Keep one.")
+            given[key] = read(str(place / file))
     written = replace(defaults, **given)
     written.need_prompt()
     # Without places, so that a batch that moves to another machine goes on there.
@@ -256,7 +258,7 @@ def _check_id(name: str) -> None:
 
 
 def _check_places(given: Mapping[str, Any], place: Path, root: Path) -> None:
-    for key in ("text_file", "video", "stats", "image"):
+    for key in ("text_file", "system_file", "video", "stats", "image"):
         named = given.get(key, ())
         for file in [named] if isinstance(named, str) else named:
             if not is_inside(place / file, root):

@@ -14,6 +14,7 @@ from ..conditioning.entries import Entry
 from ..conditioning.file import save_conditioning
 from ..model import VLM
 from ..pictures.media_files import read_text
+from ..prompts.system_file import read_system_prompt
 from ..report.inspection import Inspection, inspect_tokens
 from ..token_map import roles_in_words
 from ..tokens.blend import resolve_method
@@ -70,11 +71,13 @@ def read_recipe(options: argparse.Namespace) -> Recipe:
     """The options of the prompt, checked.
 
     Raises:
-        ValueError: A value out of its range, a text file that is not UTF-8.
-        FileNotFoundError: No such text file.
+        ValueError: A value out of its range, a text or system prompt file that is not UTF-8.
+        FileNotFoundError: No such file.
     """
     given = {field.name: getattr(options, field.name) for field in fields(Recipe)}
     given["text"] = read_text(options.text_file) if options.text_file else options.text or ""
+    if options.system_file:
+        given["system"] = read_system_prompt(options.system_file)
     return Recipe(**{**given, "image": tuple(options.image)})
 
 

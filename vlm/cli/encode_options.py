@@ -215,7 +215,13 @@ def _layout(group: Any) -> None:
         metavar="NAME",
         help=f"layout instead of the target's: {', '.join(TEMPLATES)}",
     )
-    group.add_argument("--system", metavar="TEXT", help="system prompt instead of the template's")
+    system = group.add_mutually_exclusive_group()
+    system.add_argument("--system", metavar="TEXT", help="system prompt instead of the template's")
+    system.add_argument(
+        "--system-file",
+        metavar="FILE",
+        help="the system prompt from a file in UTF-8, such as a published prompt enhancer",
+    )
     group.add_argument("--edit", metavar="TEXT", help="editing text of the x2i templates")
     for bound, word in (("min", "fewest"), ("max", "most")):
         group.add_argument(

@@ -44,7 +44,7 @@ class SquarePreprocessor(Preprocessor):
 
     rules: PixelRules
     side: int
-    resample: Image.Resampling
+    resample: Image.Resampling = Image.Resampling.BILINEAR
 
     def prepare_images(
         self, images: Any, min_pixels: int | None, max_pixels: int | None

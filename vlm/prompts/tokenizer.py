@@ -55,7 +55,7 @@ class Tokenizer:
             source = source.get("default")
         self.chat_template = ChatTemplate(self._tokenizer, source)
         self._backend = self._tokenizer.backend_tokenizer
-        self.specials = frozenset(filter(_is_marker, self._tokenizer.get_added_vocab()))
+        self.specials = frozenset(filter(is_marker, self._tokenizer.get_added_vocab()))
         self.begin = self._put_before()
         added = self._tokenizer.added_tokens_decoder.items()
         self._silent = frozenset(number for number, token in added if token.special)
@@ -144,7 +144,7 @@ def _check_names(folder: Path) -> None:
             )
 
 
-def _is_marker(token: str) -> bool:
+def is_marker(token: str) -> bool:
     """Whether an added token is not just blank space; some of Gemma's are, with "▁" for " "."""
     return bool(token.replace("▁", " ").strip())
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..families import Family, qwen2_5_vl, qwen3, qwen3_vl
+from ..families import Family, gemma3, gemma3_text, qwen2_5_vl, qwen3, qwen3_vl
 from . import native_qwen3_5
 from .native import NativeBackbone
+from .native_gemma3 import NativeGemma3
 from .native_qwen3_5 import NativeQwen35
 
 # Token ids of the Qwen tokenizers; a language model with fewer reads other ids.
@@ -27,12 +28,15 @@ def kind_of_native(transformer: Any) -> tuple[Family, type[NativeBackbone]]:
         return family, NativeBackbone
     if runs and hasattr(config, "layer_types") and hasattr(config, "linear_num_key_heads"):
         return native_qwen3_5.FAMILY, NativeQwen35
+    if runs and getattr(config, "transformer_type", "") == "gemma3":
+        sees = hasattr(transformer, "vision_model")
+        return (gemma3 if sees else gemma3_text).FAMILY, NativeGemma3
     raise ValueError(
         f"This CLIP is a {type(transformer).__name__}, which VLM From CLIP cannot run. It runs "
-        "Qwen3-VL, Qwen2.5-VL and Qwen3.5 (text and pictures) and Qwen3 (text only): in Load CLIP "
-        "choose such a file, for example qwen_2.5_vl_7b_fp8_scaled.safetensors with type "
-        "qwen_image, or a Qwen3-VL-4B file with type krea2. Gemma 3 and Llama 3 run from their "
-        "folders on VLM Loader."
+        "Qwen3-VL, Qwen2.5-VL, Qwen3.5, Gemma 3 (text and pictures) and Qwen3 (text only): in "
+        "Load CLIP choose such a file, for example qwen_2.5_vl_7b_fp8_scaled.safetensors with type "
+        "qwen_image, or a Qwen3-VL-4B file with type krea2. Llama 3 runs from its folder on VLM "
+        "Loader."
     )
 
 

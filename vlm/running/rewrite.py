@@ -26,6 +26,8 @@ from .prefix_cache import Prefix
 from .run import Run
 from .sampling import Sampling
 
+MAX_TOKENS = 1536  # a layout of a poster takes a thousand, and thinking comes on top
+
 
 @dataclass(frozen=True)
 class Rewritten:
@@ -217,7 +219,7 @@ def write(
         torch.OutOfMemoryError: It does not fit; says how much it needs.
     """
     if max_tokens < 1:
-        raise ValueError(f"max_tokens is {max_tokens}; expected at least 1, such as 256.")
+        raise ValueError(f"max_tokens is {max_tokens}; expected at least 1, such as {MAX_TOKENS}.")
     share = len(prompt.ids) / (len(prompt.ids) + max_tokens)
     states = HiddenStates(engine, prompt, target, keep_mb * share)
     states.ask_target()

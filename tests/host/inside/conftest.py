@@ -92,3 +92,24 @@ def picture():
         return torch.randint(0, 256, (1, height, width, 3), generator=noise) / 255
 
     return draw
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """The pack's lists over empty folders of ComfyUI."""
+    import folder_paths
+    from pack.nodes import folders, system_file
+
+    for name in ("input", "output", "models", "user", "temp"):
+        (tmp_path / name).mkdir()
+        getter = f"get_{name}_directory"
+        if hasattr(folder_paths, getter):
+            monkeypatch.setattr(folder_paths, getter, lambda name=name: str(tmp_path / name))
+    monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path / "models"))
+    lists = [folders._MODELS, folders._CONNECTORS, folders._STATS, folders._CONDITIONINGS]
+    lists.append(system_file.FILES)
+    for each in lists:
+        each.forget()
+    yield folders
+    for each in lists:
+        each.forget()

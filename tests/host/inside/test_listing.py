@@ -9,28 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-FOLDERS = ("input", "output", "models", "user", "temp")
-
-
-@pytest.fixture
-def folders(tmp_path, monkeypatch):
-    """The pack's lists over empty folders of ComfyUI."""
-    import folder_paths
-    from pack.nodes import folders
-
-    for name in FOLDERS:
-        (tmp_path / name).mkdir()
-        getter = f"get_{name}_directory"
-        if hasattr(folder_paths, getter):
-            monkeypatch.setattr(folder_paths, getter, lambda name=name: str(tmp_path / name))
-    monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path / "models"))
-    lists = [folders._MODELS, folders._CONNECTORS, folders._STATS, folders._CONDITIONINGS]
-    for each in lists:
-        each.forget()
-    yield folders
-    for each in lists:
-        each.forget()
-
 
 @pytest.fixture
 def walks(folders, monkeypatch):

@@ -24,7 +24,7 @@ CLIP_L = {
     "num_hidden_layers": 2, "hidden_size": 8, "num_attention_heads": 1, "intermediate_size": 8
 }  # fmt: skip
 # Qwen25_3B is OmniGen2's, which cannot see.
-LANGUAGE_MODELS = ("Qwen25_3B", "Gemma2_2B", "Gemma3_4B", "Llama2", "Ministral3_3B")
+LANGUAGE_MODELS = ("Qwen25_3B", "Gemma2_2B", "Llama2", "Ministral3_3B")
 
 
 def clip_around(transformer: torch.nn.Module) -> types.SimpleNamespace:
@@ -64,7 +64,7 @@ def test_clip_l_is_refused(as_vlm):
 def test_the_two_encoders_of_flux_are_refused(as_vlm):
     flux = comfy.text_encoders.flux
     clip = make_clip(flux.flux_clip(), flux.FluxTokenizer, {"t5xxl": T5, "clip_l": CLIP_L})
-    with pytest.raises(ValueError, match=f"holds FluxClipModel_, not one Qwen.*{WHAT_WORKS}"):
+    with pytest.raises(ValueError, match=f"holds FluxClipModel_, not one text enc.*{WHAT_WORKS}"):
         as_vlm(clip)
 
 
@@ -117,3 +117,15 @@ def test_a_layer_that_is_not_there(native, as_vlm):
     model = as_vlm(native("z-image"))
     with pytest.raises(ValueError, match="Layer 7 does not exist.*0 to 6"):
         model.encode("x", depth=7)
+
+
+def test_a_file_cut_to_50_layers_asked_for_more(as_vlm):
+    """MiniMax H3's: the sentence has the layer that was asked for, and how many there are."""
+    model = as_vlm(tiny_clip("minimax-h3"))
+    with pytest.raises(ValueError, match=r"Layer 60 does not exist.*0 to 50"):
+        model.encode("x", target="minimax-h3", depth=60)
+    h = model.encode("x", target="minimax-h3", depth=-1)
+    with pytest.raises(ValueError, match=r"cut before its final norm"):
+        h.layer(-1)
+    with pytest.raises(ValueError, match=r"Layer 51 does not exist.*0 to 50"):
+        h.layer(51)

@@ -10,6 +10,7 @@ from comfy_extras.nodes_joyimage import TextEncodeJoyImageEdit
 from comfy_extras.nodes_mage import TextEncodeMageFlowEdit
 from comfy_extras.nodes_post_processing import ImageScaleToTotalPixels
 from comfy_extras.nodes_qwen import TextEncodeQwenImageEdit, TextEncodeQwenImageEditPlus
+from native_nodes import native as native_words
 from native_nodes import numbered
 from test_native_rows import CLIPS, same
 from tiny_clips import tiny_clip
@@ -62,8 +63,8 @@ def native(target: str, clip, pictures):
     return SWAPPED[target][0].execute(clip, TEXT, vae=Means(), **given).result[0]
 
 
-def ours(target: str, clip, pictures):
-    """VLM From CLIP, VLM Encode, Hidden Layer Select; then Reference Latent for each picture."""
+def encoded(target: str, clip, pictures):
+    """VLM From CLIP, VLM Encode, Hidden Layer Select."""
     from pack.nodes.clip import VLMFromCLIP
     from pack.nodes.encode import VLMEncode
     from pack.nodes.select import HiddenLayerSelect
@@ -71,7 +72,12 @@ def ours(target: str, clip, pictures):
     (model,) = VLMFromCLIP.execute(clip, "comfyui", 0).args
     images = {f"image{number}": picture for number, picture in enumerate(pictures)}
     (states,) = VLMEncode.execute(model, TEXT, target, images).args
-    (conditioning,) = HiddenLayerSelect.execute(states, "auto").args
+    return HiddenLayerSelect.execute(states, "auto").args[0]
+
+
+def ours(target: str, clip, pictures):
+    """Our nodes; then Reference Latent for each picture."""
+    conditioning = encoded(target, clip, pictures)
     for picture in pictures:
         (latent,) = VAEEncode().encode(Means(), SWAPPED[target][1](picture))
         (conditioning,) = ReferenceLatent.execute(conditioning, latent).result
@@ -95,3 +101,29 @@ def test_only_widgets_are_changed(picture, target):
             continue
         assert len(value) == len(options[key]) == len(pictures)
         assert all(torch.equal(a, b) for a, b in zip(options[key], value, strict=True))
+
+
+# Rows whose own node brings no reference latents, or, as MiniMax H3's, keeps them for itself.
+WITHOUT_LATENTS = {
+    "z-image": 0, "flux2-klein-4b": 0, "flux2-klein-9b": 0, "krea2": 0, "hunyuan-image": 0,
+    "ideogram4": 0, "minimax-h3": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("target", WITHOUT_LATENTS)
+def test_our_nodes_in_place_of_the_text_encode_node(picture, target):
+    from pack.vlm.conditioning.entries import MAP
+
+    clip = tiny_clip(CLIPS[target])
+    pictures = [picture(*size) for size in SIZES[: WITHOUT_LATENTS[target]]]
+    ((states, options),) = encoded(target, clip, pictures)
+    ((want, native_options),) = native_words(target, clip, TEXT, pictures)
+    assert torch.equal(states, want)
+    assert options.keys() - {MAP} == native_options.keys()
+    assert all(same(options[key], value) for key, value in native_options.items())
+
+
+def test_every_row_with_a_node_of_its_own_is_here():
+    assert set(SWAPPED) | set(WITHOUT_LATENTS) | {"qwen-image-2.1", "qwen-image-2.1-edit"} >= set(
+        CLIPS
+    )
