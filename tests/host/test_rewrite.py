@@ -116,7 +116,7 @@ def test_cancel_stops_between_two_tokens(comfy):
     prompt = rewriting("a story", temperature=3.0, top_p=1.0, top_k=0, max_tokens=8000, seed=1)
     prompt_id = comfy.queue(prompt)
     deadline = time.monotonic() + 180
-    while not comfy.progressed(prompt_id, "rewrite"):
+    while comfy.progressed(prompt_id, "rewrite") < 45:  # 36 layers, then tokens
         assert time.monotonic() < deadline
         time.sleep(0.02)
     comfy.interrupt(prompt_id)
@@ -138,8 +138,8 @@ def test_several_answers_are_lists(comfy, oracle):
     ]
     texts = [made.text for made in alone]
     assert len(set(texts)) == 3
-    said = result.text("rewrite")
-    assert all(f"{number}. {text}" in said for number, text in enumerate(texts, 1))
+    assert result.outputs["text"]["text"] == texts
+    assert "12 + 12 + 12 tokens written" in result.text("rewrite")
     for (entry,), made in zip(result.dumps("dump"), alone, strict=True):
         kept = [
             i for i, r in enumerate(made.states.token_map["role"]) if r in ("image", "generated")
