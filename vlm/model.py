@@ -305,7 +305,8 @@ class VLM:
         def pad(prompt: Prompt) -> Prompt:
             # All of it is known once it was written, so that pad tokens behind it run alone.
             whole = replace(prompt, prefix=prompt.real, shared=(*prompt.shared, prompt.real))
-            return pad_prompt(whole, self.tokenizer, self.family, goal, chosen)
+            padded = pad_prompt(whole, self.tokenizer, self.family, goal, chosen)
+            return padded if len(padded.ids) > len(prompt.ids) else prompt
 
         return goal, pad
 

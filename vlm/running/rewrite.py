@@ -105,7 +105,8 @@ def write(
         target: What `auto` means downstream; its layers are held, whatever the bound.
         wish: How many answers, and how they are written.
         keep_mb: Bound in MB (2**20 bytes) under which every layer is held, of each answer.
-        pad: Puts pad tokens around prompt and answer, which then run; None = there are none.
+        pad: Puts pad tokens around prompt and answer, which then run, or gives back the same;
+            None = there are none.
 
     Raises:
         ValueError: Nothing was written, or only thinking; the model cannot write.
@@ -122,8 +123,9 @@ def write(
         text = _words(tokenizer, answer.ids, roles)
         if text.strip():
             whole = join_states(engine, states, answer, roles, keep_mb)
-            if pad is not None:
-                whole = states_of(engine, pad(whole.prompt), target, keep_mb)
+            padded = whole.prompt if pad is None else pad(whole.prompt)
+            if padded is not whole.prompt:
+                whole = states_of(engine, padded, target, keep_mb)
             made.append(Rewritten(whole, text, len(answer.ids), answer.finished))
     if not made:
         raise ValueError(_nothing_written(roles, wish.max_tokens))
