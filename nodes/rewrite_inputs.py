@@ -106,9 +106,9 @@ def size_inputs() -> list[io.Input]:
         io.Float.Input(
             "megapixels",
             default=1.0,
-            min=0.05,
+            min=0.01,
             max=64.0,
-            step=0.05,
+            step=0.01,
             optional=True,
             advanced=True,
             tooltip="Area of the picture where the answer names a ratio, and its most where it "
