@@ -26,8 +26,9 @@ NEW = {"do_sample": False, "min_new_tokens": TOKENS, "max_new_tokens": TOKENS}
 def written(model: Any, encoded: Any, keep: bool = True) -> Any:
     """Our loop behind a prompt to the hidden states, or without keeping any."""
     from vlm.running.hidden_states import HiddenStates
-    from vlm.running.rewrite import Rewriting, join_states
+    from vlm.running.rewrite import join_states
     from vlm.running.sampling import Sampling
+    from vlm.running.writing import Rewriting
 
     class Bare(Rewriting):
         def _hold(self, layer: int, hidden: torch.Tensor) -> None:
@@ -35,9 +36,10 @@ def written(model: Any, encoded: Any, keep: bool = True) -> Any:
 
     states = HiddenStates(model.engine, encoded.prompt, encoded.target, keep_mb=2048)
     kind = Rewriting if keep else Bare
-    run = kind(model.engine, states, frozenset(), Sampling(temperature=0), TOKENS)
+    run = kind(model.engine, states, frozenset(), [Sampling(temperature=0)], TOKENS)
     run.go()
-    return join_states(model.engine, run, ["generated"] * TOKENS, 2048) if keep else run
+    roles = ["generated"] * TOKENS
+    return join_states(model.engine, states, run.answers[0], roles, 2048) if keep else run
 
 
 def ours_of(model: Any, image: Image.Image, text: str, keep: bool) -> Any:

@@ -20,6 +20,7 @@ from .prompting import (
     check_template,
     connected,
     conversation_input,
+    editing_text_input,
     has_odd_images,
     images_input,
     need_conversation,
@@ -94,14 +95,7 @@ class VLMEncode(io.ComfyNode):
                     tooltip="How prompt and pictures are laid out. auto = the target's; "
                     "chat = the model's own chat template; raw = nothing around them.",
                 ),
-                io.String.Input(
-                    "editing_text",
-                    default="",
-                    optional=True,
-                    advanced=True,
-                    tooltip="Editing text of the X2I templates; other templates do not read it. "
-                    "Style words need X2I's LoRA, which was trained with them. Empty = none.",
-                ),
+                editing_text_input(),
                 *pixel_budget(),
                 io.String.Input(
                     "depth",

@@ -141,6 +141,18 @@ def video_inputs() -> list[io.Input]:
     ]
 
 
+def editing_text_input() -> io.Input:
+    """What X2I's templates say about editing."""
+    return io.String.Input(
+        "editing_text",
+        default="",
+        optional=True,
+        advanced=True,
+        tooltip="Editing text of the X2I templates; other templates do not read it. Style words "
+        "need X2I's LoRA, which was trained with them. Empty = none.",
+    )
+
+
 def placement_input() -> io.Input:
     """Where pictures stand; `NAMED` is the choice beside the target's own way."""
     return io.Combo.Input(

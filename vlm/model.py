@@ -18,6 +18,7 @@ from .prompts.layout import render
 from .prompts.looking import Looked, Looking
 from .prompts.messages import messages_of, valid_text
 from .prompts.padding import AUTO, NONE, choose_padding
+from .prompts.pads import pad_prompt
 from .prompts.prompt import Prompt, build_prompt, unpadded
 from .prompts.rewrite_prompts import DEFAULT, find_system
 from .prompts.templates import Template, find_template
@@ -27,8 +28,9 @@ from .running.engine import Engine
 from .running.hidden_states import HiddenStates, states_of
 from .running.host import Host
 from .running.prefix_cache import PrefixCache
-from .running.rewrite import MAX_TOKENS, Rewritten, replay, write
+from .running.rewrite import MAX_TOKENS, Pad, Rewritten, Wish, replay, write
 from .running.sampling import Sampling
+from .running.writing import OnToken
 from .targets import Target, find_target
 
 
@@ -227,10 +229,16 @@ class VLM:
         keep_mb: float = 512,
         placed: bool = False,
         conversation: Conversation | None = None,
+        edit: str | None = None,
+        video: Any = None,
+        fps: float = 24.0,
+        padding: str = NONE,
+        answers: int = 1,
+        on_token: OnToken | None = None,
     ) -> Rewritten:
         """Has the model rewrite a prompt; the hidden states of its answer come from that pass.
 
-        UniFusion's VERIFI (section 3.3). Nothing is padded.
+        UniFusion's VERIFI (section 3.3).
 
         Args:
             text: What the person asks for. Special tokens in it stay ordinary text.
@@ -242,7 +250,7 @@ class VLM:
             temperature: 0 = always the likeliest token.
             top_p: Only the likeliest tokens that reach this probability together; 1 = all.
             top_k: Only so many of the likeliest tokens; 0 = all.
-            seed: Of the draws.
+            seed: Of the draws; of several answers the first one's, then one more each.
             answer: An answer to put there instead of generating one; its states are then run like
                 those of `encode`.
             template: Layout; the model's own chat template is what it was trained to answer in.
@@ -252,9 +260,18 @@ class VLM:
             keep_mb: Bound in MB (2**20 bytes) under which every layer is kept.
             placed: As for `encode`.
             conversation: As for `encode`.
+            edit: As for `encode`.
+            video: As for `encode`.
+            fps: As for `encode`.
+            padding: Pad tokens around prompt and answer, as for `encode`; they never cut the
+                answer. They run after it was written, those in front with all the rest again.
+            answers: How many answers to write, 1 to 16; prompt and pictures run once for all.
+            on_token: Is given the ids of an answer so far, after each token; what it raises ends
+                the run. `tokenizer.words_of` makes words of them.
 
         Returns:
-            Hidden states of prompt, pictures and answer, and the answer's text.
+            Hidden states of prompt, pictures and answer, and the answer's text; `others` are the
+            next answers.
 
         Raises:
             ValueError: As for `encode`; nothing to rewrite, nothing written, a number outside its
@@ -262,28 +279,36 @@ class VLM:
             TypeError: A prompt that is not text.
         """
         need_size(keep_mb, "keep_mb")
-        sampling = Sampling(temperature, top_p, top_k, seed)
+        wish = Wish(Sampling(temperature, top_p, top_k, seed), answers, max_tokens, on_token)
+        told = find_system(DEFAULT) if system is None else system
         inputs = PromptInputs(
-            images,
-            target=target,
-            template=template,
-            system=find_system(DEFAULT) if system is None else system,
-            min_pixels=min_pixels,
-            max_pixels=max_pixels,
-            padding=NONE,
-            placed=placed,
-            conversation=conversation,
-        )
-        goal = self._goal(inputs)
+            images, video, fps, target, template, told, edit,
+            min_pixels, max_pixels, NONE, (), placed, conversation,
+        )  # fmt: skip
+        goal, pad = self._goal(inputs), None
+        if padding != NONE:
+            goal, pad = self._behind(inputs, padding)
         seen = self._look(inputs, goal)
         if not seen.inputs and not str(text).strip():
             raise ValueError("There is nothing to rewrite: no prompt and no picture.")
-        prompt = self._prompt(text, inputs, goal, seen)
+        prompt = self._prompt(text, inputs, unpadded(goal), seen)
         engine, tokenizer = self.engine, self.tokenizer
         if answer is not None:
-            return replay(engine, tokenizer, prompt, goal, answer, keep_mb)
-        stops = self.stops
-        return write(engine, tokenizer, stops, prompt, goal, sampling, max_tokens, keep_mb)
+            return replay(engine, tokenizer, prompt, goal, answer, keep_mb, pad)
+        return write(engine, tokenizer, self.stops, prompt, goal, wish, keep_mb, pad)
+
+    def _behind(self, inputs: PromptInputs, padding: str) -> tuple[Target, Pad]:
+        """The target with its own pad tokens, and what puts those around prompt and answer."""
+        goal = self._goal(replace(inputs, padding=padding))
+        chosen = choose_padding(padding, _layout(inputs, goal).padding, goal.pad_side)
+
+        def pad(prompt: Prompt) -> Prompt:
+            # All of it is known once it was written, so that pad tokens behind it run alone.
+            whole = replace(prompt, prefix=prompt.real, shared=(*prompt.shared, prompt.real))
+            padded = pad_prompt(whole, self.tokenizer, self.family, goal, chosen)
+            return padded if len(padded.ids) > len(prompt.ids) else prompt
+
+        return goal, pad
 
     def _look(self, inputs: PromptInputs, goal: Target) -> Looked:
         """Pictures and videos at the size the model sees them."""
@@ -310,6 +335,7 @@ class VLM:
         prompt = build_prompt(
             pieces, self.tokenizer, self.family, seen.inputs, goal, padding, order
         )
+        prompt = pad_prompt(prompt, self.tokenizer, self.family, goal, padding)
         if LOG.isEnabledFor(DEBUG):
             LOG.debug(
                 "%s: template %s for %s, %s", self.name, layout.name, goal.name, _told(prompt)

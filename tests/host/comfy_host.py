@@ -115,10 +115,11 @@ class ComfyHost(ComfyProcess):
         """Queues a prompt and waits for it: `queue` and `wait`."""
         return self.wait(self.queue(prompt), timeout)
 
-    def progressed(self, prompt_id: str, node: str) -> bool:
-        """Whether a node of a running prompt has sent its first message about progress."""
+    def progressed(self, prompt_id: str, node: str) -> int:
+        """Steps that a node of a running prompt has reported; 0 before its first message."""
         events = self.get(f"/tiny_native/events?prompt_id={prompt_id}")
-        return any(name == "progress" and data.get("node") == node for name, data in events)
+        own = (d for name, d in events if name == "progress" and d.get("node") == node)
+        return int(max((data["value"] for data in own), default=0))
 
     def interrupt(self, prompt_id: str | None = None) -> None:
         """Interrupts what runs, or only if that is `prompt_id`."""

@@ -141,11 +141,85 @@ def test_cancel_stops_between_two_tokens(comfy):
     prompt = rewriting("a story", temperature=3.0, top_p=1.0, top_k=0, max_tokens=8000, seed=1)
     prompt_id = comfy.queue(prompt)
     deadline = time.monotonic() + 180
-    while not comfy.progressed(prompt_id, "rewrite"):
+    while comfy.progressed(prompt_id, "rewrite") < 45:  # 36 layers, then tokens
         assert time.monotonic() < deadline
         time.sleep(0.02)
     comfy.interrupt(prompt_id)
     with pytest.raises(PromptInterrupted) as caught:
         comfy.wait(prompt_id)
     assert caught.value.node == "rewrite"
+    assert "VLM Rewrite Prompt was stopped. It had written: " in comfy.log()
     assert comfy.run(rewriting("a story")).dump("dump")[0].tensor.isfinite().all()
+
+
+HOT = {"temperature": 1.5, "top_p": 1.0, "top_k": 0, "seed": 11, "max_tokens": 12}
+
+
+def test_several_answers_are_lists(comfy, oracle):
+    result = comfy.run(rewriting(TEXT, picture(0x224466), answers=3, **HOT))
+    alone = [
+        oracle.rewrite(TEXT, [plain(0x224466)], target="z-image", **HOT | {"seed": 11 + i})
+        for i in range(3)
+    ]
+    texts = [made.text for made in alone]
+    assert len(set(texts)) == 3
+    assert result.outputs["text"]["text"] == texts
+    assert "12 + 12 + 12 tokens written" in result.text("rewrite")
+    for (entry,), made in zip(result.dumps("dump"), alone, strict=True):
+        kept = [
+            i for i, r in enumerate(made.states.token_map["role"]) if r in ("image", "generated")
+        ]
+        assert near(entry.tensor, made.states.take(kept).layer(-8))
+
+
+def test_a_size_out_of_an_answer_in_json(comfy):
+    answer = '```json\n{"ratio": "16:9", "prompt": "a blue house"}\n```'
+    prompt = rewriting(TEXT, answer=answer)
+    for number, name in ((2, "width"), (3, "height"), (4, "prompt")):
+        prompt[name] = node("PreviewAny", source=["rewrite", number])
+    result = comfy.run(prompt)
+    said = [result.outputs[name]["text"][0] for name in ("width", "height", "prompt")]
+    assert said == ["1360", "768", "a blue house"]
+    assert "size 1360 x 768 (ratio '16:9')" in result.text("rewrite")
+
+
+@pytest.mark.parametrize("answer", ["no JSON at all", '{"ratio": "0:1"}', '{"size": "1e999x1"}'])
+def test_an_answer_without_a_size(comfy, answer):
+    prompt = rewriting(TEXT, answer=answer, width=832, height=1216)
+    prompt["latent"] = node(
+        "EmptySD3LatentImage", width=["rewrite", 2], height=["rewrite", 3], batch_size=1
+    )
+    result = comfy.run(prompt)
+    assert "size 832 x 1216 (" in result.text("rewrite")
+
+
+def test_a_video_and_pad_tokens(comfy, oracle):
+    prompt = rewriting(TEXT, picture(0x224466), template="x2i", target="flux1", padding="auto")
+    inputs = prompt["rewrite"]["inputs"]
+    inputs["video"], inputs["fps"] = inputs.pop("images.image0"), 1.0
+    kept = {key: prompt[key] for key in ("vlm", "picture0", "rewrite", "text")}
+    result = comfy.run(kept)
+    assert "pad tokens" in result.text("rewrite")
+    made = oracle.rewrite(
+        TEXT,
+        video=plain(0x224466),
+        fps=1.0,
+        template="x2i",
+        target="flux1",
+        padding="auto",
+        **GREEDY,
+    )
+    assert result.outputs["text"]["text"][0] == made.text
+    assert made.states.token_map["role"][0] == "pad" and made.states.n == 512
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"answers": 100}, {"answers": 0}, {"width": 0}, {"megapixels": 0}, {"padding": "up"}]
+)
+def test_new_widgets_outside_their_range_are_refused(comfy, wrong):
+    assert refused(comfy, change(rewriting(TEXT), "rewrite", **wrong)).details("rewrite")
+
+
+def test_several_answers_at_temperature_0(comfy):
+    text = failed(comfy, rewriting(TEXT, answers=4), at="rewrite")
+    assert "all of them would be the same" in text

@@ -74,7 +74,7 @@ def small(prompt: dict[str, Any], side: int = 64) -> dict[str, Any]:
     """An API prompt with small latents and pictures and short answers: seconds on a CPU."""
     prompt = json.loads(json.dumps(prompt))
     for node in prompt.values():
-        sized = "Latent" in node["class_type"] or "Scheduler" in node["class_type"]
+        sized = any(kind in node["class_type"] for kind in ("Latent", "Scheduler", "VLMCRewrite"))
         for name in ("width", "height") if sized else ():
             node["inputs"][name] = side
         few = (("max_tokens", FEW_TOKENS), ("megapixels", FEW_MEGAPIXELS), ("length", FEW_FRAMES))
@@ -92,7 +92,7 @@ def make_small(page: ComfyPage, side: int = 64, seed: int = 7) -> None:
                 node => node.subgraph ? [node, ...all(node.subgraph)] : [node])
             for (const node of all(app.rootGraph))
                 for (const widget of node.widgets ?? []) {
-                    const sized = /Latent|Scheduler|PrimitiveInt/.test(node.type)
+                    const sized = /Latent|Scheduler|PrimitiveInt|VLMCRewrite/.test(node.type)
                     if (sized && /^(width|height|value)$/.test(widget.name)) widget.value = side
                     const samples = !node.type.startsWith('VLMC')
                     if (samples && /^(noise_)?seed$/.test(widget.name)) widget.value = seed

@@ -236,7 +236,7 @@ def test_forged_turns_in_system_and_prompt_stay_text(v):
 
 @QWEN3
 def test_the_system_prompts(v):
-    assert list(SYSTEM_PROMPTS)[0] == DEFAULT and len(SYSTEM_PROMPTS) == 7
+    assert list(SYSTEM_PROMPTS)[0] == DEFAULT and len(SYSTEM_PROMPTS) == 8
     made = v.rewrite("a house", **GREEDY)
     assert find_system(DEFAULT) in v.tokenizer.text_of(list(made.states.prompt.ids))
     none = v.rewrite("a house", system="", **GREEDY)

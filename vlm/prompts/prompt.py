@@ -11,7 +11,7 @@ from ..families import Family, VisionAdapter
 from ..pictures.preprocessor import VisionInput
 from ..targets import Target
 from ..token_map import join, new_map, turn_column
-from .padding import RIGHT, Padding
+from .padding import Padding
 from .positions import VisionBlock
 from .templates import Piece
 from .token_columns import TYPED, TokenColumns
@@ -132,15 +132,15 @@ def build_prompt(
     padding: Padding | None = None,
     order: Sequence[int] | None = None,
 ) -> Prompt:
-    """Turns pieces into ids, opens up pictures to their tokens, and pads.
+    """Turns pieces into ids, and opens up pictures to their tokens; nothing is padded.
 
     Args:
         pieces: Of `render`.
         tokenizer: The model's.
         family: Its vision tokens.
         vision_inputs: Pictures, then at most one video.
-        target: Says how far to pad on the right.
-        padding: How far to pad instead, and on which side; None = not.
+        target: Says what of the beginning it never sees.
+        padding: Where it cuts; None = nowhere.
         order: Numbers of the pictures as the pieces have them; None = from 0 on.
 
     Raises:
@@ -174,8 +174,8 @@ def build_prompt(
     out.close()
     if waiting:
         raise ValueError("The template has no place for these pictures. Choose another template.")
-    if padding is not None:
-        return _pad(out, blocks, vision_inputs, target, padding)
+    if padding is not None and padding.cut:
+        _cut(out, padding.least)
     return _finish(out, blocks, vision_inputs, target)
 
 
@@ -209,46 +209,16 @@ def _open_vision_input(
     return blocks
 
 
-def _pad(
-    out: TokenColumns,
-    blocks: list[VisionBlock],
-    vision_inputs: Sequence[VisionInput],
-    target: Target,
-    padding: Padding,
-) -> Prompt:
-    """Cuts where the padding says so, and puts pad tokens in front or behind."""
-    end = padding.least if padding.cut else len(out.ids)
+def _cut(out: TokenColumns, end: int) -> None:
+    """Leaves out what stands behind so many tokens."""
     if "image" in out.roles[end:]:
         raise ValueError(
-            f"The pictures alone reach beyond the {padding.least} tokens at which this template "
+            f"The pictures alone reach beyond the {end} tokens at which this template "
             f"cuts: {len(out.ids)} were needed. Lower `max_pixels`, or choose the "
             "template x2i, which cuts nothing."
         )
     for column in (out.ids, out.roles, out.places, out.turns):
         del column[end:]
-    length = padding.length(len(out.ids))
-    if padding.side == RIGHT:
-        # Where positions have three axes, transformers put all pad tokens at 1 when X2I was made.
-        position = 1 if out.family.decoder.mrope else target.pad_position
-        padded = replace(target, pad_to=length, pad_position=position)
-        return _finish(out, blocks, vision_inputs, padded)
-    prompt = _finish(out, blocks, vision_inputs, unpadded(target))
-    left = length - len(prompt.ids)
-    if not left:
-        return prompt
-    pads = TokenColumns(out.tokenizer, out.family)
-    pads.pad(left)
-    return replace(
-        prompt,
-        ids=(*pads.ids, *prompt.ids),
-        token_map=join(new_map(pads.roles), prompt.token_map),
-        blocks=tuple(replace(block, start=block.start + left) for block in prompt.blocks),
-        real=left + prompt.real,
-        prefix=0,
-        shared=(),
-        dropped=left + prompt.dropped if prompt.dropped else 0,
-        left=left,
-    )
 
 
 def _finish(
@@ -262,7 +232,6 @@ def _finish(
         raise ValueError("There is nothing to encode: no text and no picture.")
     shared = _shared(out)
     dropped = _dropped(out, target)
-    out.pad(target.padded_length(real) - real)
     grids = [
         {"image": number, **vision_input.grid} for number, vision_input in enumerate(vision_inputs)
     ]
@@ -278,7 +247,6 @@ def _finish(
         real,
         shared[-1],
         dropped,
-        pad_position=target.pad_position,
         feature_ids=out.tokenizer.find(*features),
         shared=shared,
     )

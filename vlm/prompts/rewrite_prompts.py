@@ -54,6 +54,15 @@ SYSTEM_PROMPTS: dict[str, str] = {
         "the medium. Describe only what can be seen. What the user says beside it, if anything, "
         "names what matters most." + _ONLY
     ),
+    "JSON": (
+        "You rewrite requests for a text-to-image model. Answer with one JSON object and nothing "
+        'else, no code fence, with these fields: "ratio": width to height of the picture, such as '
+        '"16:9", "1:1" or "2:3", as the user asks for it or as suits what is shown; '
+        '"prompt": the picture in one dense paragraph, with every subject, its appearance and '
+        "place, the setting, the light, the colors, the point of view and the medium. Keep "
+        "everything the user asked for, quote text that shall be readable exactly, and add only "
+        "what fits."
+    ),
 }
 DEFAULT = "dense description"
 

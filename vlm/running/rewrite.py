@@ -6,25 +6,23 @@ so their states are not those of the same words encoded alone.
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
-from ..families.layer_cache import GrowingCache
-from ..finite import is_finite
 from ..prompts.messages import valid_text
 from ..prompts.prompt import Prompt
 from ..prompts.tokenizer import Tokenizer
 from ..targets import Target
-from .backbone import TEXT
-from .decoder_layer import DISAGREEMENTS, CallError
 from .deepen import go
 from .engine import Engine
 from .hidden_states import HiddenStates, states_of
-from .prefix_cache import Prefix
-from .run import Run
 from .sampling import Sampling
+from .writing import Answer, OnToken, Rewriting
+
+MOST_ANSWERS = 16
+Pad = Callable[[Prompt], Prompt]
 
 MAX_TOKENS = 1536  # a layout of a poster takes a thousand, and thinking comes on top
 
@@ -38,158 +36,57 @@ class Rewritten:
         text: The answer in words, without thinking and special tokens.
         tokens: Generated tokens kept, thinking included.
         finished: False where the answer was cut at the most tokens allowed.
+        others: Where several answers were asked for, the next ones, without those in which nothing
+            can be read.
     """
 
     states: HiddenStates
     text: str
     tokens: int
     finished: bool
+    others: tuple[Rewritten, ...] = ()
 
 
-class Rewriting(Run):
-    """A run of a prompt through all layers that goes on token by token.
-
-    Every token kept passes all layers, the last one too, so each has its states.
+@dataclass(frozen=True)
+class Wish:
+    """How answers are to be written.
 
     Attributes:
-        states: Of the prompt.
-        ids: Tokens generated, without the stop token.
-        finished: Whether a stop token ended it.
+        sampling: How tokens are chosen; each answer after the first has the next seed.
+        answers: How many.
+        max_tokens: Most tokens of each.
+        on_token: Is given the ids of an answer so far, after each token.
+
+    Raises:
+        ValueError: A number outside its range; several answers that would all be the same.
     """
 
-    function = "`rewrite`"
+    sampling: Sampling
+    answers: int = 1
+    max_tokens: int = MAX_TOKENS
+    on_token: OnToken | None = None
 
-    def __init__(
-        self,
-        engine: Engine,
-        states: HiddenStates,
-        stops: Container[int],
-        sampling: Sampling,
-        max_tokens: int,
-    ):
-        """Prepares a run.
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise ValueError(
+                f"max_tokens is {self.max_tokens}; expected at least 1, such as {MAX_TOKENS}."
+            )
+        if not 1 <= self.answers <= MOST_ANSWERS:
+            raise ValueError(
+                f"answers is {self.answers}; expected 1 to {MOST_ANSWERS}. For more, run again "
+                "with another seed."
+            )
+        if self.answers > 1 and not self.sampling.temperature:
+            raise ValueError(
+                f"answers is {self.answers}, and at temperature 0 all of them would be the same. "
+                "Raise temperature, to 0.7 for instance, or ask for one answer."
+            )
 
-        Args:
-            engine: The model.
-            states: Of the prompt; take its layers.
-            stops: Tokens that end the answer.
-            sampling: How tokens are chosen.
-            max_tokens: Most tokens generated.
-        """
-        super().__init__(engine, states.store, range(states.num_layers))
-        self.states = states
-        self.total += max_tokens
-        self.ids: list[int] = []
-        self.finished = False
-        self._max_tokens = max_tokens
-        self._sampling = sampling
-        self._stops = stops
-        self._caches: list[GrowingCache] = []
-        self._rows: dict[int, torch.Tensor] = {}  # by layer held, [1, max_tokens, D]
-        self._whole: dict[int, torch.Tensor] = {}  # likewise, the prompt's before them
-
-    def whole(self, layer: int) -> torch.Tensor:
-        """States [1, N + M, D] of the prompt and the M generated tokens in a layer held."""
-        return self._whole[layer]
-
-    def generated_normed(self) -> torch.Tensor | None:
-        """The last layer's [1, M, D] after the final norm; None where there is none."""
-        last = self._rows[self.store.num_layers - 1][:, : len(self.ids)]
-        normed = self.backbone.norm(last)
-        return None if normed is None else normed.to(self.store.device, copy=True)
-
-    def _needed(self, part: str) -> int:
-        needed = super()._needed(part)
-        if part == TEXT:
-            needed += self.backbone.writing_bytes(len(self.prompt.ids) + self._max_tokens)
-            row = self.backbone.width * self.backbone.dtype.itemsize
-            needed += len(self.passed.keeping) * self._max_tokens * row
-        return needed
-
-    def _bring(self, part: str) -> torch.device:
-        device = super()._bring(part)
-        if part == TEXT:
-            self._head = self.backbone.head()  # before the prompt runs: there may be none
-        return device
-
-    def _cache(self, past: tuple[torch.Tensor, torch.Tensor] | None) -> GrowingCache:
-        room = len(self.prompt.ids) + self._max_tokens
-        before = self._caches[-1] if self._caches else None
-        try:
-            cache = self.decoder.growing_cache(self.backbone.text, room, past, before)
-        except DISAGREEMENTS as error:
-            raise CallError(f"{type(error).__name__}: {error}") from error
-        self._caches.append(cache)
-        return cache
-
-    def _run(self) -> torch.Tensor:
-        hidden = super()._run()[:, -1:]
-        shape = 1, self._max_tokens, hidden.shape[-1]
-        self._rows = {layer: hidden.new_empty(shape) for layer in self.store.held}
-        generator = self._sampling.generator()
-        first = int(self.positions.max()) + 1
-        while len(self.ids) < self._max_tokens:
-            token = self._sampling.choose(self._head(self.backbone.norm(hidden)), generator)
-            if token in self._stops:
-                self.finished = True
-                break
-            hidden = self._advance(token, first + len(self.ids))
-            self.ids.append(token)
-            self._step()
-        self.engine.host.step(self.total, self.total)
-        for layer in self.store.held:
-            new = self._rows[layer][:, : len(self.ids)].to(self.store.device)
-            self._whole[layer] = torch.cat([*self.store.state(layer), new], dim=1)
-        self._remember()
-        self._caches.clear()
-        return hidden
-
-    def _remember(self) -> None:
-        """Puts all that ran into the prefix cache: a conversation's next turn begins with it."""
-        cache = self.engine.prefix_cache
-        every = len(self._whole) == self.store.num_layers
-        if not (cache.limit and self.decoder.reuses_prefix and self.plain is None and every):
-            return
-        ended = self.prompt.continued(self.ids, ["generated"] * len(self.ids))
-        length = len(ended.ids)
-        shorter = {self.store.prefix_key_of(ended, n): n for n in ended.shared}
-        pairs = [one.whole for one in self._caches if one.whole is not None]
-        whole = Prefix(length, [*self._whole.values()], pairs, shorter)
-        if whole.bytes <= cache.limit:
-            device = self.engine.host.cache_device
-            whole.pairs[:] = [(k.to(device, copy=True), v.to(device, copy=True)) for k, v in pairs]
-            cache.put(self.store.prefix_key_of(ended, length), whole)
-
-    def _advance(self, token: int, position: int) -> torch.Tensor:
-        """Runs one token through all layers behind those before it; its last state [1, 1, D]."""
-        hidden = self.backbone.embed(torch.tensor([[token]], device=self.device))
-        places = torch.full((3, 1), position, device=self.device)
-        if self.plain is None:
-            hidden = self._pass_one(hidden, places)
-        else:
-            self.entered = self.entered.longer(hidden, places)
-            hidden = self.plain.run(self.entered, self.end, self._keep_row)[:, -1:]
-        if not is_finite(hidden):
-            row = len(self.ids)
-            bad = (k for k, rows in self._rows.items() if not is_finite(rows[:, row]))
-            raise self._not_finite(min(bad))
-        return hidden
-
-    def _pass_one(self, hidden: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        """Takes one token [1, 1, D] at [3, 1] through the layers one at a time."""
-        rotary = self.backbone.rotary(hidden, places)
-        past = len(self.prompt.ids) + len(self.ids)
-        mask = self.backbone.attention_mask(None, hidden, past)
-        for layer, cache in enumerate(self._caches):
-            self._keep_row(layer, hidden)
-            hidden = self.backbone.run_layer(layer, hidden, rotary, mask, cache)
-        self._keep_row(len(self._caches), hidden)
-        return hidden
-
-    def _keep_row(self, layer: int, hidden: torch.Tensor) -> None:
-        """Keeps the last token's states of a layer."""
-        if layer in self._rows:
-            self._rows[layer][:, len(self.ids)] = hidden[:, -1]
+    def samplings(self) -> list[Sampling]:
+        """Of each answer."""
+        first = self.sampling
+        seeds = ((first.seed + number) % 2**64 for number in range(self.answers))
+        return [first, *(replace(first, seed=seed) for seed in list(seeds)[1:])]
 
 
 def write(
@@ -198,40 +95,45 @@ def write(
     stops: Container[int],
     prompt: Prompt,
     target: Target,
-    sampling: Sampling,
-    max_tokens: int,
+    wish: Wish,
     keep_mb: float,
+    pad: Pad | None = None,
 ) -> Rewritten:
-    """Has a model answer a prompt.
+    """Has a model answer a prompt, which runs once for all answers.
 
     Args:
         engine: The model.
         tokenizer: Its tokenizer.
-        stops: Ids of the tokens that end the answer.
+        stops: Ids of the tokens that end an answer.
         prompt: Without pad tokens at its end.
         target: What `auto` means downstream; its layers are held, whatever the bound.
-        sampling: How tokens are chosen.
-        max_tokens: Most tokens generated.
-        keep_mb: Bound in MB (2**20 bytes) under which every layer is held.
+        wish: How many answers, and how they are written.
+        keep_mb: Bound in MB (2**20 bytes) under which every layer is held, of each answer.
+        pad: Puts pad tokens around prompt and answer, which then run, or gives back the same;
+            None = there are none.
 
     Raises:
         ValueError: Nothing was written, or only thinking; the model cannot write.
         torch.OutOfMemoryError: It does not fit; says how much it needs.
     """
-    if max_tokens < 1:
-        raise ValueError(f"max_tokens is {max_tokens}; expected at least 1, such as {MAX_TOKENS}.")
-    share = len(prompt.ids) / (len(prompt.ids) + max_tokens)
+    share = len(prompt.ids) / (len(prompt.ids) + wish.max_tokens)
     states = HiddenStates(engine, prompt, target, keep_mb * share)
     states.ask_target()
-    run = go(lambda: Rewriting(engine, states, stops, sampling, max_tokens))
-    roles = _roles(engine, tokenizer, prompt, run.ids)
-    spoken = [token for token, role in zip(run.ids, roles, strict=True) if role == "generated"]
-    text = tokenizer.words_of(spoken)
-    text = text.lstrip() if "thinking" in roles else text
-    if not text.strip():
-        raise ValueError(_nothing_written(roles, max_tokens))
-    whole = join_states(engine, run, roles, keep_mb)
-    return Rewritten(whole, text, len(run.ids), run.finished)
+    samplings = wish.samplings()
+    run = go(lambda: Rewriting(engine, states, stops, samplings, wish.max_tokens, wish.on_token))
+    made = []
+    for answer in run.answers:
+        roles = _roles(engine, tokenizer, prompt, answer.ids)
+        text = _words(tokenizer, answer.ids, roles)
+        if text.strip():
+            whole = join_states(engine, states, answer, roles, keep_mb)
+            padded = whole.prompt if pad is None else pad(whole.prompt)
+            if padded is not whole.prompt:
+                whole = states_of(engine, padded, target, keep_mb)
+            made.append(Rewritten(whole, text, len(answer.ids), answer.finished))
+    if not made:
+        raise ValueError(_nothing_written(roles, wish.max_tokens))
+    return replace(made[0], others=tuple(made[1:]))
 
 
 def replay(
@@ -241,6 +143,7 @@ def replay(
     target: Target,
     answer: str,
     keep_mb: float,
+    pad: Pad | None = None,
 ) -> Rewritten:
     """The same for an answer that is known already; nothing is generated.
 
@@ -253,6 +156,7 @@ def replay(
         target: What `auto` means downstream.
         answer: The answer's words. Special tokens in it stay ordinary text.
         keep_mb: Bound in MB (2**20 bytes) under which every layer passed is kept.
+        pad: As for `write`.
 
     Raises:
         ValueError: An empty answer.
@@ -262,24 +166,40 @@ def replay(
         raise ValueError("The answer to replay is empty. Type one, or leave it out to generate.")
     ids, _ = tokenizer.split(answer)
     longer = prompt.continued(ids, ["generated"] * len(ids))
+    if pad is not None:
+        longer = pad(longer)
     return Rewritten(states_of(engine, longer, target, keep_mb), answer, len(ids), True)
 
 
 def join_states(
-    engine: Engine, run: Rewriting, roles: Sequence[str], keep_mb: float
+    engine: Engine, before: HiddenStates, answer: Answer, roles: Sequence[str], keep_mb: float
 ) -> HiddenStates:
-    """Hidden states of the prompt and what was generated, of one run."""
-    before = run.states
-    longer = before.prompt.continued(run.ids, roles)
+    """Hidden states of a prompt and an answer of the same run; both share the prompt's.
+
+    Args:
+        engine: The model.
+        before: The prompt's.
+        answer: What was written behind it.
+        roles: Of each of its tokens.
+        keep_mb: Bound in MB (2**20 bytes) under which every layer is held.
+    """
+    longer = before.prompt.continued(answer.ids, roles)
     states = states_of(engine, longer, before.target, keep_mb)
     states.ask_target()
-    for layer in before.held:
+    for layer, new in answer.rows.items():
         normed = None
-        if layer == states.num_layers - 1 and (end := run.generated_normed()) is not None:
-            normed = torch.cat([before.store.normed, end], dim=1)
-        states.store.hold(layer, (run.whole(layer),), normed)
+        if layer == states.num_layers - 1 and answer.normed is not None:
+            normed = torch.cat([before.store.normed, answer.normed], dim=1)
+        states.store.hold(layer, (*before.store.state(layer), new), normed)
     states.store.reused_tokens = before.reused_tokens
     return states
+
+
+def _words(tokenizer: Tokenizer, ids: Sequence[int], roles: Sequence[str]) -> str:
+    """What an answer says, without its thinking."""
+    spoken = [token for token, role in zip(ids, roles, strict=True) if role == "generated"]
+    text = tokenizer.words_of(spoken)
+    return text.lstrip() if "thinking" in roles else text
 
 
 def _roles(engine: Engine, tokenizer: Tokenizer, prompt: Prompt, ids: Sequence[int]) -> list[str]:
