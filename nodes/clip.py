@@ -13,6 +13,7 @@ from comfy_api.latest import io
 from ..vlm.model import VLM
 from ..vlm.pictures.images import PixelRules
 from ..vlm.pictures.native_resize import BILINEAR
+from ..vlm.prompts.prompt_syntax import PromptSyntax
 from ..vlm.prompts.tokenizer import Tokenizer
 from ..vlm.running.engine import Engine
 from ..vlm.running.native_kinds import kind_of_native
@@ -93,7 +94,7 @@ def vlm_from_clip(
     host = ClipHost(clip)
     family, kind = kind_of_native(encoder.transformer)
     backbone = kind(encoder.transformer, family, host.device, _attention, head)
-    tokenizer = getattr(clip.tokenizer, clip.tokenizer.clip).tokenizer
+    native = getattr(clip.tokenizer, clip.tokenizer.clip)
     engine = Engine(
         name or f"This CLIP ({family.title}, {backbone.width} wide)",
         family,
@@ -104,11 +105,12 @@ def vlm_from_clip(
     )
     return VLM(
         engine,
-        Tokenizer(Path(tokenizer.name_or_path), family.chat_template),
+        Tokenizer(Path(native.tokenizer.name_or_path), family.chat_template),
         native_preprocessor(
             backbone.visual, family, _patches if preprocessing == COMFYUI else None
         ),
         layer=clip.layer_idx,
+        syntax=PromptSyntax(native.embedding_directory),
     )
 
 

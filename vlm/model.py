@@ -319,7 +319,7 @@ class VLM:
         )
         missing: tuple[str, ...] = ()
         if inputs.syntax is not None:
-            read = read_syntax(pieces, inputs.syntax, goal, self.backbone.width, layout.words_apart)
+            read = read_syntax(pieces, inputs.syntax, goal, self.backbone.width, layout)
             pieces, missing = read.pieces, read.missing
         padding = choose_padding(inputs.padding, layout.padding, goal.pad_side)
         order = [part.number for said in messages for part in said.parts if not part.is_words]

@@ -18,7 +18,7 @@ from ..arguments import told
 from ..logger import LOG
 from ..targets import Target
 from .embeddings import Folders, find_embedding
-from .templates import Piece
+from .templates import Piece, Template
 from .word_weights import weigh_words
 
 AS_NATIVE, SCALE = "as native", "scale states"
@@ -68,7 +68,7 @@ def read_syntax(
     syntax: PromptSyntax,
     target: Target,
     width: int,
-    words_apart: bool = False,
+    template: Template,
 ) -> Read:
     """Reads the syntax in a prompt that has been laid out.
 
@@ -77,21 +77,31 @@ def read_syntax(
         syntax: What is syntax.
         target: Whose text encoder's way it is.
         width: Of the VLM's tokens.
-        words_apart: Each stretch between special tokens is read by itself (MiniMax H3).
+        template: The preset; where its `words_apart` is set, each stretch between special tokens
+            is read by itself, and where nothing is left of one its `no_words` stand there.
 
     Raises:
-        ValueError: An embedding that does not fit or cannot be read; a weight that is no number
-            within reason.
+        ValueError: An embedding that does not fit or cannot be read; a weight beyond reason, or
+            for a target that reads none.
     """
     if syntax.weights == SCALE:
         pieces = weigh_words(pieces)
+        if target.norms_tokens and any(piece.weight != 1.0 for piece in pieces):
+            raise ValueError(
+                f"The prompt weighs words for {target.title}, which norms each token before all "
+                "else, so that their weights would change nothing. Set `weights` to as native, or "
+                "write the parentheses as \\( and \\)."
+            )
     pieces = [_unescape(piece) for piece in pieces]
     if not any(_NAME in piece.text for piece in pieces):
         return Read(pieces)
     source = syntax.embeddings if target.takes_embeddings else None
     reader = _Reader(source, target.embedding_key, width)
-    for run in _runs(pieces) if words_apart else [pieces]:
+    for run in _runs(pieces) if template.words_apart else [pieces]:
+        before = len(reader.pieces)
         reader.read(run)
+        if template.words_apart and len(reader.pieces) == before:
+            reader.pieces.append(replace(run[0], text=template.no_words, special=True))
     for name in reader.missing:
         LOG.warning("%s was not found and is left out.", told(_NAME + name))
     return Read(reader.pieces, tuple(reader.missing))

@@ -22,6 +22,7 @@ _EDIT = Target(
     mask=PADDED,
     writes=(POOLED,),
     takes_embeddings=False,
+    norms_tokens=True,
     source="ComfyUI comfy/text_encoders/qwen_image.py; with a picture its TextEncodeQwenImageEdit, "
     "which takes one: several are laid out as one is",
 )

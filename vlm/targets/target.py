@@ -46,6 +46,7 @@ class Target:
         writes: What else it writes beside the tensor: POOLED (as None: it has no pooled vector),
             SLOTS (image tokens are dropped, the DiT puts reference latents there), TAGS.
         takes_embeddings: Its text encoder looks `embedding:name` in a prompt up.
+        norms_tokens: It norms each token before all else, so that a factor on its states is lost.
         about_pictures: What is to be said where pictures are given; "" = nothing.
         about_quotes: What is to be said where words stand in quotation marks; "" = nothing.
         about_video: Why a video is refused; "" = it is not.
@@ -78,6 +79,7 @@ class Target:
     mask: str = ""
     writes: tuple[str, ...] = ()
     takes_embeddings: bool = True
+    norms_tokens: bool = False
     about_pictures: str = ""
     about_quotes: str = ""
     about_video: str = ""
