@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io
@@ -11,6 +12,7 @@ from ..vlm.arguments import told
 from ..vlm.conditioning.check import notes_of
 from ..vlm.model import VLM
 from ..vlm.prompts.padding import PADDINGS
+from ..vlm.prompts.prompt_syntax import AS_NATIVE, WEIGHTS, PromptSyntax
 from ..vlm.prompts.templates import TEMPLATES
 from ..vlm.targets import TARGETS, find_target
 from ..vlm.token_map import count_roles, turn_column
@@ -117,6 +119,16 @@ class VLMEncode(io.ComfyNode):
                 ),
                 placement_input(),
                 conversation_input(),
+                io.Combo.Input(
+                    "weights",
+                    options=list(WEIGHTS),
+                    default=AS_NATIVE,
+                    optional=True,
+                    advanced=True,
+                    tooltip="What (word:1.3) means. as native = letters, as in CLIP Text Encode "
+                    "for these models; scale states = the word's states are multiplied by 1.3. "
+                    "Only for targets that do not norm each token first: see the help page.",
+                ),
             ],
             outputs=[
                 HiddenStates.Output(
@@ -154,6 +166,7 @@ class VLMEncode(io.ComfyNode):
         padding: str = AUTO,
         image_placement: str = TARGETS_OWN,
         conversation: Any = None,
+        weights: str = AS_NATIVE,
     ) -> io.NodeOutput:
         """Encodes to the depth that the target needs."""
         need(model, VLM, "model on VLM Encode")
@@ -174,6 +187,7 @@ class VLMEncode(io.ComfyNode):
             padding=padding,
             placed=image_placement == NAMED,
             conversation=need_conversation(conversation, "VLM Encode"),
+            syntax=replace(model.syntax or PromptSyntax(), weights=weights),
         )
         for each in states.keyframes:
             if depth.strip() == AUTO:
@@ -185,6 +199,8 @@ class VLMEncode(io.ComfyNode):
         reused = f", {states.reused_tokens} reused" if states.reused_tokens else ""
         turns = 1 + max(turn_column(states.token_map))
         talk = f", {turns} turns" if turns > 1 else ""
+        weighed = sum(weight != 1.0 for weight in states.prompt.weights)
+        talk += f", {weighed} weighed" if weighed else ""
         line = (
             f"{states.token_map['n']} tokens ({roles.get('image', 0)} image, "
             f"{roles.get('text', 0)} prompt{talk}{reused}), layers 0 to {states.depth} of "

@@ -77,7 +77,7 @@ def _vectors_in(file: Path, key: str, width: int) -> Any:
     tensors = {str(n): each for n, each in enumerate(_tensors(held))}
     check_storage(tensors, file)
     if isinstance(held, Mapping) and isinstance(held.get(_INVERSION), Mapping):
-        return next(iter(held[_INVERSION].values()), None)
+        return next(iter(held[_INVERSION].values()), held)
     if isinstance(held, list):
         fit = [t.reshape(-1, width) for t in tensors.values() if t.ndim and t.shape[-1] == width]
         return torch.cat(fit) if fit else next(iter(tensors.values()), held)
