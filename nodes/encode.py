@@ -14,6 +14,7 @@ from ..vlm.model import VLM
 from ..vlm.prompts.padding import PADDINGS
 from ..vlm.prompts.prompt_syntax import AS_NATIVE, WEIGHTS, PromptSyntax
 from ..vlm.prompts.templates import TEMPLATES
+from ..vlm.running.hidden_states import HiddenStates as Encoded
 from ..vlm.targets import TARGETS, find_target
 from ..vlm.token_map import count_roles, turn_column
 from .prompting import (
@@ -195,18 +196,21 @@ class VLMEncode(io.ComfyNode):
             else:
                 each.reach(int(depth))
         states.hold_model_weakly()  # the model's memory is its own node's to keep
-        roles = count_roles(states.token_map)
-        reused = f", {states.reused_tokens} reused" if states.reused_tokens else ""
-        turns = 1 + max(turn_column(states.token_map))
-        talk = f", {turns} turns" if turns > 1 else ""
-        weighed = sum(weight != 1.0 for weight in states.prompt.weights)
-        talk += f", {weighed} weighed" if weighed else ""
-        line = (
-            f"{states.token_map['n']} tokens ({roles.get('image', 0)} image, "
-            f"{roles.get('text', 0)} prompt{talk}{reused}), layers 0 to {states.depth} of "
-            f"{states.num_layers - 1}, {time.perf_counter() - start:.1f} s"
-        )
+        line = f"{_told(states)}, {time.perf_counter() - start:.1f} s"
         return shown(with_notes(line, notes_of(states, prompt)), states)
+
+
+def _told(states: Encoded) -> str:
+    """What was encoded, and how deep it ran."""
+    roles = count_roles(states.token_map)
+    turns = 1 + max(turn_column(states.token_map))
+    weighed = sum(weight != 1.0 for weight in states.prompt.weights)
+    parts = [f"{roles.get('image', 0)} image", f"{roles.get('text', 0)} prompt"]
+    parts += [f"{turns} turns"] if turns > 1 else []
+    parts += [f"{weighed} weighed"] if weighed else []
+    parts += [f"{states.reused_tokens} reused"] if states.reused_tokens else []
+    layers = f"layers 0 to {states.depth} of {states.num_layers - 1}"
+    return f"{states.token_map['n']} tokens ({', '.join(parts)}), {layers}"
 
 
 NODES = [VLMEncode]
