@@ -14,7 +14,7 @@ from itertools import groupby, pairwise
 
 import torch
 
-from ..arguments import told
+from ..arguments import checked, told
 from ..logger import LOG
 from ..targets import Target
 from .embeddings import Folders, find_embedding
@@ -39,15 +39,27 @@ class PromptSyntax:
             None = it stays words.
         weights: AS_NATIVE = `(word:1.3)` stays words, as in ComfyUI's encoders of these models;
             SCALE = the states of the word's tokens are multiplied by 1.3.
+
+    Raises:
+        TypeError: One of another type.
+        ValueError: Another choice of weights.
     """
 
     embeddings: Folders | Mapping[str, torch.Tensor] | None = None
     weights: str = AS_NATIVE
 
     def __post_init__(self) -> None:
+        _need_types(self.embeddings, self.weights)
         if self.weights not in WEIGHTS:
             known = ", ".join(WEIGHTS)
             raise ValueError(f"`weights` is {told(self.weights)}. Choose one of: {known}.")
+
+
+def _types(embeddings: Folders | Mapping[str, torch.Tensor] | None, weights: str) -> None:
+    """The types of a syntax."""
+
+
+_need_types = checked(_types, PromptSyntax.__name__)
 
 
 @dataclass(frozen=True)
