@@ -15,6 +15,7 @@ from ..vlm.model import VLM
 from ..vlm.pictures.images import PixelRules
 from ..vlm.pictures.native_resize import BILINEAR
 from ..vlm.pictures.preprocessor import Preprocessor
+from ..vlm.prompts.prompt_syntax import PromptSyntax
 from ..vlm.prompts.sentencepiece_tokenizer import SentencePieceTokenizer
 from ..vlm.prompts.tokenizer import Tokenizer
 from ..vlm.running.engine import Engine
@@ -98,6 +99,7 @@ def vlm_from_clip(
     host = ClipHost(clip)
     family, kind = kind_of_native(encoder.transformer)
     backbone = kind(encoder.transformer, family, host.device, _attention, head)
+    native = _native_tokenizer(clip)
     engine = Engine(
         name or f"This CLIP ({family.title}, {backbone.width} wide)",
         family,
@@ -108,18 +110,23 @@ def vlm_from_clip(
     )
     return VLM(
         engine,
-        _tokenizer(clip, family),
+        _tokenizer(native.tokenizer, family),
         _preprocessor(backbone, family, preprocessing),
         layer=clip.layer_idx,
+        syntax=PromptSyntax(native.embedding_directory),
     )
 
 
-def _tokenizer(clip: Any, family: Family) -> Tokenizer:
-    """The tokenizer of a CLIP, with the family's chat template."""
+def _native_tokenizer(clip: Any) -> Any:
+    """ComfyUI's tokenizer of a CLIP."""
     native = clip.tokenizer
     # Some tokenizers are several, some call theirs otherwise than the model, some are none but one.
     names = (getattr(each, "clip", "") for each in (native, clip.cond_stage_model))
-    own = next((getattr(native, name) for name in names if hasattr(native, name)), native).tokenizer
+    return next((getattr(native, name) for name in names if hasattr(native, name)), native)
+
+
+def _tokenizer(own: Any, family: Family) -> Tokenizer:
+    """What it splits text with, with the family's chat template."""
     if hasattr(own, "serialize_model"):  # SentencePiece, which came with the weights
         return SentencePieceTokenizer(own.tokenizer, own.special_tokens, family.chat_template)
     return Tokenizer(Path(own.name_or_path), family.chat_template)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io
@@ -11,7 +12,9 @@ from ..vlm.arguments import told
 from ..vlm.conditioning.check import notes_of
 from ..vlm.model import VLM
 from ..vlm.prompts.padding import PADDINGS
+from ..vlm.prompts.prompt_syntax import AS_NATIVE, WEIGHTS, PromptSyntax
 from ..vlm.prompts.templates import TEMPLATES
+from ..vlm.running.hidden_states import HiddenStates as Encoded
 from ..vlm.targets import TARGETS, find_target
 from ..vlm.token_map import count_roles, turn_column
 from .prompting import (
@@ -119,6 +122,16 @@ class VLMEncode(io.ComfyNode):
                 placement_input(),
                 conversation_input(),
                 system_file_input(),
+                io.Combo.Input(
+                    "weights",
+                    options=list(WEIGHTS),
+                    default=AS_NATIVE,
+                    optional=True,
+                    advanced=True,
+                    tooltip="What (word:1.3) means. as native = letters, as in CLIP Text Encode "
+                    "for these models; scale states = the word's states are multiplied by 1.3. "
+                    "Only for targets that do not norm each token first: see the help page.",
+                ),
             ],
             outputs=[
                 HiddenStates.Output(
@@ -164,6 +177,7 @@ class VLMEncode(io.ComfyNode):
         image_placement: str = TARGETS_OWN,
         conversation: Any = None,
         system_file: str = NONE,
+        weights: str = AS_NATIVE,
     ) -> io.NodeOutput:
         """Encodes to the depth that the target needs."""
         need(model, VLM, "model on VLM Encode")
@@ -184,6 +198,7 @@ class VLMEncode(io.ComfyNode):
             padding=padding,
             placed=image_placement == NAMED,
             conversation=need_conversation(conversation, "VLM Encode"),
+            syntax=replace(model.syntax or PromptSyntax(), weights=weights),
         )
         for each in states.keyframes:
             if depth.strip() == AUTO:
@@ -191,16 +206,21 @@ class VLMEncode(io.ComfyNode):
             else:
                 each.reach(int(depth))
         states.hold_model_weakly()  # the model's memory is its own node's to keep
-        roles = count_roles(states.token_map)
-        reused = f", {states.reused_tokens} reused" if states.reused_tokens else ""
-        turns = 1 + max(turn_column(states.token_map))
-        talk = f", {turns} turns" if turns > 1 else ""
-        line = (
-            f"{states.token_map['n']} tokens ({roles.get('image', 0)} image, "
-            f"{roles.get('text', 0)} prompt{talk}{reused}), layers 0 to {states.depth} of "
-            f"{states.num_layers - 1}, {time.perf_counter() - start:.1f} s"
-        )
+        line = f"{_told(states)}, {time.perf_counter() - start:.1f} s"
         return shown(with_notes(line, notes_of(states, prompt)), states)
+
+
+def _told(states: Encoded) -> str:
+    """What was encoded, and how deep it ran."""
+    roles = count_roles(states.token_map)
+    turns = 1 + max(turn_column(states.token_map))
+    weighed = sum(weight != 1.0 for weight in states.prompt.weights)
+    parts = [f"{roles.get('image', 0)} image", f"{roles.get('text', 0)} prompt"]
+    parts += [f"{turns} turns"] if turns > 1 else []
+    parts += [f"{weighed} weighed"] if weighed else []
+    parts += [f"{states.reused_tokens} reused"] if states.reused_tokens else []
+    layers = f"layers 0 to {states.depth} of {states.num_layers - 1}"
+    return f"{states.token_map['n']} tokens ({', '.join(parts)}), {layers}"
 
 
 NODES = [VLMEncode]

@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from ..vlm.files.units import GIGABYTE
 from ..vlm.load import DTYPES, load
 from ..vlm.model import VLM
+from ..vlm.prompts.prompt_syntax import PromptSyntax
 from ..vlm.weights.gguf import gguf_message, is_gguf
 from ..vlm.weights.quantized import QUANTIZE
 from ..vlm.weights.safetensors_header import read_header
@@ -125,6 +126,7 @@ class VLMLoader(io.ComfyNode):
             quantize=None if quantize == NONE else quantize,
             disk_cache=disk_cache(disk_cache_mb),
         )
+        loaded.syntax = PromptSyntax(folders.embedding_folders())
         size = sum(weight.nbytes for weight in loaded.backbone.parameters())
         precision = str(loaded.backbone.dtype).removeprefix("torch.")
         return shown(_line(loaded, precision, size), loaded)

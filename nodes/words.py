@@ -29,6 +29,7 @@ WIDGETS = {
     "system": f"`system` on {_ENCODE}",
     "target": f"`target` on {_ENCODE}",
     "template": f"`template` on {_ENCODE}",
+    "weights": f"`weights` on {_ENCODE}",
     "layers": f"`layers` on {_SELECT}",
     "combine": f"`combine` on {_SELECT}",
     "final_norm": f"`final_norm` on {_SELECT}",

@@ -20,6 +20,10 @@ sizes and shapes. Beside ComfyUI's nodes, through VLM From CLIP with `preprocess
 means that every bit of tensor and options is the same. Beside diffusers, in float32 and with
 pictures that neither side resizes, it is the largest difference over the largest value.
 
+ComfyUI's prompt syntax (`\\(`, `\\)`, `embedding:name`) gives the same bits in every row that
+ComfyUI has, with one exception: vectors of another width are refused, where ComfyUI warns and puts
+masked pads behind the prompt.
+
 | target | text encoder | beside | version | pictures | difference | options that are the same |
 |---|---|---|---|---|---|---|
 """

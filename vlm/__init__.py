@@ -21,6 +21,7 @@ from .connectors.lap_file import save_lap
 from .connectors.load import load_connector
 from .load import load
 from .prompts.conversation import Conversation
+from .prompts.prompt_syntax import PromptSyntax
 from .prompts.templates import TEMPLATES
 from .report.inspection import inspect_tokens
 from .targets import TARGETS
@@ -45,6 +46,7 @@ __all__ = [
     "Dot",
     "Entry",
     "Needs",
+    "PromptSyntax",
     "Stats",
     "Tokens",
     "add_style",

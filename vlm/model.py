@@ -8,6 +8,8 @@ from itertools import groupby
 from logging import DEBUG
 from typing import Any, overload
 
+import torch
+
 from .arguments import checked, need_size
 from .families import Family
 from .logger import LOG
@@ -20,6 +22,7 @@ from .prompts.messages import messages_of, valid_text
 from .prompts.padding import AUTO, NONE, choose_padding
 from .prompts.pads import pad_prompt
 from .prompts.prompt import Prompt, build_prompt, unpadded
+from .prompts.prompt_syntax import PromptSyntax, read_syntax
 from .prompts.rewrite_prompts import DEFAULT, find_system
 from .prompts.templates import Template, find_template
 from .prompts.tokenizer import Tokenizer
@@ -42,6 +45,7 @@ class VLM:
         tokenizer: Its tokenizer.
         preprocessor: Its preprocessing of pictures; None where it cannot see.
         stops: Ids of the tokens that end an answer.
+        syntax: What characters of a prompt mean beyond themselves where `encode` is not told.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class VLM:
         *,
         layer: int | None = None,
         stops: frozenset[int] | None = None,
+        syntax: PromptSyntax | None = None,
     ):
         """Puts the parts together; `vlm.load` reads them from a folder.
 
@@ -62,12 +67,14 @@ class VLM:
             layer: Layer (without final norm) that a person chose instead of a target's single one.
             stops: Ids of the tokens that end an answer, beside the family's; None = the
                 tokenizer's own.
+            syntax: What characters of a prompt mean beyond themselves; None = nothing.
         """
         self.engine = engine
         self.tokenizer = tokenizer
         self.preprocessor = preprocessor
         own = tokenizer.stops if stops is None else stops
         self.stops = own | tokenizer.find(*engine.family.stop_tokens)
+        self.syntax = syntax
         self._layer = layer
 
     def __repr__(self) -> str:
@@ -118,7 +125,7 @@ class VLM:
         system: str | None = None, edit: str | None = None, video: Any = None, fps: float = 24.0,
         min_pixels: int | None = None, max_pixels: int | None = None, depth: int | None = None,
         keep_mb: float = 512, padding: str = AUTO, mute: Sequence[int] = (), placed: bool = False,
-        conversation: Conversation | None = None,
+        conversation: Conversation | None = None, syntax: PromptSyntax | None = None,
     ) -> HiddenStates: ...  # fmt: skip
 
     # Not any sequence of texts: a text is one, too.
@@ -129,7 +136,7 @@ class VLM:
         video: Any = None, fps: float = 24.0, min_pixels: int | None = None,
         max_pixels: int | None = None, depth: int | None = None, keep_mb: float = 512,
         padding: str = AUTO, mute: Sequence[int] = (), placed: bool = False,
-        conversation: Conversation | None = None,
+        conversation: Conversation | None = None, syntax: PromptSyntax | None = None,
     ) -> list[HiddenStates]: ...  # fmt: skip
 
     @checked
@@ -152,6 +159,7 @@ class VLM:
         mute: Sequence[int] = (),
         placed: bool = False,
         conversation: Conversation | None = None,
+        syntax: PromptSyntax | None = None,
     ) -> HiddenStates | list[HiddenStates]:
         """Prepares the hidden states of a prompt; layers run when they are asked for.
 
@@ -180,6 +188,8 @@ class VLM:
                 With a template that writes these names itself (Qwen-Image 2.1) they stay words.
             conversation: Turns before this prompt, run in the same pass; their pictures count
                 before the prompt's. `placed` holds for the words of each turn and its pictures.
+            syntax: ComfyUI's prompt syntax: embeddings that the words name, and weights of words;
+                None = `syntax` of this model, where that is None too every character is a letter.
 
         Returns:
             Hidden states, or a list of them in the order of several texts.
@@ -192,7 +202,7 @@ class VLM:
         """
         inputs = PromptInputs(
             images, video, fps, target, template, system, edit,
-            min_pixels, max_pixels, padding, mute, placed, conversation,
+            min_pixels, max_pixels, padding, mute, placed, conversation, syntax or self.syntax,
         )  # fmt: skip
         need_size(keep_mb, "keep_mb")
         goal = self._goal(inputs)
@@ -203,7 +213,9 @@ class VLM:
         for number, one in enumerate(texts):
             shown = seen or self._look(own[number] if own else inputs, goal)
             prompt = self._prompt(one, inputs, goal, shown)
-            states.append(states_of(self.engine, prompt, goal, keep_mb))
+            made = states_of(self.engine, prompt, goal, keep_mb)
+            plain = all(weight == 1.0 for weight in prompt.weights)
+            states.append(made if plain else made.weigh(torch.tensor(prompt.weights)))
             if depth is not None:
                 for each in states[-1].keyframes:
                     each.reach(depth)
@@ -330,12 +342,17 @@ class VLM:
         pieces = render(
             layout, self.tokenizer, messages, system=valid_text(system), family=self.family
         )
+        missing: tuple[str, ...] = ()
+        if inputs.syntax is not None:
+            read = read_syntax(pieces, inputs.syntax, goal, self.backbone.width, layout)
+            pieces, missing = read.pieces, read.missing
         padding = choose_padding(inputs.padding, layout.padding, goal.pad_side)
         order = [part.number for said in messages for part in said.parts if not part.is_words]
         prompt = build_prompt(
             pieces, self.tokenizer, self.family, seen.inputs, goal, padding, order
         )
         prompt = pad_prompt(prompt, self.tokenizer, self.family, goal, padding)
+        prompt = replace(prompt, missing=missing)
         if LOG.isEnabledFor(DEBUG):
             LOG.debug(
                 "%s: template %s for %s, %s", self.name, layout.name, goal.name, _told(prompt)

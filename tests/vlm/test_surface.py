@@ -69,6 +69,7 @@ def calls(model, tiny_folder, tmp_path_factory):
         vlm.Dot: {"x": 0.5, "y": 0.5, "radius": 0.5},
         vlm.Entry: {"tokens": t, "options": {}},
         vlm.Needs: {"title": "a model"},
+        vlm.PromptSyntax: {"embeddings": [place], "weights": "scale states"},
         vlm.Stats: {"mean": [0.0], "std": [1.0]},
         vlm.Tokens: {"states": t.states},
         vlm.alpha_ramp: {"first": 0.8, "last": 0.2},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ..arguments import checked
+from ..arguments import checked, told
 from ..finite import is_finite
 from ..running.hidden_states import HiddenStates
 from ..targets import TARGETS, Target, find_target
@@ -14,6 +14,8 @@ from ..tokens.seen import seen_by_target
 from ..tokens.tokens import Tokens
 from .entries import Entry
 
+# How the turns of Qwen's templates begin, typed by hand or pasted.
+_TEMPLATE = "<|im_start|>"
 # Words that HunyuanImage's own tokenizer hands to ByT5.
 _QUOTED = re.compile('"[^"\\n]+"|“[^”\\n]+”|‘[^’\\n]+’')
 
@@ -100,6 +102,17 @@ def notes_of(h: HiddenStates, text: str) -> list[str]:
     """
     row = h.target
     found = [finding.text for finding in too_many(seen_by_target(h).n, Needs.of(row.name))]
+    if text.lstrip().startswith(_TEMPLATE):
+        found.append(
+            f"The words begin with {_TEMPLATE}, and a template typed into the words is read as "
+            "letters. Choose the layout with `template`, write the system text into `system`, and "
+            "only the user's words here."
+        )
+    found += [
+        f"{told(f'embedding:{name}')} was not found and is left out. Put its file into an "
+        "embeddings folder, or take its name out of the words."
+        for name in dict.fromkeys(h.prompt.missing)
+    ]
     if h.has_images and row.about_pictures:
         found.append(row.about_pictures)
     if row.about_quotes and _QUOTED.search(text):

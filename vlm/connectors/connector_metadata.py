@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..files.tensor_file import SAFETENSORS
 from ..weights.safetensors_header import read_header
-from .file import SAFETENSORS
 
 FORMAT, VERSION = "vlm_connector", "1"
 

@@ -1,33 +1,24 @@
-"""Files of trained weights: a state dict out of safetensors, or out of PyTorch's own format.
-
-PyTorch's format is a pickle, which can run code as it is read. It is read here only with
-`weights_only=True`, which knows tensors and plain containers and refuses everything else.
-"""
+"""Files of trained weights: a state dict out of safetensors, or out of PyTorch's own format."""
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from ..files.tensor_file import SAFETENSORS, check_storage, read_tensor_file
 from ..files.whole_file import write_whole
 from ..finite import is_finite
 
-SAFETENSORS = ".safetensors"
-PICKLES = (".pt", ".pth", ".bin")
 # Where checkpoints keep the state dict, and what wrappers of a module put before its keys.
 _CONTAINERS = ("state_dict", "model", "module", "connector", "proj")
 _PREFIXES = ("module.", "_orig_mod.")
 # The part of a diffusion model's checkpoint that is a connector: the rest of it is not read.
 _PART = "txtfusion."
 _DEEPEST = 8  # containers around a state dict
-_MOST_SHARED = 4  # times that tensors may take what their file does: tied weights are there once
-_PICKLE_STARTS = (b"PK\x03\x04", b"\x80")  # a zip as torch.save writes it; its older format
 
 
 def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
@@ -46,18 +37,8 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
             that would run code, or one without tensors.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}. Name a file that is there.")
-    ending = path.suffix.lower()
-    if ending not in (SAFETENSORS, *PICKLES):
-        raise ValueError(
-            f"{path.name} has the ending {path.suffix or '(none)'}; weights are read from "
-            f"{SAFETENSORS}, {', '.join(PICKLES)}. Download the file with one of these."
-        )
-    _check_kind(path, ending)
-    found = _read_safetensors(path) if ending == SAFETENSORS else _read_pickle(path)
-    tensors = _plain(found, path.name)
-    _check_storage(tensors, path)
+    tensors = _plain(read_tensor_file(path, _of_interest), path.name)
+    check_storage(tensors, path)
     return tensors
 
 
@@ -88,54 +69,8 @@ def write_state_dict(
     write_whole(path, save(own, dict(metadata or {"format": "pt"})))
 
 
-def _check_kind(path: Path, ending: str) -> None:
-    """Compares what the file starts with with what its name says."""
-    with path.open("rb") as file:
-        start = file.read(9)
-    if not start:
-        raise ValueError(f"{path.name} is empty. Download it again.")
-    pickled = start.startswith(_PICKLE_STARTS)
-    # safetensors begin with the header's length, eight bytes, and the header's brace.
-    if ending == SAFETENSORS and pickled and start[8:9] != b"{":
-        raise ValueError(
-            f"{path.name} is named {SAFETENSORS} but is a PyTorch file. Rename it to .pt, or "
-            f"convert it: python -m vlm convert {path.stem}.pt {path.name}"
-        )
-    if ending != SAFETENSORS and start[8:9] == b"{" and not pickled:
-        raise ValueError(
-            f"{path.name} is named {ending} but is a safetensors file. Rename it to "
-            f"{path.stem}{SAFETENSORS}."
-        )
-
-
-def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        with safe_open(path, "pt") as file:
-            names = list(file.keys())
-            names = [name for name in names if _PART in name] or names
-            # Cloned: what safe_open gives may lie in the file itself, which can be overwritten.
-            return {name: file.get_tensor(name).clone() for name in names}
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path.name} is not a whole safetensors file ({error}). The download was cut short "
-            "or the file is something else; download it again."
-        ) from error
-
-
-def _read_pickle(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path.name} holds more than tensors and plain data, or is damaged "
-            f"({_first_line(error)}). Such a file can run code as it is read, so it was refused "
-            "and nothing of it was run. Take the weights as safetensors from their publisher."
-        ) from error
-    except Exception as error:  # what a damaged pickle ends in depends on where it was damaged
-        raise ValueError(
-            f"{path.name} is not a whole PyTorch file ({_first_line(error)}). The download was "
-            "cut short or the file is something else; download it again."
-        ) from error
+def _of_interest(names: list[str]) -> list[str]:
+    return [name for name in names if _PART in name] or names
 
 
 def _plain(found: Any, name: str) -> dict[str, torch.Tensor]:
@@ -160,36 +95,8 @@ def _plain(found: Any, name: str) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _check_storage(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Compares what tensors say of themselves with what their file holds, before they are computed.
-
-    A pickle of a few hundred bytes can hold a tensor of any size: one number seen many times.
-
-    Raises:
-        ValueError: A sparse tensor, one without data, or more numbers than are in the file.
-    """
-    for key, value in tensors.items():
-        if value.layout != torch.strided or value.is_meta:
-            kind = "has no data" if value.is_meta else "is sparse"
-            raise ValueError(
-                f"{path.name}: {key} {kind}, weights are dense. Use the file that its publisher "
-                "released."
-            )
-    size, most = sum(value.nbytes for value in tensors.values()), _MOST_SHARED * path.stat().st_size
-    if size > most:
-        raise ValueError(
-            f"{path.name} takes {path.stat().st_size} bytes, but its tensors say they take {size}. "
-            "It is damaged, or made to fill the memory; use the file that its publisher released."
-        )
-
-
 def _holds_tensors(found: Mapping) -> bool:
     return any(isinstance(value, torch.Tensor) for value in found.values())
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def check_values(weights: Mapping[str, torch.Tensor], name: str) -> None:

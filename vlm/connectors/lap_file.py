@@ -26,8 +26,9 @@ from pathlib import Path
 import torch
 
 from ..arguments import checked, told
+from ..files.tensor_file import SAFETENSORS
 from ..weights.safetensors_header import read_header
-from .file import SAFETENSORS, write_state_dict
+from .file import write_state_dict
 from .lap_blocks import LAP, TXTFUSION, UNIFUSION, Origin, Sizes
 
 FORMAT, VERSION = "vlm_lap", 1

@@ -8,6 +8,7 @@ from typing import Any
 
 from .conversation import Conversation
 from .padding import AUTO
+from .prompt_syntax import PromptSyntax
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class PromptInputs:
         mute: Numbers of pictures that the model does not see.
         placed: Pictures stand where the words name them.
         conversation: Turns before the prompt; None = there are none.
+        syntax: What characters of the prompt mean beyond themselves; None = nothing.
     """
 
     images: Any = None
@@ -43,3 +45,4 @@ class PromptInputs:
     mute: Sequence[int] = ()
     placed: bool = False
     conversation: Conversation | None = None
+    syntax: PromptSyntax | None = None

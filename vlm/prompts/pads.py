@@ -47,6 +47,7 @@ def pad_prompt(
         ids=(*prompt.ids, *pads.ids),
         token_map=join(prompt.token_map, behind),
         pad_position=position,
+        weights=(*prompt.weights, *pads.weights),
     )
 
 
@@ -64,4 +65,6 @@ def _padded_left(prompt: Prompt, pads: TokenColumns) -> Prompt:
         shared=(),
         dropped=left + prompt.dropped if prompt.dropped else 0,
         left=left,
+        embeddings={place + left: vector for place, vector in prompt.embeddings.items()},
+        weights=(*pads.weights, *prompt.weights),
     )

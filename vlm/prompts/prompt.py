@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+
+import torch
 
 from ..families import Family, VisionAdapter
 from ..pictures.preprocessor import VisionInput
@@ -36,6 +38,9 @@ class Prompt:
         feature_ids: Tokens whose embeddings are a picture's features where they are part of one.
         shared: Lengths of its beginnings that another prompt may have too, ascending, of those not
             longer than `prefix`: what comes before words or a picture, and what ends with them.
+        embeddings: Vectors [D] of tokens that are no id's, by their place.
+        weights: What the states of each token are multiplied by once they are taken out.
+        missing: Names of embeddings that were not found.
     """
 
     ids: tuple[int, ...]
@@ -49,6 +54,9 @@ class Prompt:
     pad_position: int | None = None
     feature_ids: frozenset[int] = frozenset()
     shared: tuple[int, ...] = ()
+    embeddings: dict[int, torch.Tensor] = field(default_factory=dict, compare=False)
+    weights: tuple[float, ...] = ()
+    missing: tuple[str, ...] = ()
 
     @cached_property
     def seen(self) -> tuple[int, ...]:
@@ -62,7 +70,7 @@ class Prompt:
 
     @cached_property
     def prefix_key(self) -> str:
-        """Digest of the prefix: its token ids and the pixels they stand for."""
+        """Digest of the prefix: its token ids, and the pixels and vectors they stand for."""
         return self.key_of(self.prefix)
 
     def key_of(self, length: int) -> str:
@@ -70,7 +78,7 @@ class Prompt:
         if length not in self._keys:
             known = set(self.token_map["image"][:length])
             pictures = [number for number in self.seen if number in known]
-            self._keys[length] = self._digest(self.ids[:length], pictures)
+            self._keys[length] = self._digest(self.ids[:length], pictures, length)
         return self._keys[length]
 
     @cached_property
@@ -85,9 +93,9 @@ class Prompt:
 
     @cached_property
     def key(self) -> str:
-        """Digest of all that decides its hidden states: ids, padding, pixels."""
+        """Digest of all that decides its hidden states: ids, padding, pixels, embeddings."""
         where = () if self.pad_position is None else (self.pad_position,)
-        return self._digest((self.ids, self.real, self.left, *where), self.seen)
+        return self._digest((self.ids, self.real, self.left, *where), self.seen, len(self.ids))
 
     def continued(self, ids: Sequence[int], roles: Sequence[str]) -> Prompt:
         """The prompt with more tokens behind it, such as the model's answer.
@@ -109,12 +117,30 @@ class Prompt:
             real=self.real + len(ids),
             prefix=self.real,
             shared=(*self.shared, self.real),
+            weights=(*self.weights, *[1.0] * len(ids)),
         )
 
-    def _digest(self, facts: tuple, pictures: Sequence[int]) -> str:
+    def put_embeddings(self, hidden: torch.Tensor, offset: int) -> torch.Tensor:
+        """Puts the vectors of embeddings in the place of ids' embeddings.
+
+        Args:
+            hidden: [1, n, D], of the tokens from `offset` on.
+            offset: Origin 0.
+        """
+        here = {place: v for place, v in self.embeddings.items() if place >= offset}
+        if here:
+            hidden = hidden.clone()
+            places = [place - offset for place in here]
+            hidden[:, places] = torch.stack(list(here.values())).to(hidden)
+        return hidden
+
+    def _digest(self, facts: tuple, pictures: Sequence[int], length: int) -> str:
         digest = hashlib.sha256(repr(facts).encode())
         for number in pictures:
             digest.update(self._pixels[number])
+        for place, vector in self.embeddings.items():
+            if place < length:
+                digest.update(f"{place} ".encode() + vector.numpy().tobytes())
         return digest.hexdigest()
 
 
@@ -154,7 +180,9 @@ def build_prompt(
     number = -1
     for index, piece in enumerate(pieces):
         out.turn = piece.turn
-        if not piece.special:
+        if piece.vectors is not None:
+            out.embedding(piece, piece.vectors)
+        elif not piece.special:
             out.text(piece)
         elif vision is not None and piece.text in (vision.image_token, vision.video_token):
             if not waiting:
@@ -217,7 +245,7 @@ def _cut(out: TokenColumns, end: int) -> None:
             f"cuts: {len(out.ids)} were needed. Lower `max_pixels`, or choose the "
             "template x2i, which cuts nothing."
         )
-    for column in (out.ids, out.roles, out.places, out.turns):
+    for column in (out.ids, out.roles, out.places, out.turns, out.weights, out.vectors):
         del column[end:]
 
 
@@ -249,6 +277,8 @@ def _finish(
         dropped,
         feature_ids=out.tokenizer.find(*features),
         shared=shared,
+        embeddings={n: vector for n, vector in enumerate(out.vectors) if vector is not None},
+        weights=tuple(out.weights),
     )
 
 

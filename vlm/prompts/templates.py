@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import torch
 
 from ..arguments import told
 from .padding import RIGHT, Padding
@@ -51,6 +53,9 @@ class Piece:
         special: True where `text` is one special token, never where a person typed it.
         header: It begins the user's turn.
         turn: Number of its turn of a conversation, origin 0.
+        apart: Ordinary text that is not split into tokens together with what stands before it.
+        weight: What the states of its tokens are multiplied by.
+        vectors: Embeddings [n, D] that stand here in place of `text`; None = the text stands.
     """
 
     text: str
@@ -58,6 +63,9 @@ class Piece:
     special: bool = False
     header: bool = False
     turn: int = 0
+    apart: bool = False
+    weight: float = 1.0
+    vectors: torch.Tensor | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,8 @@ class Template:
         video_max_pixels: Most pixels of a video's frame; None = the family's.
         sample_fps: Video frames per second that the template was made for; None = the family's.
         padding: How the prompt is padded; None = not at all.
+        words_apart: Its encoder reads `embedding:name` in each stretch of text between pictures by
+            itself, so that a name may be the first word.
         writes_markers: It writes `<image1>` before each picture itself, so that in the words this
             is always a name and never stands for the picture.
     """
@@ -104,6 +114,7 @@ class Template:
     video_max_pixels: int | None = None
     sample_fps: float | None = None
     padding: Padding | None = None
+    words_apart: bool = False
     writes_markers: bool = False
 
     def system_for(self, pictures: int, text: str) -> str:
@@ -166,6 +177,7 @@ TEMPLATES: dict[str, Template] = {
             body="{said}",
             picture="<Picture {number}>: {vision}",
             no_words="<|endoftext|>",
+            words_apart=True,
         ),
         Template(
             "mage-flow",

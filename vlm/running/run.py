@@ -229,6 +229,7 @@ class Run:
         if features is not None:
             hidden = hidden.clone()
             hidden[:, places] = features.to(hidden.dtype)
+        hidden = self.prompt.put_embeddings(hidden, self.offset)
         if self.prefix is not None and not self.prefix.states:
             self.prefix.states.append(self._beginning(self.prefix.length, 0, hidden))
         self._hold(0, hidden)

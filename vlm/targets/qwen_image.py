@@ -21,6 +21,8 @@ _EDIT = Target(
     resize=NativeResize(of_area(MEGAPIXEL), AREA),
     mask=PADDED,
     writes=(POOLED,),
+    takes_embeddings=False,
+    norms_tokens=True,
     source="ComfyUI comfy/text_encoders/qwen_image.py; with a picture its TextEncodeQwenImageEdit, "
     "which takes one: several are laid out as one is",
 )
@@ -73,6 +75,7 @@ QWEN_IMAGE = (
         max_pixels=768 * 768,  # a picture and words stay under its most tokens
         mask=PADDED,
         writes=(POOLED,),
+        takes_embeddings=False,
         about_pictures="HunyuanImage's own encoder reads words only: pictures in its prompt are an "
         "experiment of this pack.",
         about_quotes="HunyuanImage reads quoted words through ByT5 as well, which no VLM gives: "

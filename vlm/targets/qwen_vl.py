@@ -29,6 +29,7 @@ Z_IMAGE = (
         max_pixels=MEGAPIXEL,
         mask=ALWAYS,
         writes=(POOLED,),
+        norms_tokens=True,
         source="ComfyUI comfy/text_encoders/z_image.py; with pictures and most tokens: Qwen3-VL x "
         "Z-Image research, recommended settings",
     ),
@@ -98,6 +99,7 @@ OTHERS = (
         most_pictures=16,
         mask=PADDED,
         writes=(POOLED,),
+        norms_tokens=True,
         source="ComfyUI comfy/text_encoders/mage_flow.py and its TextEncodeMageFlowEdit",
     ),
     Target(
@@ -113,6 +115,7 @@ OTHERS = (
         most_pictures=16,
         mask=ALWAYS,
         writes=(POOLED,),
+        norms_tokens=True,
         source="ComfyUI comfy/text_encoders/boogu.py and its TextEncodeBooguEdit",
     ),
     Target(
@@ -145,6 +148,7 @@ OTHERS = (
         max_pixels=MEGAPIXEL,
         mask=ALWAYS,
         writes=(POOLED,),
+        norms_tokens=True,
         about_pictures="Ideogram 4 was trained on words: pictures in its prompt are an experiment.",
         source="ComfyUI comfy/text_encoders/ideogram4.py; of a whole Qwen3-VL file ComfyUI norms "
         "the last layer, of a text-only file and in diffusers it comes raw, as here",

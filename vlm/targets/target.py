@@ -45,6 +45,8 @@ class Target:
         mask: When its encoder writes an `attention_mask`: ALWAYS, PADDED, or "" = never.
         writes: What else it writes beside the tensor: POOLED (as None: it has no pooled vector),
             SLOTS (image tokens are dropped, the DiT puts reference latents there), TAGS.
+        takes_embeddings: Its text encoder looks `embedding:name` in a prompt up.
+        norms_tokens: It norms each token before all else, so that a factor on its states is lost.
         about_pictures: What is to be said where pictures are given; "" = nothing.
         about_quotes: What is to be said where words stand in quotation marks; "" = nothing.
         about_video: Why a video is refused; "" = it is not.
@@ -76,6 +78,8 @@ class Target:
     most_pictures: int = 0
     mask: str = ""
     writes: tuple[str, ...] = ()
+    takes_embeddings: bool = True
+    norms_tokens: bool = False
     about_pictures: str = ""
     about_quotes: str = ""
     about_video: str = ""
@@ -117,6 +121,11 @@ class Target:
     def always_empty(self) -> tuple[str, ...]:
         """Options that its text encoder writes as None."""
         return (POOLED,) if POOLED in self.writes else ()
+
+    @property
+    def embedding_key(self) -> str:
+        """What ComfyUI calls its text encoder in files of embeddings for several."""
+        return self.encoder.lower().replace("-vl-", "vl-").replace("-", "_")
 
     @property
     def encoder_width(self) -> int | None:
