@@ -265,8 +265,9 @@ class Run:
     def _encode_vision(self, number: int, key: str) -> VisionFeatures:
         """Runs the vision tower on a picture, and keeps what it made of it."""
         patches = self.looked_at[number].patches()
-        merged, deepstack = self.backbone.encode_vision(patches.pixels, patches.grid)
         device = self.backbone.device_of(VISION)
+        pixels = patches.normalised(device, self.backbone.dtype)
+        merged, deepstack = self.backbone.encode_vision(pixels, patches.grid)
         LOG.debug("%s: vision tower, grid %s, on %s", self.engine.name, patches.grid, device)
         features = VisionFeatures(merged, tuple(deepstack))
         cache = self.engine.prefix_cache
