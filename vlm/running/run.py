@@ -161,7 +161,7 @@ class Run:
         return len(self.prompt.ids) * self.backbone.width * self.backbone.dtype.itemsize
 
     def _waiting_bytes(self) -> int:
-        """Bytes that wait on the device for the run's end, where they are to be kept elsewhere."""
+        """Bytes that wait on the device to be kept elsewhere; a prefix twice: it goes at once."""
         device = self.engine.host.device or self.backbone.device_of(TEXT)
         if device == self.store.device:
             return 0
@@ -169,7 +169,7 @@ class Run:
         if self.prefix is not None:
             states = self.backbone.width + 2 * self.backbone.key_width
             size = self.prefix.length * states * self.backbone.dtype.itemsize
-            waiting += min(self.end * size, self.engine.prefix_cache.limit)
+            waiting += 2 * min(self.end * size, self.engine.prefix_cache.limit)
         return waiting
 
     def _patches(self) -> int:
