@@ -23,12 +23,14 @@ import numpy as np
 import table
 import torch
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 
 ROUNDS = 5
 SIDE = 768  # pixels: 48 x 48 patches of 16, 24 x 24 = 576 tokens
 TEXT_TOKENS = 32
 WIDTH, FEED_FORWARD, LAYERS, VOCABULARY = 768, 1024, 24, 151936
 MB = 2**20
+ELSEWHERE = torch.device("meta")  # stands for the CPU beside a graphics card
 
 
 def quiet() -> None:
@@ -314,6 +316,42 @@ def orders() -> table.Row:
     )
 
 
+class Copies(TorchDispatchMode):
+    """Counts copies to `ELSEWHERE`."""
+
+    def __init__(self) -> None:
+        """Begins at none."""
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        """Runs an operation, and sees where its result lies."""
+        made = function(*args, **(kwargs or {}))
+        if function is torch.ops.aten._to_copy.default and made.device == ELSEWHERE:
+            self.count += 1
+        return made
+
+
+def copies() -> table.Row:
+    """Copies from the device that runs to where states are kept, for one layer of a picture."""
+    import vlm
+    from vlm.running.host import Host
+
+    class Away(Host):
+        """Keeps everything elsewhere, as a graphics card does on the CPU."""
+
+        hold_device = cache_device = ELSEWHERE
+
+    model = vlm.load("tiny", dtype="float32", host=Away())
+    image = picture(0).crop((0, 0, 320, 256))
+    states = model.encode("a red house", images=image, target="z-image", keep_mb=0)
+    with Copies() as copied:
+        states.reach(-2)
+    return table.Row("copies to the CPU for one layer, keep_mb=0", copied.count, 3, "copies")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs the benchmark; the exit status."""
     parser = table.parser(__doc__)
@@ -326,7 +364,7 @@ def main(arguments: list[str] | None = None) -> int:
     whole, processor, ours = build()
     rows = speed(max(options.rounds, 5), whole, processor, ours)
     rows += held_bytes(ours)
-    rows += [prefix_bound(), orders()]
+    rows += [prefix_bound(), orders(), copies()]
     return table.finish(rows, options.json)
 
 

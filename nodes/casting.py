@@ -7,6 +7,8 @@ from typing import Any
 import comfy.ops
 import torch
 
+from .ahead import Ahead
+
 
 class _Casting:
     """Put before a layer's own class: the same forward, on weights that were brought over.
@@ -44,7 +46,12 @@ class _Bringing:
     Such are all experts of a feed-forward in two tensors, and linear attention, which also reads
     the weight of its convolution without calling it. What is not where the layer runs is brought
     for the call.
+
+    Attributes:
+        ahead: What brings large weights while the layer before runs; None = this one's are small.
     """
+
+    ahead: Ahead | None = None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the layer where its input is."""
@@ -52,10 +59,12 @@ class _Bringing:
         owners = [self, *(part for part in self.children() if isinstance(part, torch.nn.Conv1d))]
         kept = [(owner, dict(owner._parameters)) for owner in owners]
         try:
-            for owner, parameters in kept:
+            if self.ahead is not None:
+                self._parameters.update(self.ahead.take(self, device))
+            for owner in owners:
                 owner._parameters.update(
                     (name, bring(tensor, device))
-                    for name, tensor in parameters.items()
+                    for name, tensor in owner._parameters.items()
                     if tensor is not None
                 )
             return super().forward(*args, **kwargs)
@@ -69,13 +78,14 @@ def bring(weight: torch.Tensor, device: torch.device) -> torch.Tensor:
     return weight.to(device)
 
 
-def make_castable(part: torch.nn.Module) -> bool:
+def make_castable(part: torch.nn.Module, ahead: Ahead) -> bool:
     """Lets ComfyUI leave layers of a language model behind.
 
     The embedding table stays as it is: it is looked up where it lies.
 
     Args:
         part: Changed in place: its layers get a class of ours before their own.
+        ahead: Takes those whose weights are large and come under names of their own.
 
     Returns:
         Whether it can be loaded in pieces. Layers quantised by bitsandbytes cannot.
@@ -92,6 +102,9 @@ def make_castable(part: torch.nn.Module) -> bool:
         layer.__class__ = classes.setdefault(kind, type(kind.__name__, (before, kind), {}))
         if not known and any(_names(inner) for inner in layer.children()):
             continue  # ComfyUI moves whole layers only: it leaves what this one has beside them
+        if not known:
+            layer.ahead = ahead
+            ahead.add(layer)
         layer.comfy_cast_weights = False
         layer.weight_function, layer.bias_function = [], []  # ComfyUI's, for patches
         for name in {"weight", "bias"} - _names(layer):

@@ -15,6 +15,7 @@ import torch
 from ..vlm.running.backbone import TEXT
 from ..vlm.running.host import Host
 from ..vlm.running.huggingface import HuggingFaceBackbone
+from .ahead import Ahead
 from .casting import make_castable
 from .patches import patches_key
 
@@ -81,11 +82,13 @@ class ComfyHost(_ManagedHost):
         """Takes the node's choice of a device, one of DEVICES."""
         super().__init__(_load_device(device))
         self._patchers: dict[str, comfy.model_patcher.ModelPatcher] = {}
+        self._ahead = Ahead()
 
     def attach(self, backbone: HuggingFaceBackbone) -> None:
         """Wraps the weights so that ComfyUI knows their size and can move them."""
         offload = management.text_encoder_offload_device()
-        self._in_pieces = make_castable(backbone.parts[TEXT])
+        self._ahead = Ahead()
+        self._in_pieces = make_castable(backbone.parts[TEXT], self._ahead)
         self._patchers = {
             name: comfy.model_patcher.ModelPatcher(
                 part, load_device=self.device, offload_device=offload
@@ -93,6 +96,12 @@ class ComfyHost(_ManagedHost):
             for name, part in backbone.parts.items()
         }
         self.patcher = self._patchers[TEXT]
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """A run, for which weights that stayed behind come one layer ahead."""
+        with super().running(), self._ahead.running(_copy_stream(self.device)):
+            yield
 
     def bring(self, part: str, memory_bytes: int, keyframe: int = 0) -> None:
         """Has ComfyUI bring the part, and make room for the run.
@@ -104,6 +113,13 @@ class ComfyHost(_ManagedHost):
             management.load_models_gpu([self._patchers[part]], memory_required=memory_bytes)
         else:
             _bring_whole(self._patchers[part], memory_bytes)
+
+
+def _copy_stream(device: torch.device) -> torch.cuda.Stream | None:
+    """A stream for copies to a graphics card; None where ComfyUI is told to copy in order."""
+    if device.type != "cuda" or management.get_offload_stream(device) is None:
+        return None
+    return torch.cuda.Stream(device)
 
 
 def _bring_whole(patcher: comfy.model_patcher.ModelPatcher, memory_bytes: int) -> None:

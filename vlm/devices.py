@@ -1,4 +1,4 @@
-"""Devices by name."""
+"""Devices by name, and what they can do."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import torch
 from .arguments import told
 
 AUTO = "auto"
+_SIDE = 64  # of the matrices that are tried
+# What a device or a dtype that does not work may raise; old builds of torch say AssertionError.
+_BROKEN = (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError)
 
 
 def torch_device(device: str | torch.device) -> torch.device:
@@ -29,6 +32,23 @@ def torch_device(device: str | torch.device) -> torch.device:
             "finds a GPU."
         ) from error
     return found
+
+
+def multiplies(device: torch.device, dtype: torch.dtype, stored: torch.dtype | None = None) -> bool:
+    """Whether a small matrix product on a device is right: tried, not looked up.
+
+    Args:
+        device: One that is there.
+        dtype: Of the product.
+        stored: What the weights are on the device, and are converted from there; None = `dtype`.
+    """
+    try:
+        ones = torch.ones(_SIDE, _SIDE)
+        weights = ones.to(stored or dtype).to(device).to(dtype)
+        product = (ones.to(device, dtype) @ weights).float().cpu()
+    except _BROKEN:
+        return False
+    return bool((product == _SIDE).all())
 
 
 def _fastest() -> torch.device:

@@ -76,7 +76,8 @@ def load(
             dtype is the one asked for: leave the files as they are while the model is in use.
         dtype: `float32`, `bfloat16`, `float16` or a torch dtype; `auto` = as config.json says, or
             else as in the files; bfloat16 for fp8. Weights that are fp8 in the files stay fp8,
-            and this is what they are computed in.
+            and this is what they are computed in; where the device cannot hold fp8, they become
+            this, with a warning.
         width: Of the tiny model, default 64.
         layers: Decoder layers of the tiny model, default 36.
         family: `model_type` of the tiny model.
@@ -240,7 +241,8 @@ def _load(
         model = load_quantized(path, source.built, family, to.quantize, to.dtype, to.device)
     else:
         dtype = _own_dtype(source.config, source.files) if to.dtype == "auto" else to.dtype
-        model = load_model(source.files, source.built, family, dtype, to.device)
+        runs_on = keep["host"].device
+        model = load_model(source.files, source.built, family, dtype, to.device, runs_on)
     backbone = HuggingFaceBackbone(model, family, find_head(path, source.config, source.files))
     if files_go:
         backbone.leave_files()

@@ -8,11 +8,13 @@ import torch
 
 from vlm.families.layer_cache import LayerCache
 from vlm.running.decoder_layer import CACHE_NAMES, DISAGREEMENTS, Places, call_layer
+from vlm.running.left_pads import blank_pads
 
 CALL = "vlm/running/decoder_layer.py"
 CACHE = "vlm/families/layer_cache.py"
 DECODER = "vlm/families/decoder.py"
 RUN = "vlm/running/run.py"
+PADS = "vlm/running/left_pads.py"
 TOKENS, PAST = 8, 5
 LAYERS_AND_NORM = 7
 ROTARY = ("position_embeddings",), ("position_embeddings_global", "position_embeddings_local")
@@ -110,6 +112,24 @@ def test_nothing_that_is_said_to_a_layer_is_deprecated(one):
         warnings.simplefilter("error")
         for _, _, run in attending(one):
             run(hidden.clone(), cache=LayerCache())
+
+
+@pytest.mark.relies(PADS)
+def test_attention_ends_in_o_proj(one):
+    """What enters it is what attention saw: zeros there leave a token with itself alone."""
+    hidden = one.hidden(TOKENS)
+    allowed = causal(TOKENS, TOKENS)
+    for _, layer, run in attending(one):
+        entered = []
+        with blank_pads([layer], 3):
+            hook = layer.self_attn.o_proj.register_forward_pre_hook(
+                lambda module, args, entered=entered: entered.append(args[0].clone())
+            )
+            run(hidden.clone(), allowed=allowed)
+            hook.remove()
+        (seen,) = entered
+        assert seen.shape[:2] == hidden.shape[:2]
+        assert not seen[:, :3].any() and seen[:, 3:].any(-1).all()
 
 
 @pytest.mark.relies(RUN)

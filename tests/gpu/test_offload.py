@@ -16,6 +16,8 @@ import pytest
 import torch
 from gpu_model import build, picture
 
+import vlm
+
 ROOT = Path(__file__).parents[2]
 GB = 2**30
 WORDS = "a red house by the sea"
@@ -38,7 +40,7 @@ def management(cuda):
 
 @pytest.fixture(scope="module")
 def host(management):
-    """Our side of the memory management."""
+    """Our side of the memory management, whose module the other tests import by its name."""
     pack = types.ModuleType("pack")
     pack.__path__ = [str(ROOT)]
     sys.modules.setdefault("pack", pack)
@@ -95,3 +97,26 @@ def test_with_little_room_layers_stay_behind_and_nothing_changes(model, manageme
     sys.stdout.write(f"\n{on_gpu / GB:.2f} of {text.model_size() / GB:.2f} GB were on the GPU\n")
     assert 0 < on_gpu < text.model_size()
     assert torch.equal(whole, partly)
+
+
+def test_experts_left_in_ram_come_ahead_with_the_same_bits(host, management, cuda, monkeypatch):
+    """As with --novram, where every layer stays behind."""
+    devices, ahead = (
+        importlib.import_module(f"pack.nodes.{name}") for name in ("devices", "ahead")
+    )
+    own, layers, copied = devices.ComfyHost("gpu"), 6, []
+    v = vlm.load("tiny", dtype="bfloat16", family="qwen3_vl_moe", layers=layers, host=own)
+    want = v.encode(WORDS, picture(128)).layer(-1).cpu()
+    management.unload_all_models()
+    monkeypatch.setattr(management, "vram_state", management.VRAMState.NO_VRAM)
+    fill = ahead.Ahead._fill
+
+    def noted(self, place, turn, *more):
+        copied.append(turn)
+        fill(self, place, turn, *more)
+
+    monkeypatch.setattr(ahead.Ahead, "_fill", noted)
+    v.prefix_cache.clear()
+    assert torch.equal(v.encode(WORDS, picture(128)).layer(-1).cpu(), want)
+    assert copied == list(range(layers))
+    management.unload_all_models()

@@ -125,9 +125,10 @@ def test_the_cpu_computes():
 
 def test_a_device_that_computes_nothing(monkeypatch):
     monkeypatch.setattr(devices, "find_devices", lambda: [torch.device("cpu")])
-    monkeypatch.setattr(devices, "multiplies", lambda device, dtype: dtype == torch.float16)
+    monkeypatch.setattr(devices, "multiplies", lambda device, dtype, _=None: dtype == torch.float16)
     found = devices.examine_devices()
-    assert found.facts[0]["dtypes"] == {"float32": False, "bfloat16": False, "float16": True}
+    works = {"float32": False, "bfloat16": False, "float16": True, "fp8 weights": False}
+    assert found.facts[0]["dtypes"] == works
     assert "cpu cannot multiply float32" in problems(found)[0]
 
 

@@ -8,6 +8,8 @@ from model_files import assert_tells, renamed, write_single
 from safetensors.torch import load_file, save_file
 
 import vlm
+from vlm.devices import multiplies
+from vlm.running.host import Host
 from vlm.weights import fp8
 
 LARGEST = 448.0  # of e4m3
@@ -223,3 +225,27 @@ def test_a_mark_that_is_not_json(write):
 def test_metadata_that_cannot_be_read(text):
     with pytest.raises(ValueError, match="_quantization_metadata.*Download"):
         fp8.Quantisation("a file", [], {"_quantization_metadata": text})
+
+
+class Elsewhere(Host):
+    """Runs on a device that holds no fp8; meta gives no numbers at all."""
+
+    device = torch.device("meta")
+
+
+@pytest.mark.parametrize("form", ["new", "plain"])
+def test_a_device_without_fp8_gets_the_dequantised_weights(write, picture, caplog, form):
+    file, plain, folder = write(form)
+    model = vlm.load(file, tokenizer=folder, host=Elsewhere())
+    whole = vlm.load(plain, tokenizer=folder, dtype="bfloat16")
+    assert {weight.dtype for weight in model.backbone.parameters()} == {torch.bfloat16}
+    assert torch.equal(states(model, picture), states(whole, picture))
+    (said,) = [record.getMessage() for record in caplog.records if "fp8" in record.getMessage()]
+    assert "float8_e4m3fn weights, which meta cannot hold" in said and "to bfloat16" in said
+
+
+def test_what_a_device_holds_is_tried():
+    cpu, meta = torch.device("cpu"), torch.device("meta")
+    for stored in fp8.DTYPES.values():
+        assert multiplies(cpu, torch.float32, stored) and multiplies(cpu, torch.bfloat16, stored)
+        assert not multiplies(meta, torch.float32, stored)

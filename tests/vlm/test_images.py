@@ -11,7 +11,8 @@ from PIL import Image, ImageOps, ImageSequence
 
 from vlm.pictures import upright
 from vlm.pictures.gif_times import gif_times
-from vlm.pictures.images import QWEN2, QWEN3, PixelRules, fit, read_rules, to_patches, to_pictures
+from vlm.pictures.images import QWEN2, QWEN3, PixelRules, fit, read_rules, to_pictures
+from vlm.pictures.patches import to_patches
 from vlm.pictures.preprocessor import PatchPreprocessor
 
 

@@ -8,6 +8,7 @@ from vlm.conditioning.check import Needs, check
 from vlm.conditioning.entries import Entry
 from vlm.prompts.padding import Padding, choose_padding
 from vlm.prompts.positions import VisionBlock, mrope_positions
+from vlm.running.plain_forward import PlainForward
 
 FAMILY = "qwen2_5_vl"
 
@@ -205,3 +206,47 @@ def test_qwen2vl_flux_has_its_words_and_budgets(tiny, picture):
     assert "a cat<|im_end|>" in v.tokenizer.text_of(list(typed.prompt.ids))
     image = [i for i, role in enumerate(h.token_map["role"]) if role == "image"]
     assert torch.allclose(h.layer(-1)[:, image], typed.layer(-1)[:, image], atol=1e-5)
+
+
+@pytest.fixture
+def broken_kernel(monkeypatch):
+    """An attention whose answer for rows that look nowhere is NaN, as some kernels have it."""
+    attend, seen = torch.nn.functional.scaled_dot_product_attention, []
+
+    def broken(query, key, value, attn_mask=None, **more):
+        out = attend(query, key, value, attn_mask=attn_mask, **more)
+        if attn_mask is None:
+            return out
+        seen.append(attn_mask)
+        return out.masked_fill(~attn_mask.any(-1, keepdim=True), float("nan"))
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", broken)
+    return seen
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["by layer", "plain forward"])
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "gemma3", "llama"])
+def test_no_row_asks_a_kernel_what_it_sees_nowhere(tiny, name, plain, request, monkeypatch):
+    v = tiny(name, 6)
+    if plain:
+        monkeypatch.setattr(v.backbone, "plain", PlainForward(v.backbone.text, v.family.decoder))
+    want = v.encode("two boats", padding="left")
+    every = want.layers(range(want.num_layers))
+    masks = request.getfixturevalue("broken_kernel")
+    again = v.encode("two boats", padding="left")
+    assert torch.equal(again.layers(range(want.num_layers)), every)
+    assert again.prompt.left > 0 and masks and all(mask.any(-1).all() for mask in masks)
+
+
+def test_another_kernel_gives_the_same_pad_rows(v, err):
+    """Pads are what the layers make of no attention at all, whatever computes it."""
+    layers = range(6)
+    want = v.encode("two boats", target="flux1", template="x2i").layers(layers)
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        h = v.encode("two boats", target="flux1", template="x2i")
+        ours = h.layers(layers)
+    assert err(ours, want) < 1e-5
+    pads, layer = h.prompt.left, v.backbone.text.layers[0]
+    hidden = want[:, 0, :pads]
+    alone = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+    assert err(ours[:, 1, :pads], alone) < 1e-5

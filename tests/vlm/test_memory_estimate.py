@@ -4,11 +4,14 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+import vlm
 from vlm.families import FAMILIES
 from vlm.families.layer_cache import LayerCache
 from vlm.prompts.positions import mrope_positions
 from vlm.running.backbone import TEXT, VISION
+from vlm.running.host import Host
 from vlm.running.huggingface import HuggingFaceBackbone
+from vlm.running.rewrite import Rewriting
 
 pytestmark = pytest.mark.slow
 
@@ -84,3 +87,43 @@ def test_the_vision_tower(backbone, side):
     pixels = torch.randn(side * side, patch)
     measured = peak_of(lambda: backbone.encode_vision(pixels, (1, side, side)))
     assert_about_right(backbone.run_bytes(VISION, 10, side * side), measured)
+
+
+class Asked(Host):
+    """Notes how much room is asked for."""
+
+    def __init__(self):
+        self.room = {}
+
+    def bring(self, part, memory_bytes, keyframe=0):
+        self.room[part] = memory_bytes
+
+
+@pytest.mark.parametrize("keep_mb", [0, 512])
+@pytest.mark.parametrize("family", ["qwen3_vl", "gemma3", "llama"])
+def test_room_for_an_answer_is_asked_for_before_it_is_written(
+    tiny_folder, monkeypatch, family, keep_mb
+):
+    """Room for 3000 tokens more, as the estimate has it and as it is taken, in one model."""
+    model = vlm.load(tiny_folder(family, 6), dtype="float32", prefix_cache_mb=0, host=Asked())
+
+    def stop(*_):
+        raise InterruptedError  # keys, values and states have their room before the first token
+
+    monkeypatch.setattr(Rewriting, "_advance", stop)
+
+    def write(max_tokens):
+        # The bound is shared with the prompt by its part of the tokens: give both the same.
+        keep = keep_mb * (max_tokens + 100) / 100
+        with pytest.raises(InterruptedError):
+            model.rewrite("a red house", max_tokens=max_tokens, temperature=1.0, keep_mb=keep)
+
+    write(16)
+    taken, asked = [], []
+    for max_tokens in (16, 3016):
+        taken.append(peak_of(lambda max_tokens=max_tokens: write(max_tokens)))
+        asked.append(model.host.room[TEXT])
+    more = taken[1] - taken[0]
+    keys = 2 * 6 * model.backbone.key_width * 3000 * 4
+    assert more >= 0.95 * keys
+    assert more <= asked[1] - asked[0] <= 1.3 * more

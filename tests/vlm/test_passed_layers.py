@@ -141,8 +141,57 @@ def test_no_copy_before_the_last_layer_has_run(tiny_folder, monkeypatch, keep_mb
     held = [part for k in h.held for part in h.store.state(k)]
     kept = [] if prefix is None else [*prefix.states, *(p for pair in prefix.pairs for p in pair)]
     assert all(part.device == ELSEWHERE for part in [*held, *kept])
-    # A part that layers and prefix share goes over once.
-    assert len(order.seen) - 12 == len({id(part) for part in [*held, *kept]})
+    copied = len(order.seen) - 12
+    if keep_mb == 0:  # the layer, and the prefix with all that belongs to it
+        assert copied == (1 if prefix is None else 2) and h.held == (12,)
+    elif prefix is None:
+        assert copied == len(held)
+    else:  # a part that layers and prefix share goes over once, keys and values together
+        assert copied == len({id(part) for part in [*held, *prefix.states]}) + 1
+
+
+@pytest.mark.parametrize("name", ["qwen3_vl", "qwen2_5_vl"])
+def test_one_layer_of_a_picture_takes_three_copies(tiny_folder, picture, name):
+    """The layer; what the prefix cache keeps of it; what it keeps of the picture."""
+    model = vlm.load(tiny_folder(name), dtype="float32", host=Away())
+    h = model.encode(TEXT, [picture(256, 256)], target="z-image", keep_mb=0)
+    with Order() as order:
+        h.reach(-2)
+    assert order.seen == ["copy"] * 3
+    assert model.prefix_cache.get(h.store.prefix_key).depth == 35
+
+
+class Beside(Host):
+    """Keeps everything elsewhere, on what is the CPU by another name, so that it has numbers."""
+
+    hold_device = cache_device = torch.device("cpu", 0)
+
+
+@pytest.mark.parametrize("keep_mb", [0, 512])
+def test_what_goes_over_together_is_what_went_alone(tiny_folder, picture, keep_mb):
+    """The first run's states, and those of runs that go on from the beginning it left."""
+    folder, images = tiny_folder(), [picture(96, 64)]
+    plain, other = (vlm.load(folder, dtype="float32", host=one) for one in (Host(), Beside()))
+    for words in (TEXT, "another text"):
+        want = plain.encode(words, images, target="z-image", keep_mb=keep_mb)
+        ours = other.encode(words, images, target="z-image", keep_mb=keep_mb)
+        for layer in (9, 20, -1):
+            assert torch.equal(ours.layer(layer), want.layer(layer))
+        assert ours.reused_tokens == want.reused_tokens
+    assert ours.reused_tokens > 0
+    theirs, known = (m.prefix_cache.get(ours.store.prefix_key) for m in (plain, other))
+    for one, two in zip(known.pairs, theirs.pairs, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_layers_held_let_go_of_the_prefix(tiny_folder):
+    """Of few layers that stay; they hold neither keys nor the other layers in memory."""
+    model = vlm.load(tiny_folder(), dtype="float32", host=Beside())
+    h = model.encode(TEXT, system="You describe pictures with great care.", keep_mb=0)
+    h.reach(12)
+    assert len(model.prefix_cache) == 1
+    for part in h.store.state(12):
+        assert part.untyped_storage().nbytes() == part.nbytes
 
 
 def test_what_waits_is_in_the_estimate(model):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vlm.pictures.images import to_patches
+from vlm.pictures.patches import to_patches
 from vlm.pictures.video import (
     QWEN2_VIDEO,
     QWEN3_VIDEO,

@@ -6,12 +6,12 @@ import shutil
 
 import torch
 
+from ..devices import multiplies
 from ..load import DTYPES
+from ..weights import fp8
 from .findings import Findings
 
-_SIDE = 64
-# What a device or a dtype that does not work may raise; old builds of torch say AssertionError.
-_BROKEN = (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError)
+_FP8 = "fp8 weights"
 
 
 def examine_devices() -> Findings:
@@ -19,10 +19,14 @@ def examine_devices() -> Findings:
     found = Findings()
     for device in find_devices():
         works = {name: multiplies(device, dtype) for name, dtype in DTYPES.items()}
+        works[_FP8] = all(multiplies(device, torch.float32, one) for one in fp8.DTYPES.values())
         found.facts.append({"device": str(device), "name": _name(device), "dtypes": works})
         if not works["float32"]:
             text = f"{device} cannot multiply float32 matrices. Reinstall torch and its driver."
             found.problem(str(device), text)
+        elif not works[_FP8]:
+            text = f"{device} cannot hold fp8 weights: they are converted when they are loaded."
+            found.note(str(device), text)
     if len(found.facts) == 1 and shutil.which("nvidia-smi"):
         cuda = torch.version.cuda
         state = f"made for CUDA {cuda}, but finds none" if cuda else "a build without CUDA"
@@ -45,16 +49,6 @@ def find_devices() -> list[torch.device]:
     if hasattr(torch, "xpu") and torch.xpu.is_available():
         devices += [torch.device("xpu", index) for index in range(torch.xpu.device_count())]
     return devices
-
-
-def multiplies(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether a small matrix product on a device is right."""
-    try:
-        ones = torch.ones(_SIDE, _SIDE, device=device, dtype=dtype)
-        product = (ones @ ones).float().cpu()
-    except _BROKEN:
-        return False
-    return bool((product == _SIDE).all())
 
 
 def _name(device: torch.device) -> str:

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from einops import rearrange
 from PIL import Image
 
 from ..arguments import told
-from .images import Patches, PixelRules, budget, check_ratio, normalised_levels, to_pictures
+from .images import PixelRules, budget, check_ratio, to_pictures
+from .patches import Patches, to_tiles
 from .preprocessor import Preprocessor, VisionInput, read_preprocessors
 
 THUMBNAIL = -1
@@ -145,9 +145,7 @@ class AnyresInput(VisionInput):
 
     def patches(self) -> Patches:
         """Tiles [T, 3, S, S] for the vision tower, which cuts them into patches itself."""
-        levels = normalised_levels(self.rules)[np.stack(self.pixels), np.arange(3)]
-        tiles = np.ascontiguousarray(rearrange(levels, "t h w c -> t c h w"))
-        return Patches(torch.from_numpy(tiles), self.shape, self.rules.merge)
+        return to_tiles(self.pixels, self.shape, self.rules)
 
     def digest(self) -> bytes:
         """Of what the vision tower sees, and of which part of the tiles is the picture."""

@@ -1,4 +1,4 @@
-"""Pictures to patches: the Qwen-VL families' preprocessing with PIL and NumPy alone.
+"""The sizes that pictures are seen at: the Qwen-VL families' resizing with PIL alone.
 
 Equal, value for value, to the families' PIL-based Hugging Face processors (Qwen2-VL, Qwen2.5-VL,
 Qwen3-VL), so that torchvision need not be installed and every backend sees the same pixels.
@@ -7,17 +7,14 @@ Qwen3-VL), so that torchvision need not be installed and every backend sees the 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from einops import rearrange
 from PIL import Image
 
 from .picture_inputs import to_pictures
 
-__all__ = ["Patches", "PixelRules", "fit", "read_rules", "resize", "to_patches", "to_pictures"]
+__all__ = ["PixelRules", "fit", "read_rules", "resize", "to_pictures"]
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -48,37 +45,6 @@ class PixelRules:
 
 QWEN2 = PixelRules(14, 2, 2, CLIP_MEAN, CLIP_STD, 56 * 56, 28 * 28 * 1280)
 QWEN3 = PixelRules(16, 2, 2, (0.5,) * 3, (0.5,) * 3, 65536, 16777216)
-
-
-@dataclass(frozen=True)
-class Patches:
-    """A picture or video as the vision tower takes it.
-
-    Attributes:
-        pixels: `[P, C * temporal * patch * patch]` float32; merge x merge neighbours are adjacent.
-        grid: patches in time, height and width, before the merge; what else the tower needs to know
-            of a picture of this kind follows.
-        merge: patches per side that become one token.
-    """
-
-    pixels: torch.Tensor
-    grid: tuple[int, ...]
-    merge: int = 2
-
-    @property
-    def frames(self) -> int:
-        """Temporal patches: 1 for a still picture."""
-        return self.grid[0]
-
-    @property
-    def rows(self) -> int:
-        """Rows of tokens, after the merge."""
-        return self.grid[1] // self.merge
-
-    @property
-    def cols(self) -> int:
-        """Columns of tokens, after the merge."""
-        return self.grid[2] // self.merge
 
 
 def read_rules(preprocessor_config: dict, vision_config: dict | None = None) -> PixelRules:
@@ -251,41 +217,3 @@ def fit_area(
 def resize(picture: Image.Image, height: int, width: int) -> np.ndarray:
     """Antialiased bicubic resize of an RGB picture; returns `[height, width, 3]` uint8."""
     return np.asarray(picture.resize((width, height), resample=Image.Resampling.BICUBIC))
-
-
-def normalised_levels(rules: PixelRules) -> np.ndarray:
-    """What each of the 256 levels of a channel becomes: float32 [256, 3]."""
-    # Pixels have 256 levels per channel: normalise those, in the reference's order of rounding
-    levels = (np.arange(256, dtype=np.float64) * (1 / 255)).astype(np.float32)
-    mean, std = (np.array(v, dtype=np.float32) for v in (rules.mean, rules.std))
-    return (levels[:, None] - mean) / std
-
-
-def to_patches(frames: Sequence[np.ndarray], rules: PixelRules) -> Patches:
-    """Normalises frames and cuts them into patches.
-
-    Args:
-        frames: `[H, W, 3]` uint8 each, all of one size that is a multiple of patch x merge. The
-            last one is repeated until the temporal patch is full.
-        rules: the family's rules.
-
-    Returns:
-        Patches; four (merge x merge) that become one token lie next to each other.
-    """
-    missing = -len(frames) % rules.temporal
-    frames = [*frames, *[frames[-1]] * missing]
-    levels, channels = normalised_levels(rules), np.arange(3)
-    p, m = rules.patch, rules.merge
-    height, width = frames[0].shape[:2]
-    grid = (len(frames) // rules.temporal, height // p, width // p)
-    out = np.empty((len(frames), math.prod(grid[1:]), 3, p, p), dtype=np.float32)
-    for i, frame in enumerate(frames):
-        if i and frame is frames[i - 1]:
-            out[i] = out[i - 1]
-            continue
-        values = levels[frame, channels]
-        out[i] = rearrange(
-            values, "(h m p) (w n q) c -> (h w m n) c p q", m=m, p=p, n=m, q=p
-        )  # fmt: skip
-    pixels = rearrange(out, "(g t) n c p q -> (g n) (c t p q)", t=rules.temporal)
-    return Patches(torch.from_numpy(np.ascontiguousarray(pixels)), grid, m)

@@ -15,8 +15,9 @@ from PIL import Image
 
 from ..arguments import told
 from ..files.json_file import read_json
-from .images import Patches, PixelRules, fit, read_rules, resize, to_patches, to_pictures
+from .images import PixelRules, fit, read_rules, resize, to_pictures
 from .native_resize import NativeResize
+from .patches import Patches, to_patches
 from .preprocessor_values import clean
 from .video import VideoRules, prepare_video, read_video_rules
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from ..arguments import told
-from .images import Patches, PixelRules, normalised_levels, to_pictures
+from .images import PixelRules, to_pictures
+from .patches import Patches, to_tiles
 from .preprocessor import Preprocessor, VisionInput, read_preprocessors
 
 _PUBLISHED = {"image_size": 896, "patch_size": 14}
@@ -24,9 +24,8 @@ class SquareInput(VisionInput):
 
     def patches(self) -> Patches:
         """Pixels [1, 3, S, S] for the vision tower, which cuts them itself."""
-        values = normalised_levels(self.rules)[self.pixels[0], np.arange(3)].transpose(2, 0, 1)
         grid = (1, self.rows * self.rules.merge, self.cols * self.rules.merge)
-        return Patches(torch.from_numpy(np.ascontiguousarray(values))[None], grid, self.rules.merge)
+        return to_tiles(self.pixels, grid, self.rules)
 
 
 @dataclass(frozen=True)

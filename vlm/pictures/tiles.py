@@ -17,7 +17,8 @@ import torch
 from einops import rearrange
 from PIL import Image
 
-from .images import Patches, PixelRules, budget, normalised_levels, resize, to_pictures
+from .images import PixelRules, budget, resize, to_pictures
+from .patches import Patches, to_tiles
 from .picture_inputs import open_frames
 from .preprocessor import Preprocessor, VisionInput, read_preprocessors
 from .video import check_rates
@@ -96,10 +97,8 @@ class TiledInput(VisionInput):
 
     def patches(self) -> Patches:
         """Tiles [T, 3, S, S] for the vision tower, which cuts them into patches itself."""
-        levels = normalised_levels(self.rules)[np.stack(self.pixels), np.arange(3)]
-        tiles = np.ascontiguousarray(rearrange(levels, "t h w c -> t c h w"))
-        side = tiles.shape[-1] // self.rules.patch
-        return Patches(torch.from_numpy(tiles), (len(tiles), side, side), self.rules.merge)
+        side = len(self.pixels[0]) // self.rules.patch
+        return to_tiles(self.pixels, (len(self.pixels), side, side), self.rules)
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,9 @@ class Backbone(ABC):
         """Rotary embedding of M-RoPE positions int64 [3, N], as the layers take it."""
 
     @abstractmethod
-    def attention_mask(self, allowed: torch.Tensor | None, hidden: torch.Tensor, past: int) -> Any:
+    def attention_mask(
+        self, allowed: torch.Tensor | None, hidden: torch.Tensor, past: int, pads: int = 0
+    ) -> Any:
         """What the layers take as a mask.
 
         Args:
@@ -78,6 +80,8 @@ class Backbone(ABC):
                 causal attention: P is 0, or S is 1.
             hidden: [1, S, D], for its dtype and device.
             past: P.
+            pads: So many of the first tokens are pad tokens, whose attention shall be zero; they
+                look at themselves.
         """
 
     @abstractmethod

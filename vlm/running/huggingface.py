@@ -14,6 +14,7 @@ from ..weights.fp8 import ScaledEmbedding, ScaledLinear, dequantise
 from ..weights.lm_head import LMHead
 from .backbone import TEXT, VISION, Backbone
 from .decoder_layer import DISAGREEMENTS, CallError, Places, call_layer
+from .left_pads import blank_pads
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,17 @@ class _Rotary:
 
 @dataclass(frozen=True)
 class _Mask:
-    """A mask as the family's layers take it, and how many tokens are before those that run."""
+    """A mask as the family's layers take it.
+
+    Attributes:
+        own: The mask.
+        past: Tokens before those that run.
+        pads: Pad tokens in front.
+    """
 
     own: Any
     past: int
+    pads: int
 
 
 class VisionTower(torch.nn.Module):
@@ -135,9 +143,11 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
             raise CallError(f"{type(error).__name__}: {error}") from error
         return _Rotary(embedding, decoder.axes(positions))
 
-    def attention_mask(self, allowed: torch.Tensor | None, hidden: torch.Tensor, past: int) -> Any:
+    def attention_mask(
+        self, allowed: torch.Tensor | None, hidden: torch.Tensor, past: int, pads: int = 0
+    ) -> Any:
         """As the family's decoder takes it; see `Backbone.attention_mask`."""
-        return _Mask(self.family.decoder.mask(self.text, allowed, hidden, past), past)
+        return _Mask(self.family.decoder.mask(self.text, allowed, hidden, past), past, pads)
 
     def run_layer(
         self,
@@ -150,7 +160,9 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
         """Runs one decoder layer; see `Backbone.run_layer`."""
         arguments = self.family.decoder.arguments(self.text, layer, rotary.embedding, mask.own)
         places = Places(mask.past, rotary.positions)
-        return call_layer(self.text.layers[layer], hidden, cache, places, arguments)
+        one = self.text.layers[layer]
+        with blank_pads([one], mask.pads):
+            return call_layer(one, hidden, cache, places, arguments)
 
     def norm(self, hidden: torch.Tensor) -> torch.Tensor:
         """The final norm."""

@@ -26,25 +26,25 @@ TOKENS_PER_SECOND = 2
 
 @dataclass(frozen=True)
 class NativeMask:
-    """A mask to add, and who may look at nothing.
+    """A mask to add.
 
     Attributes:
         added: [1, 1, S, P + S], zero where a position may look.
-        blind: [S], true for positions that may look nowhere: pad tokens on the left. A mask to add
-            would let them look everywhere alike; their attention is zero, as it is with a mask of
-            booleans.
+        pads: Pad tokens in front, whose attention is zero.
     """
 
     added: torch.Tensor
-    blind: torch.Tensor
+    pads: int
 
     def blinded(self, attention: Callable) -> Callable:
-        """An attention function whose output [1, S, D] is zero for the blind."""
-        if not bool(self.blind.any()):
+        """An attention function whose output [1, S, D] is zero for the pad tokens in front."""
+        if not self.pads:
             return attention
 
         def attend(*args: Any, **kwargs: Any) -> torch.Tensor:
-            return attention(*args, **kwargs).masked_fill(self.blind[:, None], 0)
+            seen = attention(*args, **kwargs)
+            seen[:, : self.pads] = 0
+            return seen
 
         return attend
 
@@ -122,12 +122,14 @@ class NativeBackbone(Backbone):
             positions = positions[:1]
         return self.text.compute_freqs_cis(positions, hidden.device)
 
-    def attention_mask(self, allowed: torch.Tensor | None, hidden: torch.Tensor, past: int) -> Any:
+    def attention_mask(
+        self, allowed: torch.Tensor | None, hidden: torch.Tensor, past: int, pads: int = 0
+    ) -> Any:
         """A mask to add, as the native models build it: a quarter of the lowest number."""
         lowest = torch.finfo(hidden.dtype).min / 4
         if allowed is not None:
             added = hidden.new_zeros(allowed.shape).masked_fill_(~allowed, lowest)
-            return NativeMask(added, ~allowed[0, 0].any(dim=-1))
+            return NativeMask(added, pads)
         tokens = hidden.shape[1]
         return hidden.new_full((tokens, tokens), lowest).triu_(1) if tokens > 1 else None
 

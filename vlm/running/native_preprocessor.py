@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from ..families import Family, qwen3_vl
-from ..pictures.images import Patches, PixelRules
+from ..pictures.images import PixelRules
 from ..pictures.native_resize import BILINEAR, NativeResize
+from ..pictures.patches import Patches
 from ..pictures.picture_inputs import to_pictures
 from ..pictures.preprocessor import PatchPreprocessor, VisionInput
 from ..weights.single_file import published_preprocessor
@@ -30,7 +31,7 @@ class PatchedInput(VisionInput):
         """The patches, as they came."""
         merge = self.rules.merge
         grid = (self.frames, self.rows * merge, self.cols * merge)
-        return Patches(torch.from_numpy(self.pixels[0]), grid, merge)
+        return Patches(torch.from_numpy(self.pixels[0]), None, grid, merge)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ class PassedLayers:
     """Layers on their way into a store. What will not stay is not copied.
 
     On a graphics card a copy to the CPU waits for everything before it, so none is made while
-    layers run.
+    layers run, and what belongs together goes over in one. Where few layers stay, and elsewhere,
+    they go over whole, and the prefix at once; else their beginnings are the prefix's own tensors.
 
     Attributes:
         keeping: Indices of the layers that stay.
@@ -31,6 +32,7 @@ class PassedLayers:
             layer_bytes: Bytes of one layer's states.
         """
         self.keeping = store.to_keep(passed, layer_bytes)
+        self._all_stay = len(self.keeping) == len(passed)
         self._store = store
         self._waiting: dict[int, Parts] = {}
         self._latest: tuple[int, Parts] | None = None  # what does not stay, while it is whole
@@ -67,21 +69,34 @@ class PassedLayers:
         if self._latest is not None:
             layer, (*known, hidden) = self._latest
             self._waiting[layer] = (*known, own_copy(hidden))
-        move = _mover(self._store.device)
+        device = self._store.device
+        move = _mover(device)
+        here = all(parts[-1].device == device for parts in self._waiting.values())
+        shared = here or self._all_stay
         if prefix is not None:
-            prefix.states[:] = [move(state) for state in prefix.states]
-            prefix.pairs[:] = [(k.to(cache_device), v.to(cache_device)) for k, v in prefix.pairs]
-        last = self._store.num_layers - 1
+            if shared:
+                prefix.states[:] = [move(state) for state in prefix.states]
+            prefix.bring(cache_device, with_states=not shared)
         for layer in sorted(self._waiting):
-            parts = tuple(move(part) for part in self._waiting[layer])
-            has_norm = layer == last and self._normed is not None
-            self._store.hold(layer, parts, move(self._normed) if has_norm else None)
+            parts = self._waiting[layer]
+            moved = tuple(map(move, parts)) if shared else (_whole(parts, device),)
+            has_norm = layer == self._store.num_layers - 1 and self._normed is not None
+            self._store.hold(layer, moved, move(self._normed) if has_norm else None)
         self._waiting, self._latest, self._normed = {}, None, None
 
 
 def own_copy(part: torch.Tensor) -> torch.Tensor:
     """A copy on the same device that does not hold on to the tensor it was cut from."""
     return part.clone()
+
+
+def _whole(parts: Parts, device: torch.device) -> torch.Tensor:
+    """A layer on a device, in memory of its own; what lies together goes over in one copy."""
+    if len(parts) == 1:
+        return parts[0].to(device)
+    if len({part.device for part in parts}) > 1:
+        parts = tuple(part.to(device) for part in parts)
+    return torch.cat(parts, dim=1).to(device)
 
 
 def _mover(device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -15,6 +15,7 @@ import torch
 
 from ..families.decoder import Decoder
 from .decoder_layer import DISAGREEMENTS, CallError, parameters
+from .left_pads import blank_pads
 
 # (places [n] of the sequence, features [n, D]) that DeepStack adds after a decoder layer.
 Added = tuple[list[int], torch.Tensor]
@@ -33,12 +34,14 @@ class ForwardInputs:
         positions: int64 [3, N].
         allowed: True where position q may look at position k, [1, 1, N, N]; None = causal.
         added: What is added to the stream after the first decoder layers.
+        pads: Pad tokens in front, whose attention shall be zero.
     """
 
     hidden: torch.Tensor
     positions: torch.Tensor
     allowed: torch.Tensor | None = None
     added: list[Added] = field(default_factory=list)
+    pads: int = 0
 
     def longer(self, hidden: torch.Tensor, positions: torch.Tensor) -> ForwardInputs:
         """With M tokens more, [1, M, D] and [3, M], which look at all before them."""
@@ -49,7 +52,7 @@ class ForwardInputs:
             known = allowed.shape[-1]
             allowed = _causal(whole)
             allowed[..., :known, :known] = self.allowed
-        return ForwardInputs(whole, places, allowed, self.added)
+        return ForwardInputs(whole, places, allowed, self.added, self.pads)
 
 
 class _Watch:
@@ -127,15 +130,16 @@ class PlainForward:
         watch = _Watch(inputs, end, keep)
         arguments = self._arguments(inputs)
         mask = arguments.get("attention_mask")
-        try:
-            self._forward(arguments, watch)
-        except CallError:
-            if watch.entered or not isinstance(mask, dict):
-                raise
-            # It takes one mask for all, and makes those of each kind of layer by itself.
-            kinds = self._text.config.layer_types
-            watch.masks = [mask[kind] for kind in kinds]
-            self._forward({**arguments, "attention_mask": None}, watch)
+        with blank_pads(self._text.layers, inputs.pads):
+            try:
+                self._forward(arguments, watch)
+            except CallError:
+                if watch.entered or not isinstance(mask, dict):
+                    raise
+                # It takes one mask for all, and makes those of each kind of layer by itself.
+                kinds = self._text.config.layer_types
+                watch.masks = [mask[kind] for kind in kinds]
+                self._forward({**arguments, "attention_mask": None}, watch)
         keep(end, watch.last)  # without hooks: it may run the norm
         return watch.last
 

@@ -46,6 +46,19 @@ class Prefix:
         pairs = [tensor for pair in self.pairs for tensor in pair]
         return sum(tensor.nbytes for tensor in [*self.states, *pairs])
 
+    def bring(self, device: torch.device, with_states: bool) -> None:
+        """Brings keys and values, and states as well, to where the cache lies, in one copy.
+
+        Args:
+            device: Where.
+            with_states: Whether states go as well; else they stay where they are.
+        """
+        count = len(self.states) if with_states else 0
+        pairs = [tensor for pair in self.pairs for tensor in pair]
+        moved = bring_together([*self.states[:count], *pairs], device)
+        self.states[:count], pairs = moved[:count], moved[count:]
+        self.pairs[:] = zip(pairs[::2], pairs[1::2], strict=True)
+
     def cut(self, length: int) -> Prefix:
         """A beginning of it, as views of its tensors."""
         states = [state[:, :length] for state in self.states]
@@ -72,9 +85,33 @@ class VisionFeatures:
 
     def to(self, device: torch.device, copy: bool = False) -> VisionFeatures:
         """The same on a device; a copy does not hold on to what the tower's tensors are part of."""
-        move = (tensor.to(device, copy=copy) for tensor in (self.merged, *self.deepstack))
-        merged, *deepstack = move
+        every = [self.merged, *self.deepstack]
+        if copy and device == self.merged.device:
+            every = [tensor.clone() for tensor in every]
+        merged, *deepstack = bring_together(every, device)
         return VisionFeatures(merged, tuple(deepstack))
+
+
+def bring_together(tensors: Sequence[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
+    """Tensors on a device: those that lie elsewhere go over in one copy for each dtype.
+
+    Args:
+        tensors: Those from elsewhere live as long as one another: they share their memory.
+        device: Where; what lies there stays as it is.
+    """
+    kinds: dict[torch.dtype, list[torch.Tensor]] = {}
+    for tensor in tensors:
+        if tensor.device != device:
+            kinds.setdefault(tensor.dtype, []).append(tensor)
+    moved = {
+        dtype: iter(torch.cat([each.flatten() for each in away]).to(device)
+                    .split([each.numel() for each in away]))
+        for dtype, away in kinds.items()
+    }  # fmt: skip
+    return [
+        tensor if tensor.device == device else next(moved[tensor.dtype]).view(tensor.shape)
+        for tensor in tensors
+    ]
 
 
 _Entry = TypeVar("_Entry", Prefix, VisionFeatures)

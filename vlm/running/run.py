@@ -18,6 +18,7 @@ from .beginnings import find_beginnings
 from .decoder_layer import CallError
 from .engine import Engine
 from .layer_store import LayerStore
+from .left_pads import let_pads_look
 from .passed_layers import PassedLayers, own_copy
 from .plain_forward import ForwardInputs, PlainForward
 from .prefix_cache import Prefix, VisionFeatures
@@ -135,7 +136,8 @@ class Run:
         levels = range(1, 1 + min(self.backbone.num_deepstack, self.end))
         added = [self._vision_here(level) for level in levels] if self.at_vision else []
         allowed = self._allowed(hidden.shape[1])
-        self.entered = ForwardInputs(hidden, self.positions.to(self.device), allowed, added)
+        places = self.positions.to(self.device)
+        self.entered = ForwardInputs(hidden, places, allowed, added, self.prompt.left)
 
         def keep(layer: int, states: torch.Tensor) -> None:
             if layer:
@@ -159,7 +161,7 @@ class Run:
         return len(self.prompt.ids) * self.backbone.width * self.backbone.dtype.itemsize
 
     def _waiting_bytes(self) -> int:
-        """Bytes that wait on the device for the run's end, where they are to be kept elsewhere."""
+        """Bytes that wait on the device to be kept elsewhere; a prefix twice: it goes at once."""
         device = self.engine.host.device or self.backbone.device_of(TEXT)
         if device == self.store.device:
             return 0
@@ -167,7 +169,7 @@ class Run:
         if self.prefix is not None:
             states = self.backbone.width + 2 * self.backbone.key_width
             size = self.prefix.length * states * self.backbone.dtype.itemsize
-            waiting += min(self.end * size, self.engine.prefix_cache.limit)
+            waiting += 2 * min(self.end * size, self.engine.prefix_cache.limit)
         return waiting
 
     def _patches(self) -> int:
@@ -266,8 +268,9 @@ class Run:
     def _encode_vision(self, number: int, key: str) -> VisionFeatures:
         """Runs the vision tower on a picture, and keeps what it made of it."""
         patches = self.looked_at[number].patches()
-        merged, deepstack = self.backbone.encode_vision(patches.pixels, patches.grid)
         device = self.backbone.device_of(VISION)
+        pixels = patches.normalised(device, self.backbone.dtype)
+        merged, deepstack = self.backbone.encode_vision(pixels, patches.grid)
         LOG.debug("%s: vision tower, grid %s, on %s", self.engine.name, patches.grid, device)
         features = VisionFeatures(merged, tuple(deepstack))
         cache = self.engine.prefix_cache
@@ -286,14 +289,14 @@ class Run:
             positions = self.positions[:, self.offset :].to(self.device)
             self._rotary = self.backbone.rotary(hidden, positions)
             allowed = self._allowed(hidden.shape[1])
-            self._mask = self.backbone.attention_mask(allowed, hidden, self.offset)
+            pads = self.prompt.left  # such a prompt reuses no beginning, so they run as well
+            self._mask = self.backbone.attention_mask(allowed, hidden, self.offset, pads)
         return hidden
 
     def _allowed(self, running: int) -> torch.Tensor | None:
         """Causal, and blind to padding; None where plain causal attention does the same.
 
-        A pad token on the left looks at nothing: attention then gives it zeros, in scaled dot
-        product attention with a 2-D mask, which is how X2I's connectors know pad tokens.
+        A pad token on the left looks at itself, which its attention does not show; see `left_pads`.
         """
         n, real, left = len(self.prompt.ids), self.prompt.real, self.prompt.left
         whole = self._pictures() if self.decoder.pictures_whole else None
@@ -305,6 +308,7 @@ class Run:
         if whole is not None:
             mask |= (whole[query][:, None] == whole[None, :]) & (whole[None, :] >= 0)
         mask &= (key[None, :] < real) & (key[None, :] >= left)
+        let_pads_look(mask, left)
         return mask[None, None]
 
     def _pictures(self) -> torch.Tensor | None:

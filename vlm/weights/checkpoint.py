@@ -16,7 +16,9 @@ from typing import Any
 
 import torch
 
+from ..devices import multiplies
 from ..families import Family
+from ..logger import LOG
 from . import experts, fp8
 from .empty_model import build_empty
 from .folder import open_whole
@@ -119,8 +121,11 @@ def load_model(
     family: Family,
     dtype: torch.dtype,
     device: torch.device,
+    runs_on: torch.device | None = None,
 ) -> torch.nn.Module:
     """transformers' base model with the weights of a checkpoint.
+
+    Weights stay fp8 where the device they run on can hold them, else they are converted.
 
     Args:
         checkpoint: Its files.
@@ -128,6 +133,7 @@ def load_model(
         family: Its family.
         dtype: Of the residual stream and of every weight that is not fp8.
         device: Where the weights go.
+        runs_on: Where they will run; None = there.
 
     Returns:
         The model in eval mode, without its LM head, on `device`.
@@ -136,10 +142,11 @@ def load_model(
         ValueError: The tensors do not fit the config; says which.
     """
     model, own, wanted, turned = _fit(checkpoint, config, family, dtype)
+    staying = _staying(checkpoint, dtype, runs_on or device)
     for name in wanted:
         owner, _, leaf = own[name].rpartition(".")
         layer = model.get_submodule(owner)
-        _place(checkpoint, name, layer, leaf, dtype, device)
+        _place(checkpoint, name, layer, leaf, dtype, device, staying)
         if name in turned:  # a view: the weight stays where it is
             weight = layer._parameters[leaf].transpose(1, 2)
             layer._parameters[leaf] = torch.nn.Parameter(weight, requires_grad=False)
@@ -210,6 +217,25 @@ def _check(checkpoint: Checkpoint, wanted: dict[str, tuple[int, ...]], family: F
         )
 
 
+def _staying(
+    checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device
+) -> frozenset[torch.dtype]:
+    """The fp8 dtypes of a checkpoint that a device can hold; warns of those that it cannot."""
+    names = {entry.dtype for entry in checkpoint.entries.values()} & fp8.DTYPES.keys()
+    stored = {fp8.DTYPES[name] for name in names}
+    staying = frozenset(one for one in stored if multiplies(device, dtype, one))
+    for one in sorted(map(str, stored - staying)):
+        LOG.warning(
+            "%s holds %s weights, which %s cannot hold here: they are converted to %s, which takes "
+            "twice their memory or more. Choose the CPU, or a newer torch, to keep them fp8.",
+            checkpoint.where,
+            one.removeprefix("torch."),
+            device,
+            str(dtype).removeprefix("torch."),
+        )
+    return staying
+
+
 def _place(
     checkpoint: Checkpoint,
     name: str,
@@ -217,8 +243,9 @@ def _place(
     leaf: str,
     dtype: torch.dtype,
     device: torch.device,
+    staying: frozenset[torch.dtype],
 ) -> None:
-    """Makes a tensor of the files the parameter of a layer."""
+    """Makes a tensor of the files the parameter of a layer; fp8 where it is `staying`."""
     theirs = checkpoint.theirs[name]
     stored = checkpoint.read(theirs)
     if stored.dtype not in fp8.DTYPES.values():
@@ -230,7 +257,7 @@ def _place(
         scale_name = quantisation.scale_name(layer_name, checkpoint.entries[name], linear)
         if scale_name is not None:
             scale = quantisation.scale_of(scale_name, checkpoint.read(scale_name))
-        if leaf == "weight" and fp8.can_stay(layer, name):
+        if leaf == "weight" and stored.dtype in staying and fp8.can_stay(layer, name):
             fp8.keep(layer, scale, dtype)
             tensor = stored.to(device)
         else:

@@ -71,6 +71,7 @@ def scaled(file, out):
 
 def test_fp8_layers_left_behind_give_the_same_bits(both, picture, tmp_path):
     from pack.nodes import folders
+    from pack.nodes.ahead import Ahead
     from pack.nodes.casting import make_castable
     from pack.vlm import load
     from pack.vlm.weights.fp8 import ScaledLinear
@@ -80,7 +81,7 @@ def test_fp8_layers_left_behind_give_the_same_bits(both, picture, tmp_path):
     want = states(model, picture)
     assert want.dtype == torch.bfloat16
     text = model.backbone.parts["text"]
-    assert make_castable(text)
+    assert make_castable(text, Ahead())
     behind = [layer for layer in text.modules() if isinstance(layer, ScaledLinear)]
     assert len(behind) == 7 * LAYERS
     for layer in behind:

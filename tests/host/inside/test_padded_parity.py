@@ -40,14 +40,14 @@ def test_every_row_of_every_layer(pair, picture, with_picture):
     assert (rows - rows[:, :1]).abs().max() <= 1e-4 * scale.max()
 
 
-def test_rows_that_look_nowhere_are_zero():
+def test_the_attention_of_pads_in_front_is_zero():
     from pack.vlm.running.native import NativeMask
 
-    mask = NativeMask(torch.zeros(1, 1, 4, 4), torch.tensor([True, True, False, False]))
+    mask = NativeMask(torch.zeros(1, 1, 4, 4), 2)
     seen = mask.blinded(lambda states: states + 1)(torch.zeros(1, 4, 3))
     assert torch.equal(seen[0, :, 0], torch.tensor([0.0, 0.0, 1.0, 1.0]))
 
     def plain(states):
         return states
 
-    assert NativeMask(mask.added, torch.zeros(4, dtype=torch.bool)).blinded(plain) is plain
+    assert NativeMask(mask.added, 0).blinded(plain) is plain

@@ -315,6 +315,58 @@ def test_odd_layers_left_behind_give_the_same_bits(
     management.unload_all_models()
 
 
+class Line:
+    """Stands for a stream of a graphics card; everything happens at once."""
+
+    ended = False
+
+    def wait_stream(self, other):
+        """There is nothing to wait for."""
+
+    def synchronize(self):
+        self.ended = True
+
+
+@pytest.mark.parametrize("depth", [-1, 3])
+def test_experts_come_one_layer_ahead(odd_folder, budget, monkeypatch, picture, depth):
+    """Each layer's are copied once, while the layer before runs, and give the same bits."""
+    from pack.nodes import ahead, devices
+    from pack.vlm import load
+
+    host, line, order = devices.ComfyHost("cpu"), Line(), []
+    model = load(odd_folder("qwen3_vl_moe"), dtype="float32", host=host, prefix_cache_mb=0)
+    want = model.encode(TEXT, [picture(70, 90)]).layer(depth)
+    host.patcher.detach()
+    budget(host, 0)
+    monkeypatch.setattr(devices, "_copy_stream", lambda device: line)
+    monkeypatch.setattr(ahead, "_behind", lambda layer, device: dict(layer._parameters))
+    fill = ahead.Ahead._fill
+
+    def noted(self, place, turn, *more):
+        order.append(("copied", turn))
+        fill(self, place, turn, *more)
+
+    monkeypatch.setattr(ahead.Ahead, "_fill", noted)
+    experts = [layer.mlp.experts for layer in model.backbone.text.layers]
+    for turn, layer in enumerate(experts):
+        layer.register_forward_hook(lambda *_, turn=turn: order.append(("ran", turn)))
+    originals = {id(weight) for layer in experts for weight in layer.parameters()}
+    read = []
+    monkeypatch.setattr(
+        "pack.nodes.casting.bring", lambda weight, device: read.append(id(weight)) or weight
+    )
+    assert torch.equal(model.encode(TEXT, [picture(70, 90)]).layer(depth), want)
+    ran = LAYERS if depth == -1 else depth
+    expected = [("copied", 0)]
+    for turn in range(ran):
+        expected += [("copied", turn + 1)] * (turn + 1 < LAYERS) + [("ran", turn)]
+    assert order == expected
+    assert len(read) == 2 * ran and not originals & set(read)
+    assert line.ended and host._ahead._places == []
+    assert all(id(weight) in originals for layer in experts for weight in layer.parameters())
+    management.unload_all_models()
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gemmas_layers_left_behind_give_the_same_bits(odd_folder, budget, brought, picture, dtype):
     """Its norms add 1 to their weights, and its embedding scales the rows it gives."""
