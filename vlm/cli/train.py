@@ -13,10 +13,11 @@ from .output import say
 from .progress import JobBar, quiet_transformers
 
 DESCRIPTION = """\
-Trains a connector: the VLM and the target's own text encoder are frozen, and what the connector
-makes of a caption is made like what that encoder makes of it. Captions are all it takes. Runs on
-accelerate; several processes: accelerate launch -m vlm train RECIPE.toml. The same command goes on
-where a run was stopped. Needs `pip install .[train]`.
+Trains a connector; everything else is frozen. What it makes of a caption is made like what the
+target's own text encoder makes of it (features), is made to be attended like it by the diffusion
+model (attention), or serves that model to tell pictures from noise (flow). Runs on accelerate;
+several processes: accelerate launch -m vlm train RECIPE.toml. The same command goes on where a run
+was stopped. Needs `pip install .[train]`.
 """
 
 EPILOG = """\
@@ -34,7 +35,7 @@ def add_parser(commands: Any) -> None:
     """Adds the command to the parser."""
     parser = commands.add_parser(
         "train",
-        help="train a connector on captions",
+        help="train a connector on captions, or on pictures with captions",
         description=DESCRIPTION,
         epilog=textwrap.dedent(EPILOG),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -120,6 +121,8 @@ class _Steps(ExitStack):
 
 
 def _held_out(row: dict[str, float]) -> str:
+    if "constant" not in row:
+        return f"held-out captions {row['held_out']:.4g}"
     share = row["held_out"] / row["constant"]
     return (
         f"held-out captions {row['held_out']:.4g}, {share:.2f} of the best constant's "

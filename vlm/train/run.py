@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ..arguments import told
+from ..connectors.chain import Chain
 from ..connectors.lap_blocks import LAP, Origin
 from ..connectors.load import load_connector
 from ..files.json_file import read_json
@@ -21,15 +22,18 @@ from ..targets import TARGETS
 from .captions import Caption
 from .checkpoints import Checkpoints, Progress
 from .data import Batch, Data, batches, read_data
-from .features_loss import WORD, Spread, TextStates, kinds_of
-from .models import load_models, make_accelerator, make_optimizer
+from .features import Features
+from .features_loss import WORD, Spread, kinds_of
+from .item import Item
+from .losses import make_objective
+from .models import find_places, load_models, make_accelerator, make_optimizer
 from .new_connector import Shape, make_connector
-from .objective import Features
-from .recipe import SCHEDULES, TrainRecipe
+from .recipe import LOSSES, SCHEDULES, TrainRecipe
 from .result import write_connector
 from .student import Reading, Student
 
 RESULT, LOG, RUN = "connector.safetensors", "log.jsonl", "run.json"
+HELD_OUT = "held out"  # in place of an epoch: what is drawn for these captions never changes
 # What may change between the parts of a run: none of it decides a weight.
 FREE = ("every", "keep", "cache", "cache_mb", "licence", "device", "teacher_device", "out")
 Row = dict[str, float]
@@ -94,14 +98,12 @@ class Ready:
 
     Attributes:
         epoch, number: Which batch it is; see `batches`.
-        batch: Its captions.
-        prepared: For each what the connector reads, and what it shall give.
+        items: Its captions, each with what the connector reads and what it learns from.
     """
 
     epoch: int
     number: int
-    batch: Batch
-    prepared: list[tuple[Reading, TextStates]]
+    items: list[Item]
 
 
 class Run:
@@ -121,11 +123,13 @@ class Run:
         from transformers import get_scheduler
 
         self._recipe, self._data, self._accelerator = recipe, data, accelerator
-        self._reader, self._teacher = load_models(recipe, accelerator.device)
-        measured = [self._prepare(caption) for caption in data.first]
-        self._objective = Features(recipe, [text for _, text in measured])
+        places = find_places(recipe, accelerator.device)
+        self._reader, self._teacher = load_models(recipe, *places)
+        measured = [self._item(caption, HELD_OUT) for caption in data.first]
+        features = Features(recipe, [item.text for item in measured])
+        self._objective = make_objective(recipe, self._teacher, features, *places)
         set_seed(recipe.seed)
-        student = self._make_student([reading for reading, _ in measured])
+        student = self._make_student(measured, features)
         optimizer = make_optimizer(recipe, student)
         self._schedule = get_scheduler(
             SCHEDULES[recipe.schedule], optimizer, min(recipe.warmup, recipe.steps), recipe.steps
@@ -176,6 +180,7 @@ class Run:
             "vlm": self._reader.vlm.name,
             "layers": self._reader.layers,
             "target": TARGETS[recipe.target].title,
+            "keep": recipe.tokens,
             "teacher": self._teacher.name,
             "data": self._data.digest,
             "steps": self.progress.updates,
@@ -190,25 +195,28 @@ class Run:
     def _batches(self) -> Iterator[Ready]:
         """Batches with what the frozen models make of them; one ahead on another device."""
         found = batches(self._loader, self.progress.epoch, self.progress.batches)
-        ready = (Ready(*each, [self._prepare(one) for one in each[2]]) for each in found)
+        ready = (
+            Ready(epoch, number, [self._prepare(caption, str(epoch)) for caption in batch])
+            for epoch, number, batch in found
+        )
         apart = self._recipe.teacher_device not in ("", self._recipe.device)
         return one_ahead(ready) if apart else ready
 
     def _update(self, ready: Ready) -> Row | None:
         """One step; a row for the log where it updated the weights."""
         accelerator, student, recipe = self._accelerator, self._student, self._recipe
-        readings, texts = zip(*ready.prepared, strict=True)
+        batch = [item.caption for item in ready.items]
         with accelerator.accumulate(student):
             with accelerator.autocast():
-                outputs = student(readings)
-            loss, parts = self._objective(readings, texts, outputs)
-            self._need_finite(float(loss.detach()), "The loss", ready.batch)
+                outputs = student([item.reading for item in ready.items])
+            loss, parts = self._objective(ready.items, outputs)
+            self._need_finite(float(loss.detach()), "The loss", batch)
             accelerator.backward(loss)
             norm = None
             if accelerator.sync_gradients:
                 largest = recipe.clip or math.inf
                 norm = float(accelerator.clip_grad_norm_(student.parameters(), largest))
-                self._need_finite(norm, "The gradient", ready.batch)
+                self._need_finite(norm, "The gradient", batch)
             self._optimizer.step()
             rate = self._schedule.get_last_lr()[0]
             if norm is not None:
@@ -231,21 +239,36 @@ class Run:
             "its captions."
         )
 
-    def _prepare(self, caption: Caption) -> tuple[Reading, TextStates]:
-        return self._reader(caption.text), self._teacher(caption.text)
+    def _item(self, caption: Caption, draw: str) -> Item:
+        def read(caption: Caption, picture: Any) -> Reading:
+            return self._reader(caption.text, picture)
+
+        return Item(caption, f"{self._recipe.seed} {draw}", read, self._teacher)
+
+    def _prepare(self, caption: Caption, draw: str) -> Item:
+        """A caption with all that the frozen models make of it."""
+        item = self._objective.prepare(self._item(caption, draw))
+        item.reading  # noqa: B018 # here, so that it is ahead of the step
+        return item
 
     @torch.no_grad()
     def _held_out(self) -> Row:
-        """The loss on the words of the captions held out, and its share of the best constant's."""
+        """The losses of the captions held out.
+
+        Beside the features loss on words stands what the best constant costs.
+        """
         if not self._data.held_out:
             return {}
         student = self._accelerator.unwrap_model(self._student)
-        prepared = [self._prepare(caption) for caption in self._data.held_out]
-        readings, texts = zip(*prepared, strict=True)
-        _, parts = self._objective(readings, texts, student(readings))
+        items = [self._prepare(caption, HELD_OUT) for caption in self._data.held_out]
+        total, parts = self._objective(items, student([item.reading for item in items]))
+        row = {f"held_out_{name}": parts[name] for name in LOSSES if name in parts}
+        features = self._objective.losses.get(Features.name)
+        if not isinstance(features, Features):
+            return {"held_out": float(total), **row}
         if self._constant is None:
-            self._constant = self._objective.constant_loss(readings, texts)
-        return {"held_out": parts["words"], "constant": self._constant}
+            self._constant = features.constant_loss(items)
+        return {"held_out": parts["words"], "constant": self._constant, **row}
 
     def _save(self) -> None:
         self._checkpoints.save(self.progress.updates)
@@ -253,22 +276,23 @@ class Run:
             lines = "".join(json.dumps(row) + "\n" for row in self.progress.log)
             write_whole(Path(self._recipe.out) / LOG, lines.encode())
 
-    def _make_student(self, readings: Sequence[Reading]) -> Student:
+    def _make_student(self, measured: Sequence[Item], features: Features) -> Student:
         """A new connector in units of what it reads and gives, or one to go on from."""
         recipe, teacher, reader = self._recipe, self._teacher, self._reader
         if recipe.start:
             module = load_connector(recipe.start).module
             return Student(module.requires_grad_(True))
-        _, layers, _, width = readings[0].layers.shape
+        _, layers, _, width = measured[0].reading.layers.shape
         shape = Shape(width, teacher.width, layers, teacher.pooled)
         title = TARGETS[recipe.target].title
         origin = Origin(RESULT, reader.vlm.name, reader.indices, title)
         module = make_connector(recipe, shape, origin)
         if isinstance(module, LAP):
             return Student(module)
-        objective = self._objective
-        reads = Spread.of([_ordinary(reading) for reading in readings])
-        return Student(module, reads, objective.spread, objective.pooled_spread)
+        reads = None
+        if isinstance(module, Chain):  # AlignNet begins with a norm; its readings are 100 MB each
+            reads = Spread.of([_ordinary(item.reading) for item in measured])
+        return Student(module, reads, features.spread, features.pooled_spread)
 
 
 def one_ahead(ready: Iterator[Ready]) -> Iterator[Ready]:
