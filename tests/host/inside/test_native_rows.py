@@ -102,8 +102,7 @@ def test_a_picture(row, picture, size):
     assert not torch.equal(ours(model, target, text, [1 - seen[0]])[0][0], want[0][0])
 
 
-@pytest.mark.parametrize("words", ["words", "none"])
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count, words", [(2, "none"), (3, "words")])
 def test_several_pictures(row, picture, count, words):
     target, clip, model = row
     if target not in WITH_PICTURES or count > MOST.get(target, 3):
@@ -124,3 +123,20 @@ def test_a_whole_qwen3_vl_norms_ideograms_last_layer(as_vlm):
     raw = select_layers(h).states
     differs = (raw != want).unflatten(2, (64, 13)).any(dim=2).any(dim=1)[0]
     assert differs.tolist() == [False] * 12 + [True]
+
+
+def read_by_a_neighbour(conditioning):
+    """What a pack that reads the mask does with a CONDITIONING: masked tokens become nothing."""
+    return [
+        [states * options["attention_mask"].unsqueeze(-1), options]
+        for states, options in conditioning
+    ]
+
+
+@pytest.mark.parametrize("row", ["flux2-klein-4b", "flux2-klein-9b"], indirect=True)
+def test_a_pack_that_reads_kleins_mask_changes_what_it_changes_natively(row):
+    target, clip, model = row
+    found = ours(model, target, WORDS["words"], [])
+    want = read_by_a_neighbour(native(target, clip, WORDS["words"], []))
+    assert_equal(target, [], read_by_a_neighbour(found), want)
+    assert not torch.equal(want[0][0], found[0][0])
