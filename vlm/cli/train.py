@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import textwrap
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..train.built_in import BUILT_IN
 from ..train.recipe import CHOICES, keys, kind_of
 from .output import say
 from .progress import JobBar, quiet_transformers
+
+if TYPE_CHECKING:
+    from ..train.forecast import Forecast
 
 DESCRIPTION = """\
 Trains a connector; everything else is frozen. What it makes of a caption is made like what the
@@ -92,7 +95,7 @@ def run(options: argparse.Namespace) -> None:
     given = {key.name: getattr(options, key.name) for key in keys()}
     recipe = read_recipe(options.recipe, {k: v for k, v in given.items() if v is not None})
     with _Steps(recipe.steps) as steps:
-        done = train(recipe, steps.tell)
+        done = train(recipe, steps.tell, lambda found: say(_foretold(found, recipe.steps)))
     if done.resumed_at:
         say(f"went on from step {done.resumed_at}")
     say(f"{done.file}: loss {done.log[-1]['loss']:.4g} after {len(done.log)} steps")
@@ -127,4 +130,11 @@ def _held_out(row: dict[str, float]) -> str:
     return (
         f"held-out captions {row['held_out']:.4g}, {share:.2f} of the best constant's "
         f"{row['constant']:.4g}"
+    )
+
+
+def _foretold(found: Forecast, steps: int) -> str:
+    return (
+        f"a step takes about {found.memory / 1e9:.2g} GB and {found.seconds:.2g} s or more; "
+        f"{steps} steps {found.seconds * steps / 3600:.2g} hours or more"
     )

@@ -5,9 +5,11 @@ Source: X2I, sections 3.4 and 3.5, and its train/train_qwenvl.py.
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
 from .attention_loss import attention_loss
 from .blocks import heard, parse_blocks, parse_streams
@@ -58,6 +60,17 @@ class Attention:
                 f"None of the blocks {recipe.blocks} has a stream {recipe.streams}. Choose blocks "
                 "that have, or the other stream."
             )
+
+    @property
+    def frozen(self) -> tuple[nn.Module, ...]:
+        """See `objective.Loss`."""
+        return (self._student.model,)
+
+    def shadow(self) -> Attention:
+        """See `objective.Loss`."""
+        other = copy.copy(self)
+        other._student = other._teacher = self._student.shadow()
+        return other
 
     @torch.no_grad()
     def prepare(self, item: Item) -> Heard:

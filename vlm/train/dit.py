@@ -19,6 +19,7 @@ IMAGE, TEXT = "image", "text"
 STREAMS = (IMAGE, TEXT)
 LATENT = 8  # pixels that a latent stands for along each side, for both models' VAE
 PATCH = 2  # latents of a token along each side
+META = torch.device("meta")  # where tensors have shapes alone
 CELL = LATENT * PATCH  # pixels of a token along each side
 
 
@@ -56,6 +57,16 @@ class Dit(ABC):
     def __init__(self, model: Any):
         """Takes a module of diffusers."""
         self.model = model
+
+    def shadow(self) -> Dit:
+        """The same without its numbers, which nothing is computed with but shapes."""
+        with META:
+            model = type(self.model).from_config(self.model.config)
+        nn.Module.to(model, self.model.dtype)  # diffusers' own warns of what it would keep apart
+        model = model.eval().requires_grad_(False)
+        if self.model.is_gradient_checkpointing:
+            model.enable_gradient_checkpointing()
+        return type(self)(model)
 
     @abstractmethod
     def __call__(

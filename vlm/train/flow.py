@@ -6,9 +6,11 @@ from the schedule's own table, no weighting, the VAE's distribution sampled.
 
 from __future__ import annotations
 
+import copy
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from .dit import Condition, Dit
 from .item import Item
@@ -46,6 +48,17 @@ class Flow:
         """
         self._dit, self._vae, self._sigmas = dit, vae, scheduler.sigmas
         self._size, self._times, self._guidance = recipe.size, recipe.times, recipe.guidance
+
+    @property
+    def frozen(self) -> tuple[nn.Module, ...]:
+        """See `objective.Loss`."""
+        return self._dit.model, self._vae
+
+    def shadow(self) -> Flow:
+        """See `objective.Loss`."""
+        other = copy.copy(self)
+        other._dit = self._dit.shadow()
+        return other
 
     @torch.no_grad()
     def prepare(self, item: Item) -> Noised:

@@ -32,14 +32,14 @@ class Item:
 
     caption: Caption
     draw: str
-    read: Callable[[Caption, Image.Image | None], Reading]
+    read: Callable[[str, Image.Image | None], Reading]
     encode: Callable[[str], TextStates]
     given: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def reading(self) -> Reading:
         """What the connector reads."""
-        return self.read(self.caption, self.picture)
+        return self.read(self.caption.text, self.picture)
 
     @cached_property
     def text(self) -> TextStates:

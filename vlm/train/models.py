@@ -51,7 +51,9 @@ def find_places(recipe: TrainRecipe, device: torch.device) -> tuple[torch.device
         ValueError: A device that is not there.
     """
     place = device if recipe.device == AUTO else torch_device(recipe.device)
-    return place, torch_device(recipe.teacher_device) if recipe.teacher_device else place
+    other = torch_device(recipe.teacher_device) if recipe.teacher_device else place
+    same = (other.type, other.index or 0) == (place.type, place.index or 0)
+    return place, place if same else other
 
 
 def load_models(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
+from torch import nn
 
 from .dit import Condition
 from .item import Item
@@ -21,6 +22,15 @@ class Loss(Protocol):
     """
 
     name: str
+
+    @property
+    def frozen(self) -> tuple[nn.Module, ...]:
+        """Models that it runs through where the connector is."""
+        ...
+
+    def shadow(self) -> Loss:
+        """The same with as much work, for tensors that have shapes alone."""
+        ...
 
     def prepare(self, item: Item) -> Any:
         """What can be made of a caption before the connector has run, without a gradient."""
@@ -63,20 +73,20 @@ class Objective:
 
     def __call__(
         self, items: Sequence[Item], outputs: Outputs
-    ) -> tuple[torch.Tensor, dict[str, float]]:
-        """The mean over the captions of a batch, and of each part.
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The mean over the captions of a batch, and of each part, which has no gradient.
 
         Args:
             items: Prepared.
             outputs: What the connector gives of each.
         """
-        totals, parts = [], dict[str, list[float]]()
+        totals, parts = [], dict[str, list[torch.Tensor]]()
         for item, (context, pooled) in zip(items, outputs, strict=True):
             condition = Condition(context, self._pooled if pooled is None else pooled)
             for name, loss in self.losses.items():
                 value, own = loss(item, condition)
                 totals.append(self._weights[name] * value.to(context.device))
                 for part, size in own.items():
-                    parts.setdefault(part, []).append(float(size.detach()))
+                    parts.setdefault(part, []).append(size.detach())
         total = torch.stack(totals).sum() / len(items)
-        return total, {name: sum(values) / len(values) for name, values in parts.items()}
+        return total, {name: torch.stack(values).mean() for name, values in parts.items()}

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ from .checkpoints import Checkpoints, Progress
 from .data import Batch, Data, batches, read_data
 from .features import Features
 from .features_loss import WORD, Spread, kinds_of
+from .forecast import Forecast, forecast
+from .held_out import HeldOut
 from .item import Item
 from .losses import make_objective
 from .models import find_places, load_models, make_accelerator, make_optimizer
 from .new_connector import Shape, make_connector
-from .recipe import LOSSES, SCHEDULES, TrainRecipe
+from .recipe import SCHEDULES, TrainRecipe
 from .result import write_connector
 from .student import Reading, Student
 
@@ -54,7 +57,11 @@ class Trained:
     resumed_at: int
 
 
-def train(recipe: TrainRecipe, tell: Callable[[Row], None] = lambda row: None) -> Trained:
+def train(
+    recipe: TrainRecipe,
+    tell: Callable[[Row], None] = lambda row: None,
+    foretell: Callable[[Forecast], None] | None = None,
+) -> Trained:
     """Trains a connector, going on from the newest checkpoint in the run's folder.
 
     Everything is decided by the recipe: a run that was killed ends with the same weights as one
@@ -63,6 +70,8 @@ def train(recipe: TrainRecipe, tell: Callable[[Row], None] = lambda row: None) -
     Args:
         recipe: What to do.
         tell: Called with every row of the log.
+        foretell: Called before the first step with what one will take; None = that is not
+            worked out.
 
     Returns:
         The file and the log.
@@ -85,6 +94,8 @@ def train(recipe: TrainRecipe, tell: Callable[[Row], None] = lambda row: None) -
         out.mkdir(parents=True, exist_ok=True)
         write_whole(out / RUN, json.dumps(made_from, ensure_ascii=False, indent=2).encode())
     resumed_at = run.resume()
+    if foretell is not None and accelerator.is_main_process:
+        foretell(run.forecast())
     run.go(tell)
     if accelerator.is_main_process:
         run.write_result(out / RESULT)
@@ -124,6 +135,7 @@ class Run:
 
         self._recipe, self._data, self._accelerator = recipe, data, accelerator
         places = find_places(recipe, accelerator.device)
+        self._apart = places[0] != places[1]
         self._reader, self._teacher = load_models(recipe, *places)
         measured = [self._item(caption, HELD_OUT) for caption in data.first]
         features = Features(recipe, [item.text for item in measured])
@@ -141,7 +153,9 @@ class Run:
         accelerator.register_for_checkpointing(self._schedule, self.progress)
         folder = Path(recipe.out) / "checkpoints"
         self._checkpoints = Checkpoints(folder, recipe.keep, accelerator)
-        self._constant: float | None = None
+        self._held_out = HeldOut(
+            data.held_out, self._objective, partial(self._prepare, draw=HELD_OUT)
+        )
 
     def resume(self) -> int:
         """Goes to the newest checkpoint, if there is one; the updates done."""
@@ -150,25 +164,40 @@ class Run:
             self._accelerator.load_state(str(newest))
         return self.progress.updates
 
+    def forecast(self) -> Forecast:
+        """What a step will take."""
+        recipe, data = self._recipe, self._data
+        items = [self._item(caption, HELD_OUT) for caption in data.first[: recipe.batch]]
+        backbone = self._reader.vlm.backbone
+        sees = (backbone.visual,) if recipe.needs_pictures else ()
+        return forecast(
+            self._accelerator.unwrap_model(self._student),
+            items,
+            list(self._objective.losses.values()),
+            partial(make_optimizer, recipe),
+            (backbone.text, *sees, *self._teacher.modules),
+        )
+
     def go(self, tell: Callable[[Row], None]) -> None:
         """Makes the updates that are left, with a checkpoint every so many and at the end.
 
         Raises:
             ValueError, OSError: As `train`.
         """
-        recipe, progress = self._recipe, self.progress
+        recipe, progress, accelerator = self._recipe, self.progress, self._accelerator
         steps = self._batches()
         while progress.updates < recipe.steps:
             ready = next(steps)
             row = self._update(ready)
             progress.epoch, progress.batches = ready.epoch, ready.number
+            del ready  # before the next one is made: attention outputs are gigabytes
             if row is None:  # gradients are still being gathered
                 continue
             progress.updates += 1
             last = progress.updates == recipe.steps
             progress.log.append({"step": progress.updates, **row})
             if last or progress.updates % recipe.every == 0:
-                progress.log[-1] |= self._held_out()
+                progress.log[-1] |= self._held_out(accelerator.unwrap_model(self._student))
                 self._save()
             tell(progress.log[-1])
 
@@ -199,8 +228,7 @@ class Run:
             Ready(epoch, number, [self._prepare(caption, str(epoch)) for caption in batch])
             for epoch, number, batch in found
         )
-        apart = self._recipe.teacher_device not in ("", self._recipe.device)
-        return one_ahead(ready) if apart else ready
+        return one_ahead(ready) if self._apart else ready
 
     def _update(self, ready: Ready) -> Row | None:
         """One step; a row for the log where it updated the weights."""
@@ -209,7 +237,7 @@ class Run:
         with accelerator.accumulate(student):
             with accelerator.autocast():
                 outputs = student([item.reading for item in ready.items])
-            loss, parts = self._objective(ready.items, outputs)
+            loss, found = self._objective(ready.items, outputs)
             self._need_finite(float(loss.detach()), "The loss", batch)
             accelerator.backward(loss)
             norm = None
@@ -224,6 +252,7 @@ class Run:
             self._optimizer.zero_grad()
         if norm is None:
             return None
+        parts = {name: float(value) for name, value in found.items()}
         return {"loss": float(loss.detach()), "norm": norm, "lr": rate, **parts}
 
     def _need_finite(self, value: float, what: str, batch: Batch) -> None:
@@ -240,35 +269,13 @@ class Run:
         )
 
     def _item(self, caption: Caption, draw: str) -> Item:
-        def read(caption: Caption, picture: Any) -> Reading:
-            return self._reader(caption.text, picture)
-
-        return Item(caption, f"{self._recipe.seed} {draw}", read, self._teacher)
+        return Item(caption, f"{self._recipe.seed} {draw}", self._reader, self._teacher)
 
     def _prepare(self, caption: Caption, draw: str) -> Item:
         """A caption with all that the frozen models make of it."""
         item = self._objective.prepare(self._item(caption, draw))
         item.reading  # noqa: B018 # here, so that it is ahead of the step
         return item
-
-    @torch.no_grad()
-    def _held_out(self) -> Row:
-        """The losses of the captions held out.
-
-        Beside the features loss on words stands what the best constant costs.
-        """
-        if not self._data.held_out:
-            return {}
-        student = self._accelerator.unwrap_model(self._student)
-        items = [self._prepare(caption, HELD_OUT) for caption in self._data.held_out]
-        total, parts = self._objective(items, student([item.reading for item in items]))
-        row = {f"held_out_{name}": parts[name] for name in LOSSES if name in parts}
-        features = self._objective.losses.get(Features.name)
-        if not isinstance(features, Features):
-            return {"held_out": float(total), **row}
-        if self._constant is None:
-            self._constant = features.constant_loss(items)
-        return {"held_out": parts["words"], "constant": self._constant, **row}
 
     def _save(self) -> None:
         self._checkpoints.save(self.progress.updates)
