@@ -135,6 +135,12 @@ def _held_out(row: dict[str, float]) -> str:
 
 def _foretold(found: Forecast, steps: int) -> str:
     return (
-        f"a step takes about {found.memory / 1e9:.2g} GB and {found.seconds:.2g} s or more; "
-        f"{steps} steps {found.seconds * steps / 3600:.2g} hours or more"
+        f"a step takes about {found.memory / 1e9:.2g} GB and at least {_long(found.seconds)}; "
+        f"{steps} steps take at least {_long(found.seconds * steps)}"
     )
+
+
+def _long(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.0f} hours"
