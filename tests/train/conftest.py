@@ -35,6 +35,15 @@ def place(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def z_image(place):
+    """A toy Z-Image that reads what the toy text encoder gives."""
+    pytest.importorskip("diffusers")
+    from dit_toys import write_z_image
+
+    return write_z_image(place / "z-image", 64)
+
+
 @pytest.fixture
 def recipe(place, tmp_path):
     """`recipe(key=value, ...)`: of the toys, in a folder of the test's own."""

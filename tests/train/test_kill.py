@@ -16,7 +16,6 @@ from vlm.train.run import RESULT, train
 
 AcceleratorState = pytest.importorskip("accelerate.state").AcceleratorState
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-KILLS = 10
 
 
 def in_child(work):
@@ -36,14 +35,19 @@ def weights(recipe):
 
 
 @pytest.mark.slow
-def test_ten_kills_change_no_bit(recipe, tmp_path):
-    whole = recipe(steps=120, every=3, out=str(tmp_path / "whole"), held_out=2)
+@pytest.mark.parametrize(
+    ("kills", "more"),
+    [(10, {"steps": 120}), (3, {"steps": 30, "attention": 0.01, "size": 32})],
+    ids=["features", "features and attention"],
+)
+def test_kills_change_no_bit(recipe, z_image, tmp_path, kills, more):
+    whole = recipe(every=3, out=str(tmp_path / "whole"), held_out=2, dit=str(z_image), **more)
     killed = replace(whole, out=str(tmp_path / "killed"))
     start = time.monotonic()
     train(whole)
     most = time.monotonic() - start
     draw, done = random.Random(0), 0
-    while done < KILLS:
+    while done < kills:
         child = in_child(lambda: train(killed))
         time.sleep(draw.uniform(0.1, 0.8) * most)
         os.kill(child, signal.SIGKILL)

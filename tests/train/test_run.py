@@ -172,8 +172,8 @@ def test_nan_stops_with_step_and_batch_and_keeps_the_checkpoint(recipe, monkeypa
         if row["step"] == 5:
             monkeypatch.setattr(runs.Features, "__call__", nan)
 
-    def nan(self, readings, texts, outputs):
-        return outputs[0][0].sum() * float("nan"), {}
+    def nan(self, item, condition):
+        return condition.context.sum() * float("nan"), {}
 
     with pytest.raises(ValueError) as error:
         train(given, break_at)

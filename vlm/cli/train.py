@@ -5,18 +5,22 @@ from __future__ import annotations
 import argparse
 import textwrap
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..train.built_in import BUILT_IN
 from ..train.recipe import CHOICES, keys, kind_of
 from .output import say
 from .progress import JobBar, quiet_transformers
 
+if TYPE_CHECKING:
+    from ..train.forecast import Forecast
+
 DESCRIPTION = """\
-Trains a connector: the VLM and the target's own text encoder are frozen, and what the connector
-makes of a caption is made like what that encoder makes of it. Captions are all it takes. Runs on
-accelerate; several processes: accelerate launch -m vlm train RECIPE.toml. The same command goes on
-where a run was stopped. Needs `pip install .[train]`.
+Trains a connector; everything else is frozen. What it makes of a caption is made like what the
+target's own text encoder makes of it (features), is made to be attended like it by the diffusion
+model (attention), or serves that model to tell pictures from noise (flow). Runs on accelerate;
+several processes: accelerate launch -m vlm train RECIPE.toml. The same command goes on where a run
+was stopped. Needs `pip install .[train]`.
 """
 
 EPILOG = """\
@@ -34,7 +38,7 @@ def add_parser(commands: Any) -> None:
     """Adds the command to the parser."""
     parser = commands.add_parser(
         "train",
-        help="train a connector on captions",
+        help="train a connector on captions, or on pictures with captions",
         description=DESCRIPTION,
         epilog=textwrap.dedent(EPILOG),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -91,7 +95,7 @@ def run(options: argparse.Namespace) -> None:
     given = {key.name: getattr(options, key.name) for key in keys()}
     recipe = read_recipe(options.recipe, {k: v for k, v in given.items() if v is not None})
     with _Steps(recipe.steps) as steps:
-        done = train(recipe, steps.tell)
+        done = train(recipe, steps.tell, lambda found: say(_foretold(found, recipe.steps)))
     if done.resumed_at:
         say(f"went on from step {done.resumed_at}")
     say(f"{done.file}: loss {done.log[-1]['loss']:.4g} after {len(done.log)} steps")
@@ -120,8 +124,23 @@ class _Steps(ExitStack):
 
 
 def _held_out(row: dict[str, float]) -> str:
+    if "constant" not in row:
+        return f"held-out captions {row['held_out']:.4g}"
     share = row["held_out"] / row["constant"]
     return (
         f"held-out captions {row['held_out']:.4g}, {share:.2f} of the best constant's "
         f"{row['constant']:.4g}"
     )
+
+
+def _foretold(found: Forecast, steps: int) -> str:
+    return (
+        f"a step takes about {found.memory / 1e9:.2g} GB and at least {_long(found.seconds)}; "
+        f"{steps} steps take at least {_long(found.seconds * steps)}"
+    )
+
+
+def _long(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.0f} hours"

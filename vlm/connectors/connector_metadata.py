@@ -2,7 +2,8 @@
 
 All of them texts: ``format`` = ``vlm_connector``, ``version`` = ``1``, ``vlm`` (the model it was
 trained on), ``layers`` (of that model, as `parse_layers` reads them; `auto` = the target's),
-``target`` (the diffusion model), and whatever else the training wrote for people. A LAP's file has
+``target`` (the diffusion model), ``keep`` (the tokens, as `filter_tokens` takes them; without it
+all), and whatever else the training wrote for people. A LAP's file has
 a format of its own, see `lap_file`.
 """
 
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..files.tensor_file import SAFETENSORS
+from ..tokens.filter import keep_roles
 from ..weights.safetensors_header import read_header
 
 FORMAT, VERSION = "vlm_connector", "1"
@@ -25,18 +27,20 @@ class Trained:
         vlm: The model.
         layers: Its layers, as `select_layers` takes them.
         target: The diffusion model.
+        keep: The tokens, as `filter_tokens` takes them.
     """
 
     vlm: str
     layers: str
     target: str
+    keep: str = "all"
 
 
 def read_trained(path: Path) -> Trained | None:
     """What a file says; None for a file that says nothing.
 
     Raises:
-        ValueError: A version that this pack does not know.
+        ValueError: A version that this pack does not know, or tokens that nobody does.
     """
     if path.suffix.lower() != SAFETENSORS:
         return None
@@ -48,6 +52,7 @@ def read_trained(path: Path) -> Trained | None:
             f"{path.name} holds a connector of version {metadata.get('version')}, this pack reads "
             f"{VERSION}. Update the pack."
         )
-    return Trained(
-        metadata.get("vlm", ""), metadata.get("layers") or "auto", metadata.get("target", "")
-    )
+    keep = metadata.get("keep") or "all"
+    keep_roles(keep)
+    layers = metadata.get("layers") or "auto"
+    return Trained(metadata.get("vlm", ""), layers, metadata.get("target", ""), keep)

@@ -36,6 +36,8 @@ class OneLayerConnector(Connector):
         self._kind = kind
         self._trained = trained
         self.keep = "image" if qwen2vl_flux else "all"  # Qwen2VL-Flux, model.py
+        if trained:
+            self.keep = trained.keep
 
     @property
     def title(self) -> str:

@@ -50,4 +50,45 @@ BUILT_IN: dict[str, BuiltIn] = {
             out="run-lap", steps=20_000, batch=8, lr=1e-4, precision="bf16",
         ),
     ),
+    "qwen3vl-zimage-lap-attention": BuiltIn(
+        "The second stage of qwen3vl-zimage-lap: the LAP of run-lap goes on, and Z-Image is made "
+        "to attend with it as with its own text encoder (X2I's distillation), while the states "
+        "stay near. Our experiment; the attention counts little because it is a sum over all "
+        "tokens and blocks.",
+        TrainRecipe(
+            vlm="models/VLM/Qwen3-VL-4B-Instruct", teacher="models/diffusers/Z-Image-Turbo",
+            dit="models/diffusers/Z-Image-Turbo", captions="captions.parquet", layers="2:36:3",
+            connector="lap", target="z-image", start="run-lap/connector.safetensors",
+            features=1.0, attention=1e-4, checkpointing=True, out="run-lap-attention",
+            steps=5_000, batch=1, accumulate=8, lr=2e-5, precision="bf16",
+        ),
+    ),
+    "x2i-flux1": BuiltIn(
+        "X2I (sections 3.4, 3.5 and 8; train/train_qwenvl.py): an AlignNet on all layers of "
+        "Qwen2.5-VL-7B, so that FLUX.1 [dev] attends with it as with T5 and CLIP, in the first "
+        "step from pure noise. Texts alone. The steps and the batch of 6 are the paper's (6 here "
+        "by gathering), the rest its script's, which takes 8-bit Adam: set eight_bit for that. "
+        "teacher_device on a second GPU overlaps the teacher's pass, as the paper does.",
+        TrainRecipe(
+            vlm="models/VLM/Qwen2.5-VL-7B-Instruct", teacher="models/diffusers/FLUX.1-dev",
+            dit="models/diffusers/FLUX.1-dev", captions="captions.parquet", layers="auto",
+            template="x2i-train", connector="alignnet-cnn", target="flux1", features=0.0,
+            attention=1.0, checkpointing=True, out="run-x2i", steps=24_000, batch=1, accumulate=6,
+            lr=1e-4, precision="bf16",
+        ),
+    ),
+    "qwen2vl-flux1-linear": BuiltIn(
+        "Qwen2VL-Flux's connector: a linear layer from the picture's tokens in Qwen2-VL-7B to what "
+        "FLUX.1 [dev] reads, learnt by FLUX.1's own loss of making that picture again. The "
+        "published model also trained blocks of FLUX.1 and the last layer of Qwen2-VL; here the "
+        "connector learns alone, and the numbers are ours. The captions measure what T5 gives, "
+        "and CLIP's vector is that of no words, as published.",
+        TrainRecipe(
+            vlm="models/VLM/Qwen2-VL-7B-Instruct", teacher="models/diffusers/FLUX.1-dev",
+            dit="models/diffusers/FLUX.1-dev", captions="pictures", caption_key="txt",
+            picture_key="jpg", stream=True, sees="picture", tokens="image", layers="-1",
+            connector="linear", target="qwen2vl-flux", pooled=0.0, features=0.0, flow=1.0,
+            checkpointing=True, out="run-linear", steps=100_000, batch=1, accumulate=8, lr=1e-4,
+        ),
+    ),
 }  # fmt: skip

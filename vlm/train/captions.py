@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..files.inside import is_inside
 from ..pictures.media_files import natural_order
 
 # Ending of a file to what `datasets` calls its kind.
@@ -26,33 +27,47 @@ class Caption(NamedTuple):
     Attributes:
         text: Without blanks around it.
         where: For messages.
+        picture: A file's path or its bytes; None where no pictures are asked for.
     """
 
     text: str
     where: str
+    picture: str | bytes | None = None
+
+
+def caption_of(row: dict[str, Any]) -> Caption:
+    """The caption in a row of `Captions.rows`, which may have columns of its file beside."""
+    return Caption(row["text"], row["where"], row["picture"])
 
 
 class Captions:
     """The captions of a file or a folder, read one after another and checked as they come."""
 
-    def __init__(self, place: str | Path, key: str = "caption"):
+    def __init__(self, place: str | Path, key: str = "caption", picture_key: str = ""):
         """Finds the files; nothing is read yet.
 
         Args:
             place: A file, or a folder of files of one kind.
             key: Column of a table, key of an object, or ending of a file in a WebDataset, with a
                 dot before a key inside it (`json.caption`). Text files need none.
+            picture_key: The same of pictures: files in the captions' folder, or bytes; empty =
+                captions alone.
 
         Raises:
             FileNotFoundError: There is nothing.
-            ValueError: No file of captions, or of several kinds.
+            ValueError: No file of captions, or of several kinds; text files have no pictures.
         """
-        self.place, self.key = Path(place), key
+        self.place, self.key, self.picture_key = Path(place), key, picture_key
         self.files = _find_files(self.place)
         self.kind = KINDS[self.files[0].suffix.lower()]
+        if picture_key and self.kind == "text":
+            raise ValueError(
+                f"{place} holds words alone, and this recipe needs a picture beside each. Give "
+                "them as JSON Lines, Parquet or WebDataset."
+            )
 
     def rows(self) -> Any:
-        """A streamed `datasets.IterableDataset` of `{"text", "where"}`, bad captions refused.
+        """A streamed `datasets.IterableDataset` of captions' fields, bad ones refused.
 
         Raises:
             ValueError: As `read`, once it is read.
@@ -67,6 +82,9 @@ class Captions:
         if self.kind == "text":
             rows = rows.filter(lambda row: bool(row["text"].strip()))
         columns = rows.column_names
+        for name, kind in (rows.features or {}).items():
+            if isinstance(kind, datasets.Image):  # what nobody looks at is not decoded
+                rows = rows.cast_column(name, datasets.Image(decode=False))
         return rows.map(self._caption, with_indices=True, remove_columns=columns)
 
     def read(self) -> Iterator[Caption]:
@@ -80,7 +98,7 @@ class Captions:
         try:
             for row in self.rows():
                 found = True
-                yield Caption(row["text"], row["where"])
+                yield caption_of(row)
         except BadCaption:
             raise
         except Exception as error:  # as above, now that it is read
@@ -88,18 +106,10 @@ class Captions:
         if not found:
             raise ValueError(f"{self.place} holds no caption. Write one a line.")
 
-    def _caption(self, row: dict[str, Any], index: int) -> dict[str, str]:
+    def _caption(self, row: dict[str, Any], index: int) -> dict[str, Any]:
         name = row.get("__key__", "")
         where = f"caption {index + 1} of {self.place.name}" + (f" ({name})" if name else "")
-        value: Any = row if self.kind != "text" else {self.key: row["text"]}
-        known = ", ".join(key for key in value if not key.startswith("__"))
-        for part in self.key.split(".") if self.kind == "webdataset" else (self.key,):
-            if not isinstance(value, dict) or part not in value:
-                raise BadCaption(
-                    f"The {where} has no {self.key}, it has {known}. Set caption_key to one of "
-                    "these."
-                )
-            value = value[part]
+        value = row["text"] if self.kind == "text" else self._field(row, where, "caption")
         if isinstance(value, bytes):
             value = value.decode("utf-8", errors="replace")
         if not isinstance(value, str) or not value.strip() or len(value) > LONGEST:
@@ -109,7 +119,36 @@ class Captions:
                 f"The {where} is {said}, expected 1 to {LONGEST} characters of text. Mend the row "
                 "or leave it out."
             )
-        return {"text": value.strip(), "where": where}
+        picture = self._picture(row, where) if self.picture_key else None
+        return {"text": value.strip(), "where": where, "picture": picture}
+
+    def _field(self, row: dict[str, Any], where: str, what: str) -> Any:
+        """What a row holds of a kind: caption or picture."""
+        key = self.key if what == "caption" else self.picture_key
+        value: Any = row
+        known = ", ".join(each for each in row if not each.startswith("__"))
+        for part in key.split(".") if self.kind == "webdataset" else (key,):
+            if not isinstance(value, dict) or part not in value:
+                raise BadCaption(
+                    f"The {where} has no {key}, it has {known}. Set {what}_key to one of these."
+                )
+            value = value[part]
+        return value
+
+    def _picture(self, row: dict[str, Any], where: str) -> str | bytes:
+        """A file's path or bytes."""
+        value = self._field(row, where, "picture")
+        if isinstance(value, dict):  # as `datasets` holds a picture that is not decoded
+            value = value.get("bytes") or value.get("path")
+        if isinstance(value, bytes) and value:
+            return value
+        root = self.files[0].parent
+        if not isinstance(value, str) or not is_inside(root / value, root):
+            raise BadCaption(
+                f"The picture of {where} is neither bytes nor the name of a file in {root}. Mend "
+                "the row or leave it out."
+            )
+        return str(root / value)
 
     def _unreadable(self, error: Exception) -> ValueError:
         files = self.files[0].name if len(self.files) == 1 else f"A file of {self.place.name}"
@@ -125,10 +164,13 @@ class BadCaption(ValueError):
 
 
 def digest_of(captions: Iterable[Caption]) -> str:
-    """SHA-256 of the texts of captions in order, hexadecimal."""
+    """SHA-256 of the texts of captions in order, hexadecimal; of pictures names or bytes, too."""
     digest = hashlib.sha256()
     for caption in captions:
         digest.update(caption.text.encode() + b"\0")
+        if caption.picture is not None:
+            name = caption.picture
+            digest.update(Path(name).name.encode() if isinstance(name, str) else name)
     return digest.hexdigest()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from .captions import Caption, Captions, digest_of
+from .captions import Caption, Captions, caption_of, digest_of
 from .recipe import TrainRecipe
 
 Batch = list[Caption]
@@ -44,7 +44,8 @@ def read_data(recipe: TrainRecipe, processes: int = 1) -> Data:
     Raises:
         FileNotFoundError, ValueError: As `Captions`; fewer captions than a batch has.
     """
-    captions = Captions(recipe.captions, recipe.caption_key)
+    pictures = recipe.picture_key if recipe.needs_pictures else ""
+    captions = Captions(recipe.captions, recipe.caption_key, pictures)
     needed = recipe.held_out + max(recipe.batch * processes, 2)
     some = recipe.held_out + max(recipe.calibrate, needed - recipe.held_out)
     read = list(islice(captions.read(), some if recipe.stream else None))
@@ -90,7 +91,7 @@ def _loader(source: Any, recipe: TrainRecipe) -> Any:
 
 
 def _as_captions(rows: list[Any]) -> Batch:
-    return [row if isinstance(row, Caption) else Caption(row["text"], row["where"]) for row in rows]
+    return [row if isinstance(row, Caption) else caption_of(row) for row in rows]
 
 
 def _stream(captions: Captions, recipe: TrainRecipe) -> Any:

@@ -40,12 +40,30 @@ def make_accelerator(recipe: TrainRecipe) -> Any:
     )
 
 
-def load_models(recipe: TrainRecipe, device: torch.device) -> tuple[Reader, Teacher]:
-    """The VLM and the target's text encoder, each where it runs, with a cache if there is one.
+def find_places(recipe: TrainRecipe, device: torch.device) -> tuple[torch.device, torch.device]:
+    """Where the connector learns, and where the text encoder runs.
 
     Args:
         recipe: Names them.
         device: Of this process.
+
+    Raises:
+        ValueError: A device that is not there.
+    """
+    place = device if recipe.device == AUTO else torch_device(recipe.device)
+    other = torch_device(recipe.teacher_device) if recipe.teacher_device else place
+    same = (other.type, other.index or 0) == (place.type, place.index or 0)
+    return place, place if same else other
+
+
+def load_models(
+    recipe: TrainRecipe, place: torch.device, teacher_place: torch.device
+) -> tuple[Reader, Teacher]:
+    """The VLM and the target's text encoder, each where it runs, with a cache if there is one.
+
+    Args:
+        recipe: Names them.
+        place, teacher_place: Of `find_places`.
 
     Raises:
         FileNotFoundError, ValueError: As `vlm.load` and `load_teacher`.
@@ -53,10 +71,8 @@ def load_models(recipe: TrainRecipe, device: torch.device) -> tuple[Reader, Teac
     cache = DiskCache(recipe.cache, recipe.cache_mb) if recipe.cache else None
     # All layers of a caption are some hundred MB: computing them again is faster than reading them.
     kept = None if recipe.connector.startswith("alignnet") else cache
-    place = device if recipe.device == AUTO else torch_device(recipe.device)
     vlm = load(recipe.vlm, place, recipe.vlm_dtype, prefix_cache_mb=0, disk_cache=kept)
-    other = torch_device(recipe.teacher_device) if recipe.teacher_device else place
-    return Reader(vlm, recipe), load_teacher(recipe, other, cache)
+    return Reader(vlm, recipe), load_teacher(recipe, teacher_place, cache)
 
 
 def make_optimizer(recipe: TrainRecipe, student: Student) -> torch.optim.Optimizer:

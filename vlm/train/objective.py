@@ -1,88 +1,92 @@
-"""What is made small: the features loss of a batch, and the same on captions that were held out."""
+"""What is made small: a recipe's losses, weighted and summed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
+from torch import nn
 
-from .align import align_characters
-from .features_loss import (
-    WORD,
-    FeaturesLoss,
-    FeatureWeights,
-    Spread,
-    TextStates,
-    features_loss,
-)
-from .recipe import TrainRecipe
-from .student import Reading
+from .dit import Condition
+from .item import Item
 
 Outputs = Sequence[tuple[torch.Tensor, torch.Tensor | None]]
 
 
-class Features:
-    """The features loss with what was measured before the first step.
+class Loss(Protocol):
+    """One kind of loss.
 
     Attributes:
-        spread: Of the text encoder's words.
-        pooled_spread: Of its pooled vectors; None where there are none.
+        name: Its key in a recipe, and in what it prepared.
     """
 
-    def __init__(self, recipe: TrainRecipe, texts: Sequence[TextStates]):
-        """Measures the text encoder's states of some captions.
+    name: str
 
-        Raises:
-            ValueError: Too few captions, or all of them the same.
-        """
-        self._align = recipe.align
-        self._weights = FeatureWeights(recipe.pads, recipe.sinks, recipe.pooled)
-        self.spread = Spread.of([text.words for text in texts])
-        pooled = [text.pooled[None] for text in texts if text.pooled is not None]
-        self.pooled_spread = Spread.of(pooled) if pooled else None
+    @property
+    def frozen(self) -> tuple[nn.Module, ...]:
+        """Models that it runs through where the connector is."""
+        ...
 
-    def of_caption(
-        self, reading: Reading, text: TextStates, context: torch.Tensor, pooled: torch.Tensor | None
-    ) -> FeaturesLoss:
-        """The loss of one caption; see `features_loss`."""
-        pairs = self.pairs(reading, text)
-        spreads = self.spread, pairs, pooled, self.pooled_spread
-        return features_loss(context, text, *spreads, self._weights)
+    def shadow(self) -> Loss:
+        """The same with as much work, for tensors that have shapes alone."""
+        ...
+
+    def prepare(self, item: Item) -> Any:
+        """What can be made of a caption before the connector has run, without a gradient."""
+        ...
 
     def __call__(
-        self, readings: Sequence[Reading], texts: Sequence[TextStates], outputs: Outputs
-    ) -> tuple[torch.Tensor, dict[str, float]]:
-        """The mean over the captions of a batch, and of each part."""
-        losses = [
-            self.of_caption(reading, text, *output)
-            for reading, text, output in zip(readings, texts, outputs, strict=True)
-        ]
-        parts: dict[str, list[float]] = {}
-        for loss in losses:
-            for name, value in loss.parts.items():
-                parts.setdefault(name, []).append(float(value.detach()))
-        total = torch.stack([loss.total for loss in losses]).mean()
-        return total, {name: sum(values) / len(values) for name, values in parts.items()}
+        self, item: Item, condition: Condition
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The loss of a caption and its parts, which are not weighted."""
+        ...
 
-    def pairs(self, reading: Reading, text: TextStates) -> torch.Tensor | None:
-        """Which tokens are compared: None = one to one, as where both read the same ids."""
-        same = reading.ids == text.ids
-        if self._align == "tokens" or (self._align == "auto" and same):
-            return None
-        return align_characters(reading.spans, text.spans)
 
-    def constant_loss(self, readings: Sequence[Reading], texts: Sequence[TextStates]) -> float:
-        """What the best constant costs on the words of these captions.
+class Objective:
+    """A weighted sum of losses, as the mean over the captions of a batch.
 
-        It knows these captions, which the connector does not: what no constant can be better than.
+    Attributes:
+        losses: By their names.
+    """
+
+    def __init__(
+        self,
+        losses: Sequence[Loss],
+        weights: Mapping[str, float],
+        pooled: torch.Tensor | None = None,
+    ):
+        """Takes the losses.
+
+        Args:
+            losses: One at least.
+            weights: What each counts, by its name.
+            pooled: [P] that the diffusion model reads of a connector without a pooled vector.
         """
-        rows = []
-        for reading, text in zip(readings, texts, strict=True):
-            pairs = self.pairs(reading, text)
-            there = text.kinds == WORD
-            if pairs is not None:
-                there = there & pairs.any(dim=1).to(there.device)
-            if there.any():
-                rows.append(text.states[there] / self.spread.std.to(text.states))
-        mean = torch.stack([row.mean(dim=0) for row in rows]).mean(dim=0)
-        return sum(float((row - mean).square().mean()) for row in rows) / len(rows)
+        self.losses = {loss.name: loss for loss in losses}
+        self._weights, self._pooled = weights, pooled
+
+    def prepare(self, item: Item) -> Item:
+        """Has every loss prepare a caption; the same item."""
+        item.given = {name: loss.prepare(item) for name, loss in self.losses.items()}
+        return item
+
+    def __call__(
+        self, items: Sequence[Item], outputs: Outputs
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The mean over the captions of a batch, and of each part, which has no gradient.
+
+        Args:
+            items: Prepared.
+            outputs: What the connector gives of each.
+        """
+        totals, parts = [], dict[str, list[torch.Tensor]]()
+        for item, (context, pooled) in zip(items, outputs, strict=True):
+            condition = Condition(context, self._pooled if pooled is None else pooled)
+            for name, loss in self.losses.items():
+                value, own = loss(item, condition)
+                totals.append(self._weights[name] * value.to(context.device))
+                for part, size in own.items():
+                    parts.setdefault(part, []).append(size.detach())
+        total = torch.stack(totals).sum() / len(items)
+        return total, {name: torch.stack(values).mean() for name, values in parts.items()}

@@ -9,6 +9,8 @@ from typing import Any
 from ..arguments import told
 from ..prompts.templates import TEMPLATES
 from ..targets import TARGETS
+from ..tokens.filter import KEEP_PRESETS
+from .dit import CELL
 
 CONNECTORS = (
     "linear",
@@ -24,17 +26,23 @@ ALIGNMENTS = ("auto", "tokens", "characters")
 # What follows the warm-up, as transformers calls it.
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 PRECISIONS = ("no", "bf16", "fp16")
+LOSSES = ("features", "attention", "flow")
+CAPTION, PICTURE = "caption", "picture"
+TIMES = ("uniform", "logit_normal")  # as diffusers calls them
 CHOICES: dict[str, tuple[str, ...]] = {
     "target": tuple(TARGETS),
     "template": ("", *TEMPLATES),
     "connector": CONNECTORS,
     "align": ALIGNMENTS,
+    "sees": (CAPTION, PICTURE, "both"),
+    "tokens": tuple(KEEP_PRESETS),
+    "times": TIMES,
     "schedule": tuple(SCHEDULES),
     "precision": PRECISIONS,
     "vlm_dtype": ("auto", "float32", "bfloat16", "float16"),
 }
 # Numbers that begin at 1; all others begin at 0.
-_FROM_ONE = ("steps", "batch", "accumulate", "every", "keep", "calibrate", "buffer")
+_FROM_ONE = ("size", "steps", "batch", "accumulate", "every", "keep", "calibrate", "buffer")
 
 
 def _key(default: Any, group: str, text: str) -> Any:
@@ -57,6 +65,11 @@ class TrainRecipe:
         "captions",
         "column, key or file ending that holds the caption; text files need none",
     )
+    picture_key: str = _key(
+        "image",
+        "captions",
+        "the same of pictures, where a recipe needs them: bytes, or files in the captions' folder",
+    )
     stream: bool = _key(
         False,
         "captions",
@@ -69,10 +82,8 @@ class TrainRecipe:
         "the first so many captions are never trained on; the loss on them is reported",
     )
     vlm: str = _key("", "vlm", "the frozen VLM: a folder as `vlm.load` reads it, or tiny")
-    vlm_dtype: str = _key(
-        "auto", "vlm", "of the VLM and the text encoder; auto = as their files say"
-    )
-    device: str = _key("auto", "vlm", "where VLM and connector run")
+    vlm_dtype: str = _key("auto", "vlm", "of all frozen models; auto = as their files say")
+    device: str = _key("auto", "vlm", "where VLM, connector and its diffusion model run")
     template: str = _key("", "vlm", "prompt layout; empty = the target's")
     layers: str = _key(
         "auto",
@@ -80,6 +91,8 @@ class TrainRecipe:
         "layers that the connector reads: one for linear and mlp, several for lap (2:36:3); "
         "auto = the target's, or every third",
     )
+    sees: str = _key("caption", "vlm", "what the VLM is shown")
+    tokens: str = _key("all", "vlm", "tokens that a linear layer or mlp is trained on")
     target: str = _key(
         "z-image", "target", "the diffusion model that will read the connector's output"
     )
@@ -89,12 +102,27 @@ class TrainRecipe:
         "folder of the target's own text encoder, or of its diffusers pipeline; tiny = a "
         "random Qwen3",
     )
-    teacher_device: str = _key("", "target", "where the text encoder runs; empty = as `device`")
+    teacher_device: str = _key(
+        "",
+        "target",
+        "where the text encoder runs, and what attention learns from; empty = as `device`",
+    )
     align: str = _key(
         "auto",
         "target",
         "which tokens are compared: tokens (one to one) or characters; auto = tokens where "
         "both read the same",
+    )
+    dit: str = _key(
+        "",
+        "target",
+        "folder of the diffusers pipeline whose frozen FLUX.1 or Z-Image attention and flow run "
+        "through",
+    )
+    size: int = _key(1024, "target", "side of the pictures that it makes, in pixels")
+    guidance: float = _key(3.5, "target", "what FLUX.1 [dev] is told; X2I's")
+    checkpointing: bool = _key(
+        False, "target", "its blocks are computed again in the backward: less memory, more time"
     )
     connector: str = _key("norm-linear", "connector", "what is trained")
     hidden: int = _key(
@@ -105,6 +133,29 @@ class TrainRecipe:
     )
     heads: int = _key(32, "connector", "attention heads of a lap")
     start: str = _key("", "connector", "connector file to go on from; empty = new weights")
+    features: float = _key(
+        1.0, "loss", "what counts the distance to the text encoder's states; 0 = no such loss"
+    )
+    attention: float = _key(
+        0.0,
+        "loss",
+        "what counts X2I's distance of the diffusion model's attention; it is a sum over tokens "
+        "and blocks, so thousands where `features` is 1",
+    )
+    flow: float = _key(
+        0.0, "loss", "what counts the diffusion model's own loss on pictures (flow matching)"
+    )
+    blocks: str = _key(
+        "all",
+        "loss",
+        "of attention: all, or kinds with numbers behind a dot: double, single.0:38:2 (FLUX.1); "
+        "noise_refiner, context_refiner, layers (Z-Image)",
+    )
+    streams: str = _key(
+        "image,text", "loss", "of attention: tokens of the image, of the text, or both"
+    )
+    temperature: float = _key(3.0, "loss", "of attention: softens both sides; 3 is X2I's")
+    times: str = _key("uniform", "loss", "of flow: how the share of noise is drawn")
     pads: float = _key(0.1, "loss", "what pad tokens count beside words")
     sinks: float = _key(0.1, "loss", "what sink tokens count beside words")
     pooled: float = _key(1.0, "loss", "what the pooled vector counts, where the target reads one")
@@ -150,14 +201,30 @@ class TrainRecipe:
                 least = 1 if each.name in _FROM_ONE else 0
                 if not least <= value < math.inf:
                     raise ValueError(f"{each.name} is {value}, expected a number from {least}.")
+        if not any(getattr(self, name) for name in LOSSES):
+            raise ValueError(f"Nothing is learnt: {', '.join(LOSSES)} are all 0. Set one.")
+        if self.size % CELL:
+            raise ValueError(f"size is {self.size}, expected a multiple of {CELL} pixels.")
+        if not self.temperature:
+            raise ValueError("temperature is 0, expected a number above 0; 3 is X2I's.")
+
+    @property
+    def needs_dit(self) -> bool:
+        """Whether a loss runs through the diffusion model."""
+        return self.attention > 0 or self.flow > 0
+
+    @property
+    def needs_pictures(self) -> bool:
+        """Whether every caption has to have a picture."""
+        return self.flow > 0 or self.sees != CAPTION
 
     def need_places(self) -> None:
-        """Refuses a recipe that names no captions or no models.
+        """Refuses a recipe that names no captions or not all of its models.
 
         Raises:
             ValueError: One of them is empty.
         """
-        for name in ("captions", "vlm", "teacher"):
+        for name in ("captions", "vlm", "teacher", *(("dit",) if self.needs_dit else ())):
             if not getattr(self, name):
                 raise ValueError(
                     f"{name} is empty: {help_of(name)}. Set it in the recipe or as --{name}."

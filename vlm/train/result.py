@@ -16,7 +16,7 @@ from ..version import find_version
 from .recipe import TrainRecipe
 from .student import Student
 
-PLACES = ("captions", "vlm", "teacher", "start", "out", "cache")
+PLACES = ("captions", "vlm", "teacher", "dit", "start", "out", "cache")
 
 
 def write_connector(

@@ -7,12 +7,14 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..arguments import told
+from ..connectors.chain import Chain
 from ..connectors.lap_blocks import LAP, Origin
 from ..connectors.load import load_connector
 from ..files.json_file import read_json
@@ -21,15 +23,20 @@ from ..targets import TARGETS
 from .captions import Caption
 from .checkpoints import Checkpoints, Progress
 from .data import Batch, Data, batches, read_data
-from .features_loss import WORD, Spread, TextStates, kinds_of
-from .models import load_models, make_accelerator, make_optimizer
+from .features import Features
+from .features_loss import WORD, Spread, kinds_of
+from .forecast import Forecast, forecast
+from .held_out import HeldOut
+from .item import Item
+from .losses import make_objective
+from .models import find_places, load_models, make_accelerator, make_optimizer
 from .new_connector import Shape, make_connector
-from .objective import Features
 from .recipe import SCHEDULES, TrainRecipe
 from .result import write_connector
 from .student import Reading, Student
 
 RESULT, LOG, RUN = "connector.safetensors", "log.jsonl", "run.json"
+HELD_OUT = "held out"  # in place of an epoch: what is drawn for these captions never changes
 # What may change between the parts of a run: none of it decides a weight.
 FREE = ("every", "keep", "cache", "cache_mb", "licence", "device", "teacher_device", "out")
 Row = dict[str, float]
@@ -50,7 +57,11 @@ class Trained:
     resumed_at: int
 
 
-def train(recipe: TrainRecipe, tell: Callable[[Row], None] = lambda row: None) -> Trained:
+def train(
+    recipe: TrainRecipe,
+    tell: Callable[[Row], None] = lambda row: None,
+    foretell: Callable[[Forecast], None] | None = None,
+) -> Trained:
     """Trains a connector, going on from the newest checkpoint in the run's folder.
 
     Everything is decided by the recipe: a run that was killed ends with the same weights as one
@@ -59,6 +70,8 @@ def train(recipe: TrainRecipe, tell: Callable[[Row], None] = lambda row: None) -
     Args:
         recipe: What to do.
         tell: Called with every row of the log.
+        foretell: Called before the first step with what one will take; None = that is not
+            worked out.
 
     Returns:
         The file and the log.
@@ -81,6 +94,8 @@ def train(recipe: TrainRecipe, tell: Callable[[Row], None] = lambda row: None) -
         out.mkdir(parents=True, exist_ok=True)
         write_whole(out / RUN, json.dumps(made_from, ensure_ascii=False, indent=2).encode())
     resumed_at = run.resume()
+    if foretell is not None and accelerator.is_main_process:
+        foretell(run.forecast())
     run.go(tell)
     if accelerator.is_main_process:
         run.write_result(out / RESULT)
@@ -94,14 +109,12 @@ class Ready:
 
     Attributes:
         epoch, number: Which batch it is; see `batches`.
-        batch: Its captions.
-        prepared: For each what the connector reads, and what it shall give.
+        items: Its captions, each with what the connector reads and what it learns from.
     """
 
     epoch: int
     number: int
-    batch: Batch
-    prepared: list[tuple[Reading, TextStates]]
+    items: list[Item]
 
 
 class Run:
@@ -121,11 +134,14 @@ class Run:
         from transformers import get_scheduler
 
         self._recipe, self._data, self._accelerator = recipe, data, accelerator
-        self._reader, self._teacher = load_models(recipe, accelerator.device)
-        measured = [self._prepare(caption) for caption in data.first]
-        self._objective = Features(recipe, [text for _, text in measured])
+        places = find_places(recipe, accelerator.device)
+        self._apart = places[0] != places[1]
+        self._reader, self._teacher = load_models(recipe, *places)
+        measured = [self._item(caption, HELD_OUT) for caption in data.first]
+        features = Features(recipe, [item.text for item in measured])
+        self._objective = make_objective(recipe, self._teacher, features, *places)
         set_seed(recipe.seed)
-        student = self._make_student([reading for reading, _ in measured])
+        student = self._make_student(measured, features)
         optimizer = make_optimizer(recipe, student)
         self._schedule = get_scheduler(
             SCHEDULES[recipe.schedule], optimizer, min(recipe.warmup, recipe.steps), recipe.steps
@@ -137,7 +153,9 @@ class Run:
         accelerator.register_for_checkpointing(self._schedule, self.progress)
         folder = Path(recipe.out) / "checkpoints"
         self._checkpoints = Checkpoints(folder, recipe.keep, accelerator)
-        self._constant: float | None = None
+        self._held_out = HeldOut(
+            data.held_out, self._objective, partial(self._prepare, draw=HELD_OUT)
+        )
 
     def resume(self) -> int:
         """Goes to the newest checkpoint, if there is one; the updates done."""
@@ -146,25 +164,40 @@ class Run:
             self._accelerator.load_state(str(newest))
         return self.progress.updates
 
+    def forecast(self) -> Forecast:
+        """What a step will take."""
+        recipe, data = self._recipe, self._data
+        items = [self._item(caption, HELD_OUT) for caption in data.first[: recipe.batch]]
+        backbone = self._reader.vlm.backbone
+        sees = (backbone.visual,) if recipe.needs_pictures else ()
+        return forecast(
+            self._accelerator.unwrap_model(self._student),
+            items,
+            list(self._objective.losses.values()),
+            partial(make_optimizer, recipe),
+            (backbone.text, *sees, *self._teacher.modules),
+        )
+
     def go(self, tell: Callable[[Row], None]) -> None:
         """Makes the updates that are left, with a checkpoint every so many and at the end.
 
         Raises:
             ValueError, OSError: As `train`.
         """
-        recipe, progress = self._recipe, self.progress
+        recipe, progress, accelerator = self._recipe, self.progress, self._accelerator
         steps = self._batches()
         while progress.updates < recipe.steps:
             ready = next(steps)
             row = self._update(ready)
             progress.epoch, progress.batches = ready.epoch, ready.number
+            del ready  # before the next one is made: attention outputs are gigabytes
             if row is None:  # gradients are still being gathered
                 continue
             progress.updates += 1
             last = progress.updates == recipe.steps
             progress.log.append({"step": progress.updates, **row})
             if last or progress.updates % recipe.every == 0:
-                progress.log[-1] |= self._held_out()
+                progress.log[-1] |= self._held_out(accelerator.unwrap_model(self._student))
                 self._save()
             tell(progress.log[-1])
 
@@ -176,6 +209,7 @@ class Run:
             "vlm": self._reader.vlm.name,
             "layers": self._reader.layers,
             "target": TARGETS[recipe.target].title,
+            "keep": recipe.tokens,
             "teacher": self._teacher.name,
             "data": self._data.digest,
             "steps": self.progress.updates,
@@ -190,25 +224,27 @@ class Run:
     def _batches(self) -> Iterator[Ready]:
         """Batches with what the frozen models make of them; one ahead on another device."""
         found = batches(self._loader, self.progress.epoch, self.progress.batches)
-        ready = (Ready(*each, [self._prepare(one) for one in each[2]]) for each in found)
-        apart = self._recipe.teacher_device not in ("", self._recipe.device)
-        return one_ahead(ready) if apart else ready
+        ready = (
+            Ready(epoch, number, [self._prepare(caption, str(epoch)) for caption in batch])
+            for epoch, number, batch in found
+        )
+        return one_ahead(ready) if self._apart else ready
 
     def _update(self, ready: Ready) -> Row | None:
         """One step; a row for the log where it updated the weights."""
         accelerator, student, recipe = self._accelerator, self._student, self._recipe
-        readings, texts = zip(*ready.prepared, strict=True)
+        batch = [item.caption for item in ready.items]
         with accelerator.accumulate(student):
             with accelerator.autocast():
-                outputs = student(readings)
-            loss, parts = self._objective(readings, texts, outputs)
-            self._need_finite(float(loss.detach()), "The loss", ready.batch)
+                outputs = student([item.reading for item in ready.items])
+            loss, found = self._objective(ready.items, outputs)
+            self._need_finite(float(loss.detach()), "The loss", batch)
             accelerator.backward(loss)
             norm = None
             if accelerator.sync_gradients:
                 largest = recipe.clip or math.inf
                 norm = float(accelerator.clip_grad_norm_(student.parameters(), largest))
-                self._need_finite(norm, "The gradient", ready.batch)
+                self._need_finite(norm, "The gradient", batch)
             self._optimizer.step()
             rate = self._schedule.get_last_lr()[0]
             if norm is not None:
@@ -216,6 +252,7 @@ class Run:
             self._optimizer.zero_grad()
         if norm is None:
             return None
+        parts = {name: float(value) for name, value in found.items()}
         return {"loss": float(loss.detach()), "norm": norm, "lr": rate, **parts}
 
     def _need_finite(self, value: float, what: str, batch: Batch) -> None:
@@ -231,21 +268,14 @@ class Run:
             "its captions."
         )
 
-    def _prepare(self, caption: Caption) -> tuple[Reading, TextStates]:
-        return self._reader(caption.text), self._teacher(caption.text)
+    def _item(self, caption: Caption, draw: str) -> Item:
+        return Item(caption, f"{self._recipe.seed} {draw}", self._reader, self._teacher)
 
-    @torch.no_grad()
-    def _held_out(self) -> Row:
-        """The loss on the words of the captions held out, and its share of the best constant's."""
-        if not self._data.held_out:
-            return {}
-        student = self._accelerator.unwrap_model(self._student)
-        prepared = [self._prepare(caption) for caption in self._data.held_out]
-        readings, texts = zip(*prepared, strict=True)
-        _, parts = self._objective(readings, texts, student(readings))
-        if self._constant is None:
-            self._constant = self._objective.constant_loss(readings, texts)
-        return {"held_out": parts["words"], "constant": self._constant}
+    def _prepare(self, caption: Caption, draw: str) -> Item:
+        """A caption with all that the frozen models make of it."""
+        item = self._objective.prepare(self._item(caption, draw))
+        item.reading  # noqa: B018 # here, so that it is ahead of the step
+        return item
 
     def _save(self) -> None:
         self._checkpoints.save(self.progress.updates)
@@ -253,22 +283,23 @@ class Run:
             lines = "".join(json.dumps(row) + "\n" for row in self.progress.log)
             write_whole(Path(self._recipe.out) / LOG, lines.encode())
 
-    def _make_student(self, readings: Sequence[Reading]) -> Student:
+    def _make_student(self, measured: Sequence[Item], features: Features) -> Student:
         """A new connector in units of what it reads and gives, or one to go on from."""
         recipe, teacher, reader = self._recipe, self._teacher, self._reader
         if recipe.start:
             module = load_connector(recipe.start).module
             return Student(module.requires_grad_(True))
-        _, layers, _, width = readings[0].layers.shape
+        _, layers, _, width = measured[0].reading.layers.shape
         shape = Shape(width, teacher.width, layers, teacher.pooled)
         title = TARGETS[recipe.target].title
         origin = Origin(RESULT, reader.vlm.name, reader.indices, title)
         module = make_connector(recipe, shape, origin)
         if isinstance(module, LAP):
             return Student(module)
-        objective = self._objective
-        reads = Spread.of([_ordinary(reading) for reading in readings])
-        return Student(module, reads, objective.spread, objective.pooled_spread)
+        reads = None
+        if isinstance(module, Chain):  # AlignNet begins with a norm; its readings are 100 MB each
+            reads = Spread.of([_ordinary(item.reading) for item in measured])
+        return Student(module, reads, features.spread, features.pooled_spread)
 
 
 def one_ahead(ready: Iterator[Ready]) -> Iterator[Ready]:

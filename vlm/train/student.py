@@ -117,7 +117,7 @@ class Student(nn.Module):
         if isinstance(self.module, AlignNet):
             context, pooled = functional_call(self.module, weights, (stretch, n))
             return context[0, reading.dropped :], pooled[0]
-        real = reading.real.to(device)
+        real = None if bool(reading.real.all()) else reading.real.to(device)
         arguments = {"layers": stretch, "tokens": n, "real": real}
         return functional_call(self.module, weights, (), arguments)[0], None
 

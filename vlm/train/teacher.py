@@ -30,11 +30,13 @@ class Teacher(Protocol):
         name: Of the model.
         width: D of its states.
         pooled: P of its pooled vector, 0 = none.
+        modules: With its weights.
     """
 
     name: str
     width: int
     pooled: int
+    modules: tuple[torch.nn.Module, ...]
 
     def __call__(self, caption: str) -> TextStates:
         """Encodes a caption as the target's pipeline does."""
@@ -52,6 +54,7 @@ class LanguageModel:
         self.name = model.name
         count = len(TARGETS[target].layers or ()) if TARGETS[target].combine == "concat" else 1
         self.width = count * model.backbone.width
+        self.modules = (model.backbone.text,)
 
     def __call__(self, caption: str) -> TextStates:
         """Encodes a caption with the target's template and layers."""
@@ -85,6 +88,7 @@ class Flux1Encoders:
         self._clip = parts["text_encoder"].to(device).eval().requires_grad_(False)
         self._t5 = parts["text_encoder_2"].to(device).eval().requires_grad_(False)
         self.width, self.pooled = self._t5.config.d_model, self._clip.config.hidden_size
+        self.modules = self._t5, self._clip
         self._made_from = _digest_of(folder, self._t5.dtype, device)
 
     @torch.no_grad()
