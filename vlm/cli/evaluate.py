@@ -195,7 +195,7 @@ def _write_pictures(found: Evaluation, options: argparse.Namespace) -> None:
 
     options.out.mkdir(parents=True, exist_ok=True)
     keys, metric = ranked(found, options.sort_by)
-    names = " and ".join(setting.name for setting in found.settings)
+    names = ", ".join(setting.name for setting in found.settings)
     pictures = {"plots": draw_evaluation(found, f"Evaluation of {names}")}
     for which, shown in (("best", keys), ("worst", keys[::-1])):
         title = f"The {which} by {metric} of {len(keys)}; their {metric} by setting"

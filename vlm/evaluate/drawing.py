@@ -15,14 +15,15 @@ from .evaluation import Evaluation
 from .intervals import Interval
 from .metrics import CLIP_I, CLIP_T, DINO, SSIM
 
+# Ranges of table 2 of the X2I paper (DreamBench).
 GOOD = {
-    CLIP_I: "Good is further right: 1 is the reference itself. The documents' tables have 0.78 to "
-    "0.81 with a trained CLIP. A copy of the reference that ignores the words scores high here, "
-    "so look at CLIP-T beside it.",
-    CLIP_T: "Good is further right, on a short scale: the documents' tables have 0.25 to 0.31. "
-    "Pictures made without the words fall well below that.",
-    DINO: "Good is further right: 1 is the reference itself. The documents' tables have 0.57 to "
-    "0.71. It asks for the same thing where CLIP-I is content with the same kind.",
+    CLIP_I: "Good is further right: 1 is the reference itself; X2I's table has 0.77 to 0.85 with a "
+    "trained CLIP. A copy of the reference that ignores the words scores high here, so look at "
+    "CLIP-T beside it.",
+    CLIP_T: "Good is further right, on a short scale: X2I's table has 0.26 to 0.33. Each size of "
+    "CLIP has a scale of its own: compare numbers of one model only.",
+    DINO: "Good is further right: 1 is the reference itself; X2I's table has 0.57 to 0.82. It asks "
+    "for the same thing where CLIP-I is content with the same kind.",
     SSIM: "1 is the same picture, 0 is no structure in common. Good is high where the result "
     "should keep the reference's layout (edits, edges), and of no meaning where it should not.",
 }
@@ -88,10 +89,11 @@ def _means_panel(found: Evaluation, metric: str, names: Sequence[str]) -> Panel:
 def _difference_panel(found: Evaluation, metric: str, names: Sequence[str]) -> Panel:
     first, others = names[0], names[1:]
     intervals = {n: i for n in others if (i := found.difference(n, metric))}
-    clear = [name for name, each in intervals.items() if each.is_clear]
+    better = [name for name, each in intervals.items() if each.is_clear and each.mean > 0]
+    worse = [name for name, each in intervals.items() if each.is_clear and each.mean < 0]
     pairs = max((each.results for each in intervals.values()), default=0)
-    here = f"{metric} minus that of {first}, over {pairs} pairs of the same case and seed: "
-    here += f"clear for {', '.join(clear)}." if clear else "clear for none."
+    here = f"{metric} minus that of {first}, over {pairs} pairs of the same case and seed. "
+    here += f"Better: {', '.join(better) or 'none'}; worse: {', '.join(worse) or 'none'}."
 
     def bars(axes: Any) -> None:
         axes.axvline(0, color=INK, linewidth=1.2, linestyle=":")
