@@ -1,6 +1,6 @@
 """Writes docs/targets.md from what the tests of the targets found.
 
-TARGET_RESULTS=found.jsonl python -m pytest tests/targets tests/host/test_inside.py
+TARGET_RESULTS=found.jsonl python -m pytest tests/targets tests/host/test_inside_rows.py
 python -m tools.targets_page found.jsonl
 """
 

@@ -1,6 +1,6 @@
 """Tests that run in ComfyUI's own Python, beside its classes, without a server.
 
-The ordinary run leaves this folder out: `tests/host/test_inside.py` runs it with the interpreter
+The ordinary run leaves this folder out: `tests/host/test_inside*.py` run it with the interpreter
 and the path of the ComfyUI that it found.
 """
 

@@ -102,8 +102,7 @@ def test_a_picture(row, picture, size):
     assert not torch.equal(ours(model, target, text, [1 - seen[0]])[0][0], want[0][0])
 
 
-@pytest.mark.parametrize("words", ["words", "none"])
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count, words", [(2, "none"), (3, "words")])
 def test_several_pictures(row, picture, count, words):
     target, clip, model = row
     if target not in WITH_PICTURES or count > MOST.get(target, 3):
