@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ..arguments import told
 from ..files.inside import is_inside
+from ..files.json_lines import lines_of, object_of
 from ..files.names import LONGEST, is_file_name
 from ..pictures.media_files import read_text
 from ..prompts.system_file import read_system_prompt
@@ -19,6 +20,7 @@ from .recipe import Recipe, option
 KEYS = ("id", "text_file", "system_file", *(field.name for field in fields(Recipe)))
 NUMBERS = ("fps", "clip_sigma", "weight", "alpha")
 COUNTS = ("min_pixels", "max_pixels")
+EXAMPLE = '{"text": "a boat"}'
 _SHOWN = 60  # characters of a refused value in a message
 
 
@@ -85,19 +87,17 @@ def read_jobs(
         raise FileNotFoundError(f"There is no jobs file {path}. Name one that exists.")
     jobs: list[Job] = []
     taken: dict[str, str] = {}
-    for number, line in _lines(path):
+    for number, line in lines_of(path):
         where = f"Line {number} of {path.name}"
         try:
-            given = read_options(_object(line))
+            given = read_options(object_of(line, EXAMPLE))
             name = given.pop("id", f"{number:06d}")
             jobs.append(make_job(name, given, defaults, maker, path.parent, inside))
             take(name, where, taken)
         except (ValueError, OSError, OverflowError) as error:
             raise ValueError(f"{where}: {error}") from error
     if not jobs:
-        raise ValueError(
-            f'{path.name} holds no job. Write one a line, such as {{"text": "a boat"}}.'
-        )
+        raise ValueError(f"{path.name} holds no job. Write one a line, such as {EXAMPLE}.")
     return jobs
 
 
@@ -205,47 +205,6 @@ def _wrong(name: str, value: Any, expected: str) -> ValueError:
     shown = json.dumps(value)  # as the line has it
     shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
     return ValueError(f"{what} is {shown}, expected {expected}.")
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines that are not blank, numbered from 1."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield number, line
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path.name} is not text in UTF-8 ({error}). Save it as UTF-8."
-        ) from error
-
-
-def _object(line: str) -> dict[str, Any]:
-    try:
-        found = json.loads(line, object_pairs_hook=_once)
-    except _Twice:
-        raise
-    except (ValueError, RecursionError) as error:  # a number can be too long as well
-        raise ValueError(
-            f'this is not JSON ({error}). Write one object a line, such as {{"text": "a boat"}}.'
-        ) from error
-    if not isinstance(found, dict):
-        raise ValueError("this is JSON, but no object. Write {...} around its keys.")
-    return found
-
-
-class _Twice(ValueError):
-    """An object with a key twice."""
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuses an object with a key twice, of which JSON would keep the last."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise _Twice(f"{told(twice)} is there twice. Keep one.")
-    return found
 
 
 def _check_id(name: str) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `python -m vlm encode`, `demo`, `doctor`, `tiny`, `convert` and `train`."""
+"""The command line: `python -m vlm encode`, `train`, `evaluate` and the others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from . import convert, demo, doctor, encode, tiny, train
+from . import convert, demo, doctor, encode, evaluate, tiny, train
 from .output import show_any_letter
 
 DESCRIPTION = """\
@@ -24,6 +24,7 @@ Start here:
   python -m vlm tiny models/tiny          the built-in model as a folder, for tests and workflows
   python -m vlm convert IN OUT.safetensors   .pt or .bin weights, or a model in shards, in one file
   python -m vlm train --print-recipe tiny    how a connector is trained, as a file to edit
+  python -m vlm evaluate --help           what results are worth, setting by setting
 """
 
 # Layer choices start with a minus, which argparse would take for an option.
@@ -66,7 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (encode, demo, doctor, tiny, convert, train):
+    for module in (encode, demo, doctor, tiny, convert, train, evaluate):
         module.add_parser(commands)
     return parser
 

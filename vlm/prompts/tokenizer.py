@@ -40,7 +40,7 @@ class Tokenizer:
         from transformers import AddedToken, AutoTokenizer
 
         folder = Path(folder)
-        _check_names(folder)
+        check_names(folder)
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(
                 str(folder), local_files_only=True, trust_remote_code=False, config=config
@@ -126,7 +126,7 @@ class Tokenizer:
         return self._backend.decode(spoken, skip_special_tokens=False)
 
 
-def _check_names(folder: Path) -> None:
+def check_names(folder: Path) -> None:
     """Refuses files that tokenizer_config.json names itself: they could lie anywhere.
 
     Raises:

@@ -96,15 +96,15 @@ def _label(run: Run, separator: str) -> str:
 
 def _contact_sheet() -> Any:
     """The pack's own drawing."""
-    return _of_library("report", "contact_sheet")
+    return of_library("report", "contact_sheet")
 
 
 def write_whole(path: Path, data: bytes) -> None:
     """A file that is there whole or not at all, whenever the script is killed."""
-    _of_library("files", "whole_file").write_whole(path, data)
+    of_library("files", "whole_file").write_whole(path, data)
 
 
-def _of_library(folder: str, module: str) -> Any:
+def of_library(folder: str, module: str) -> Any:
     """A module of the pack's library, without the rest of it: that would need torch."""
     name = f"vlm_{folder}"
     if name not in sys.modules:

@@ -1,0 +1,1 @@
+"""What results are worth: likeness to references and to words, with its uncertainty."""
