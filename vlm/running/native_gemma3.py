@@ -45,13 +45,13 @@ class NativeGemma3(NativeBackbone):
         return self._transformer.multi_modal_projector(seen)[0], []
 
     def attention_mask(
-        self, allowed: torch.Tensor | None, hidden: torch.Tensor, past: int
+        self, allowed: torch.Tensor | None, hidden: torch.Tensor, past: int, pads: int = 0
     ) -> dict[int, Any]:
         """A mask for each window that its layers have; 0 = none."""
         windows = {int(layer.sliding_attention) for layer in self.text.layers}
         return {
             window: super(NativeGemma3, self).attention_mask(
-                _near(allowed, hidden, past, window), hidden, past
+                _near(allowed, hidden, past, window), hidden, past, pads
             )
             for window in windows
         }
