@@ -13,5 +13,6 @@ WORKFLOWS = Path(__file__).resolve().parents[1] / "workflows"
 @pytest.mark.parametrize("name", sorted(path.stem for path in WORKFLOWS.glob("*.json")))
 def test_seeds_are_fixed(name):
     graph = json.loads((WORKFLOWS / f"{name}.json").read_text(encoding="utf-8"))
-    for node in graph["nodes"]:
+    inner = graph.get("definitions", {}).get("subgraphs", [])
+    for node in (node for one in (graph, *inner) for node in one["nodes"]):
         assert "randomize" not in (node.get("widgets_values") or []), node["type"]

@@ -149,6 +149,9 @@ def build(page: ComfyPage, spec: dict[str, Any], name: str) -> dict[str, Any]:
     lines = sum(1 + len(line) // 46 for line in spec["note"].splitlines())
     note = [NOTE_WIDTH, max(300, 60 + 16 * lines)]
     workflow = page.evaluate(PLACE, {"places": places, "groups": groups, "note": note})
+    for node in nodes_in(workflow):  # who opens it gets the picture that its note speaks of
+        values = node.get("widgets_values") or []
+        node["widgets_values"] = ["fixed" if value == "randomize" else value for value in values]
     inputs = {made[key]["id"]: wanted.get("inputs", {}) for key, wanted in nodes}
     for node in nodes_in(workflow):
         files = {model["name"] for model in node["properties"].get("models", ())}

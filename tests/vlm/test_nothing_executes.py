@@ -137,6 +137,8 @@ def test_a_pickle_that_runs_a_command(tmp_path, write, capfd):
     assert "it ran" not in capfd.readouterr().out
 
 
+# Classes of diffusers by their names: they run no code of a folder and know no such argument.
+OF_DIFFUSERS = ("dit.py", "dit_folder.py")
 ASKED = {
     "from_pretrained": {"trust_remote_code": False, "local_files_only": True},
     "from_config": {"trust_remote_code": False},
@@ -159,4 +161,7 @@ def test_every_call_of_transformers_says_so_itself():
             for word in node.keywords
             if isinstance(word.value, ast.Constant)
         }
-        assert ASKED[node.func.attr].items() <= given.items(), (name, node.lineno)
+        asked = dict(ASKED[node.func.attr])
+        if name in OF_DIFFUSERS:
+            del asked["trust_remote_code"]
+        assert asked.items() <= given.items(), (name, node.lineno)
