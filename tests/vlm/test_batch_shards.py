@@ -188,6 +188,17 @@ def test_damaged_shards_are_told(shards):
         shards[2].done()
 
 
+@pytest.mark.parametrize("write", [os.mkfifo, lambda file: file.write_text("[" * 10**6)])
+def test_an_index_that_never_ends_is_told(shards, write):
+    fill(shards[0])
+    shards[0].finish()
+    index = shards[0].folder / INDEX
+    index.unlink()
+    write(index)
+    with pytest.raises(ValueError, match="cannot be read .*Delete .*shard-00000"):
+        shards[0].done()
+
+
 @pytest.mark.parametrize("finished", [True, False])
 def test_a_flipped_bit_is_found_and_made_again(shards, tmp_path, finished, caplog):
     """Wherever in a file it lies: no position makes a whole file, or one of other jobs."""

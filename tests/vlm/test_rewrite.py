@@ -181,7 +181,15 @@ def test_a_seed_decides_the_draws(v):
 
 
 @pytest.mark.parametrize(
-    "how", [{"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1e-30}, {"temperature": 0.0}]
+    "how",
+    [
+        {"top_k": 1},
+        {"top_p": 1e-6},
+        {"top_p": 1e-320},
+        {"temperature": 1e-30},
+        {"temperature": 1e-320},
+        {"temperature": 0.0},
+    ],
 )
 def test_settings_that_leave_one_token(how):
     logits = torch.randn(500, generator=torch.Generator().manual_seed(0))
@@ -209,6 +217,7 @@ def test_draws_follow_the_distribution():
         ({"top_p": 0}, "top_p is 0; expected more than 0"),
         ({"top_p": 1.1}, "top_p is 1.1"),
         ({"top_k": -1}, "top_k is -1"),
+        ({"seed": 2**64}, "seed is 18446744073709551616; expected"),
         ({"max_tokens": 0}, "max_tokens is 0; expected at least 1"),
     ],
 )

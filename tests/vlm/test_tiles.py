@@ -56,6 +56,10 @@ def test_the_grid_is_the_published_rules(least, most):
             assert best_grid(height, width, 448, least, most) == (rows, cols), (height, width)
 
 
+def test_a_budget_beyond_every_picture_ends():
+    assert best_grid(1000, 1500, 448, 1, 10**26) == best_grid(1000, 1500, 448, 1, 1000)
+
+
 @pytest.mark.parametrize(
     ("least", "most", "tiles"),
     [

@@ -247,11 +247,13 @@ def _index(folder: Path, jobs: Sequence[Job]) -> bytes:
 
 def _read_index(folder: Path) -> list[dict[str, Any]]:
     try:
+        if not (folder / INDEX).is_file():
+            raise OSError("it is no file")
         lines = (folder / INDEX).read_text(encoding="utf-8").split("\n")
         rows = [json.loads(line) for line in lines if line]
         missing = [row["file"] for row in rows if not (folder / row["file"]).is_file()]
         _ = [row["id"] + row["job"] for row in rows]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{folder / INDEX} cannot be read ({error}). Delete {folder}.") from error
     if missing:
         raise ValueError(f"{folder} lacks {missing[0]}. Delete {folder} to make it again.")

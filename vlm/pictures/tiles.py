@@ -31,6 +31,8 @@ MOST_TILES = 10
 FRAMES = 8
 # Tiles that the vision tower takes at once: the memory of a video stays bounded.
 AT_ONCE = 12
+# 200 megapixels of 448: more than a picture has. Grids are tried one by one.
+MOST_TILES = 1000
 THUMBNAIL = -1
 
 
@@ -45,11 +47,12 @@ def best_grid(height: int, width: int, tile: int, least: int, most: int) -> tupl
         width: Of the picture, in pixels.
         tile: Side of a tile, in pixels.
         least: Fewest tiles.
-        most: Most tiles.
+        most: Most tiles; over 1000 are 1000.
 
     Returns:
         Rows and columns of tiles.
     """
+    most = min(most, MOST_TILES)
     grids = [
         (rows, cols)
         for cols in range(1, most + 1)

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
+SMALLEST = 1e-37  # a temperature that float32 still divides by
+SEEDS = range(-(2**63), 2**64)  # that torch takes
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -38,6 +41,8 @@ class Sampling:
             )
         if self.top_k < 0:
             raise ValueError(f"top_k is {self.top_k}; expected 0 (all words) or more.")
+        if self.seed not in SEEDS:
+            raise ValueError(f"seed is {self.seed}; expected -2**63 to 2**64 - 1.")
 
     def generator(self) -> torch.Generator:
         """Where the draws come from: on the CPU, so that a seed means the same everywhere."""
@@ -50,11 +55,11 @@ class Sampling:
             logits: [vocabulary], any float dtype and device.
             generator: Of `generator`; moves on by one draw.
         """
-        if self.temperature == 0:
+        if self.temperature < SMALLEST:
             return int(logits.argmax())
         likeliest, ids = logits.float().cpu().topk(min(self.top_k or len(logits), len(logits)))
         # Less the highest: the smallest temperature then leaves that one, and overflows nothing.
         chances = torch.softmax((likeliest - likeliest[0]) / self.temperature, dim=-1)
         before = chances.cumsum(0) - chances
-        chances = chances.masked_fill(before >= self.top_p, 0)
+        chances = chances.masked_fill((before > 0) & (before >= self.top_p), 0)
         return int(ids[torch.multinomial(chances, 1, generator=generator)])
