@@ -188,7 +188,11 @@ def test_damaged_shards_are_told(shards):
         shards[2].done()
 
 
-@pytest.mark.parametrize("write", [os.mkfifo, lambda file: file.write_text("[" * 10**6)])
+# Windows has no pipes in folders.
+ENDLESS = [*([os.mkfifo] if hasattr(os, "mkfifo") else []), lambda f: f.write_text("[" * 10**6)]
+
+
+@pytest.mark.parametrize("write", ENDLESS)
 def test_an_index_that_never_ends_is_told(shards, write):
     fill(shards[0])
     shards[0].finish()
