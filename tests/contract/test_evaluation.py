@@ -37,8 +37,13 @@ def test_a_folder_says_which_weights_it_lacks(tmp_path, make):
 def test_an_image_processor_is_found_by_its_file(tmp_path, name):
     said = {"image_processor_type": name, "size": {"shortest_edge": 16}, "do_center_crop": False}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(said), encoding="utf-8")
-    reader = AutoImageProcessor.from_pretrained(
-        str(tmp_path), local_files_only=True, trust_remote_code=False
-    )
+    try:
+        reader = AutoImageProcessor.from_pretrained(
+            str(tmp_path), local_files_only=True, trust_remote_code=False
+        )
+    except ImportError as error:
+        if "torchvision" not in str(error).lower():
+            raise
+        pytest.skip("this transformers reads no image processor without torchvision")
     found = reader(images=[Image.new("RGB", (16, 16))] * 2, return_tensors="pt").pixel_values
     assert found.shape == (2, 3, 16, 16)
