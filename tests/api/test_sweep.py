@@ -1,121 +1,22 @@
-"""workflows/api/sweep.py against a ComfyUI that this file plays; the real one is in tests/host."""
+"""workflows/api/sweep.py against a ComfyUI that the tests play; the real one is in tests/host."""
 
 from __future__ import annotations
 
-import hashlib
 import html.parser
-import http.server
 import importlib.util
-import io
 import json
 import os
 import subprocess
 import sys
-import threading
 import urllib.parse
-from pathlib import Path
 
 import pytest
 from PIL import Image
+from played_comfy import API, PNG, STYLE, load, of_class
 
-API = Path(__file__).parents[1] / "workflows" / "api"
-STYLE = API / "z-image-picture-style.json"
-
-
-def _load(name):
-    sys.path.insert(0, str(API))  # as Python does for a script
-    spec = importlib.util.spec_from_file_location(name, API / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-sweep = _load("sweep")
+sweep = load("sweep")
 axes = importlib.import_module("sweeping.axes")
 workflow = importlib.import_module("sweeping.workflow")
-
-
-def png(text):
-    """A picture whose colour tells texts apart."""
-    drawn = io.BytesIO()
-    Image.new("RGB", (48, 32), tuple(hashlib.sha256(text.encode()).digest()[:3])).save(drawn, "PNG")
-    return drawn.getvalue()
-
-
-PNG = png("")
-
-
-class Comfy:
-    """What the script asks of a ComfyUI.
-
-    Attributes:
-        prompts: the workflows that were queued.
-        uploads: bodies of the uploads.
-        posts: other paths that something was posted to.
-        refusal: answer with HTTP 400 to the next workflow.
-        failure: event of a node that fails in every run.
-        pictures: how many pictures a run saves.
-    """
-
-    def __init__(self):
-        self.prompts, self.uploads, self.posts = [], [], []
-        self.refusal = self.failure = None
-        self.pictures = 1
-
-    def post(self, path, body):
-        if path == "/upload/image":
-            self.uploads.append(body)
-            return 200, {"name": "cat (1).png", "subfolder": "", "type": "input"}
-        if path != "/prompt":
-            self.posts.append(path)
-            return 200, {}
-        if self.refusal is not None:
-            return 400, self.refusal
-        self.prompts.append(json.loads(body)["prompt"])
-        return 200, {"prompt_id": str(len(self.prompts))}
-
-    def get(self, path):
-        if path.startswith("/view"):
-            name = urllib.parse.parse_qs(path.partition("?")[2])["filename"][0]
-            return png(name)
-        number = path.rpartition("/")[2]
-        images = [
-            {"filename": f"{number}_{index}.png", "subfolder": "", "type": "output"}
-            for index in range(self.pictures)
-        ]
-        images.append({"filename": "preview.png", "subfolder": "", "type": "temp"})
-        messages = [] if self.failure is None else [["execution_error", self.failure]]
-        entry = {"status": {"messages": messages}, "outputs": {"9": {"images": images}}}
-        return json.dumps({number: entry}).encode()
-
-
-@pytest.fixture
-def comfy():
-    played = Comfy()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self._answer(200, played.get(self.path))
-
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            status, answer = played.post(self.path, body)
-            self._answer(status, json.dumps(answer).encode())
-
-        def _answer(self, status, body):
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_):
-            return
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=lambda: server.serve_forever(0.02), daemon=True).start()
-    played.address = f"127.0.0.1:{server.server_port}"
-    yield played
-    server.shutdown()
-    server.server_close()
 
 
 def run(comfy, out, *words):
@@ -124,10 +25,6 @@ def run(comfy, out, *words):
 
 def pictures(folder):
     return list(folder.glob("z-image*.png"))
-
-
-def of_class(prompt, kind):
-    return next(node["inputs"] for node in prompt.values() if node["class_type"] == kind)
 
 
 def test_every_combination_becomes_a_picture(comfy, tmp_path, capsys):
@@ -380,7 +277,7 @@ def test_a_picture_that_was_cut_short_is_not_there(tmp_path, comfy, monkeypatch)
 
 
 def test_without_pillow_there_is_a_page_and_a_sentence(comfy, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(globals(), "png", lambda _: PNG)
+    monkeypatch.setattr("played_comfy.png", lambda _: PNG)
     monkeypatch.setitem(sys.modules, "PIL", None)
     assert run(comfy, tmp_path, "--alpha=0,0.3") == 0
     assert "Install Pillow" in capsys.readouterr().err
@@ -517,111 +414,3 @@ def test_every_workflow_takes_what_it_has_a_place_for(path):
     else:
         with pytest.raises(sweep.SweepError, match="no VLM Encode"):
             sweep.set_words(prompt, "a dog")
-
-
-# --- gallery.py: pictures that `python -m vlm evaluate` measures ----------------------------------
-
-gallery = _load("gallery")
-SETTINGS = [
-    "--setting", "weak: VLMCAlphaBlend.alpha=0.1",
-    "--setting", "strong: VLMCAlphaBlend.alpha=0.5; VLMCHiddenLayerSelect.layers=-6",
-]  # fmt: skip
-
-
-@pytest.fixture
-def cases(tmp_path):
-    """Two cases: one with a reference and seeds of its own, one with words alone."""
-    Image.new("RGB", (16, 16), "red").save(tmp_path / "boat.png")
-    lines = [
-        {"name": "boat", "prompt": "a boat", "reference": "boat.png", "seeds": [7, 8]},
-        {"name": "dog", "prompt": "a dog"},
-    ]
-    file = tmp_path / "cases.jsonl"
-    file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-    return file
-
-
-def make_gallery(comfy, cases, *words):
-    more = [*SETTINGS, "--server", comfy.address, "--out", str(cases.parent / "out"), *words]
-    return gallery.main([str(STYLE), str(cases), *more])
-
-
-def test_a_gallery_is_what_evaluate_pairs(comfy, cases, capsys):
-    from vlm.evaluate.cases import read_cases
-    from vlm.evaluate.results import find_results
-
-    assert make_gallery(comfy, cases, "--seeds", "1") == 0
-    queued = [
-        (
-            of_class(p, "VLMCAlphaBlend")["alpha"],
-            of_class(p, "PrimitiveStringMultiline")["value"],
-            of_class(p, "LoadImage")["image"],
-            of_class(p, "KSampler")["seed"],
-        )
-        for p in comfy.prompts
-    ]
-    of_one = [
-        ("a boat", "cat (1).png", 7),
-        ("a boat", "cat (1).png", 8),
-        ("a dog", "example.png", 1),
-    ]
-    assert queued == [(alpha, *each) for alpha in (0.1, 0.5) for each in of_one]
-    assert [of_class(p, "VLMCHiddenLayerSelect")["layers"] for p in comfy.prompts[2:4]] == [
-        "auto", -6
-    ]  # fmt: skip
-    known = read_cases(cases)
-    for name in ("weak", "strong"):
-        setting, notes = find_results(name, cases.parent / "out" / name, known)
-        assert set(setting.files) == {("boat", "7"), ("boat", "8"), ("dog", "1")}
-        assert notes == []
-    assert "vlm evaluate weak=" in capsys.readouterr().out
-
-
-def test_a_gallery_goes_on_and_knows_what_changed(comfy, cases):
-    assert make_gallery(comfy, cases) == 0
-    assert make_gallery(comfy, cases) == 0
-    assert len(comfy.prompts) == 6
-    (cases.parent / "out" / "weak" / "dog_1.png").unlink()
-    cases.write_text(cases.read_text(encoding="utf-8").replace("a boat", "a ship"), "utf-8")
-    assert make_gallery(comfy, cases) == 0
-    assert len(comfy.prompts) == 6 + 1 + 4
-
-
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        ("{", "Line 1 of cases.jsonl is not JSON"),
-        ('{"prompt": "x"}', "no name that a file could have"),
-        ('{"name": "a", "seeds": [true]}', "seeds whole numbers"),
-        ('{"name": "a", "reference": "../x.png"}', "lies outside"),
-        ('{"name": "a"}\n{"name": "A"}', "was there before"),
-        ("", "holds no case"),
-    ],
-)
-def test_cases_of_a_gallery_that_cannot_be(comfy, cases, capsys, line, said):
-    cases.write_text(line, encoding="utf-8")
-    assert make_gallery(comfy, cases) == 1
-    assert said in capsys.readouterr().err
-    assert comfy.prompts == []
-
-
-def test_a_gallery_takes_one_picture_a_seed(comfy, cases, capsys):
-    comfy.pictures = 2
-    assert make_gallery(comfy, cases) == 1
-    assert "saved 2 pictures" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--seeds", "x"], "write whole numbers"),
-        (["--setting", "weak: KSampler.cfg=2"], "Two settings have one name"),
-        (["--setting", "../a: KSampler.cfg=2"], "cannot be the name of a folder"),
-        (["--setting", "a: alpha"], "write NAME: NODE.INPUT=VALUE"),
-        (["--setting", "a: Nothing.alpha=2"], "has no Nothing"),
-    ],
-)
-def test_options_of_a_gallery_that_cannot_be(comfy, cases, capsys, words, said):
-    assert make_gallery(comfy, cases, *words) == 1
-    assert said in capsys.readouterr().err
-    assert comfy.prompts == []
