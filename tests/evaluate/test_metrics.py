@@ -155,3 +155,16 @@ def test_damaged_files_are_named(folder):
     (folder / "config.json").write_text("{", encoding="utf-8")
     with pytest.raises(ValueError, match="not valid JSON"):
         Clip(folder, CPU)
+
+
+class Missing(type):
+    """Of a class that transformers puts in place of one that wants a package."""
+
+    def __getattribute__(cls, name):
+        raise ImportError(f"{name} requires the Torchvision library but it was not found")
+
+
+def test_an_image_processor_that_wants_torchvision(models, monkeypatch):
+    monkeypatch.setattr("transformers.AutoImageProcessor", Missing("AutoImageProcessor", (), {}))
+    with pytest.raises(ValueError, match="without torchvision. Install torchvision, or a newer"):
+        Dino(models["dino"], torch.device("cpu"))

@@ -71,7 +71,7 @@ class PictureModel:
                 f"{missing[0][:100]}. Download the folder again."
             )
         self.model.to(device).eval().requires_grad_(False)
-        self._processor = _read(place, transformers.AutoImageProcessor.from_pretrained)
+        self._processor = _read_processor(place)
 
     @torch.no_grad()
     def embed(
@@ -101,6 +101,24 @@ def read_tokenizer(folder: Path) -> Any:
 
     check_names(folder)
     return _read(folder, AutoTokenizer.from_pretrained)
+
+
+def _read_processor(folder: Path) -> Any:
+    """How a folder's model wants its pictures.
+
+    Raises:
+        ValueError: It cannot be read, or not by this transformers alone.
+    """
+    import transformers
+
+    try:
+        reader = transformers.AutoImageProcessor.from_pretrained
+    except ImportError as error:  # 5.12 to 5.17
+        raise ValueError(
+            f"transformers {transformers.__version__} reads no image processor without "
+            "torchvision. Install torchvision, or a newer transformers."
+        ) from error
+    return _read(folder, reader)
 
 
 def _read(folder: Path, reader: Callable[..., Any], **more: Any) -> Any:
