@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import io
 import json
 import shlex
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from sweeping.cases import Case, Setting, fill, parse_setting, read_cases
 from sweeping.pages import write_whole
+from sweeping.script import print_any_letter, run_script
 from sweeping.server import Server
 from sweeping.workflow import Prompt, SweepError, load_prompt
 
@@ -37,20 +37,10 @@ MADE = ".made.json"  # of a setting's folder: what each picture was made from
 
 def main(argv: list[str] | None = None) -> int:
     """Makes the pictures; the exit code."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # letters it cannot show are no failure
-        sys.stdout.reconfigure(errors="backslashreplace")
+    print_any_letter()
     options = parse_arguments(argv)
     server = Server(options.server)
-    try:
-        make(server, options)
-    except SweepError as error:
-        print(f"gallery.py: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        server.stop()
-        print("\nStopped. Run the same command again to go on.", file=sys.stderr)
-        return 130
-    return 0
+    return run_script("gallery.py", server, lambda: make(server, options))
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:

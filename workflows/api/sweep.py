@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import re
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from sweeping.axes import Axis, Run, all_runs, alpha_and_layers, parse_axis
 from sweeping.pages import Made, write_index, write_sheet, write_whole
+from sweeping.script import print_any_letter, run_script
 from sweeping.server import Server
 from sweeping.workflow import (
     Prompt,
@@ -46,23 +46,17 @@ there already are not made again.
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the sweep; the exit code."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # letters it cannot show are no failure
-        sys.stdout.reconfigure(errors="backslashreplace")
+    print_any_letter()
     options = parse_arguments(sys.argv[1:] if argv is None else argv)
     server = Server(options.server)
-    try:
+
+    def work() -> None:
         prompt = load_prompt(options.workflow)
         axes = [*alpha_and_layers(options.alpha, options.layers), *map(parse_axis, options.axes)]
         prepare(prompt, options, server)
         sweep(server, prompt, axes, options)
-    except SweepError as error:
-        print(f"sweep.py: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        server.stop()
-        print("\nStopped. Run the same command again to go on.", file=sys.stderr)
-        return 130
-    return 0
+
+    return run_script("sweep.py", server, work)
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:

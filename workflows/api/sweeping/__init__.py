@@ -1,1 +1,1 @@
-"""The parts of sweep.py: plain Python, and Pillow for the sheet."""
+"""The parts of sweep.py and gallery.py: plain Python, and Pillow for the sheet."""
