@@ -32,7 +32,7 @@ FRAMES = 8
 # Tiles that the vision tower takes at once: the memory of a video stays bounded.
 AT_ONCE = 12
 # 200 megapixels of 448: more than a picture has. Grids are tried one by one.
-MOST_TILES = 1000
+_MOST_TRIED = 1000
 THUMBNAIL = -1
 
 
@@ -52,7 +52,7 @@ def best_grid(height: int, width: int, tile: int, least: int, most: int) -> tupl
     Returns:
         Rows and columns of tiles.
     """
-    most = min(most, MOST_TILES)
+    most = min(most, _MOST_TRIED)
     grids = [
         (rows, cols)
         for cols in range(1, most + 1)
