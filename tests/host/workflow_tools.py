@@ -93,6 +93,7 @@ def make_small(page: ComfyPage, side: int = 64, seed: int = 7) -> None:
             for (const node of all(app.rootGraph))
                 for (const widget of node.widgets ?? []) {
                     const sized = /Latent|Scheduler|PrimitiveInt|VLMCRewrite/.test(node.type)
+                        || node.subgraph // whose widgets speak for those inside
                     if (sized && /^(width|height|value)$/.test(widget.name)) widget.value = side
                     const samples = !node.type.startsWith('VLMC')
                     if (samples && /^(noise_)?seed$/.test(widget.name)) widget.value = seed
