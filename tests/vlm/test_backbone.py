@@ -1,8 +1,11 @@
 """The weights as a memory manager sees them, and what a run is expected to need."""
 
+import pytest
+
 from vlm.running.backbone import TEXT, VISION
 
 
+@pytest.mark.slow
 def test_every_weight_counts_once(v):
     """ComfyUI sums state_dict() to know how much memory a model takes."""
     counted = sum(tensor.nbytes for tensor in v.backbone.state_dict().values())

@@ -141,6 +141,7 @@ BOUNDED = [name for name, row in vlm.TARGETS.items() if row.most_tokens]
 MOST = {"z-image": 1, "flux3-klein": 7, "krea2": 3, "hunyuan-image": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", BOUNDED)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_pictures_of_any_shape_stay_below_the_most_tokens(tiny, picture, target, shape):

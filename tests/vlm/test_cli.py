@@ -207,6 +207,7 @@ BAD = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "says"), BAD, ids=[says for _, says in BAD])
 def test_errors_take_one_line_and_write_nothing(folder, place, monkeypatch, capsys, words, says):
     monkeypatch.chdir(place)

@@ -14,6 +14,8 @@ from vlm.weights.config_values import check_counts, without_calling
 from vlm.weights.empty_model import build_empty
 from vlm.weights.folder import build_config
 
+pytestmark = pytest.mark.slow
+
 PICTURE = torch.rand(64, 96, 3, generator=torch.Generator().manual_seed(1))
 CALLING = {
     "return_dict": [False, None, "no"],

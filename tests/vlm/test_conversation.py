@@ -12,6 +12,8 @@ from vlm.running.prefix_cache import PrefixCache
 from vlm.running.sampling import Sampling
 from vlm.token_map import count_roles, map_text, read_map, turn_column
 
+pytestmark = pytest.mark.slow
+
 LAYERS = 6  # of what `made` gives
 ASKED, ANSWER, PROMPT = "What does it eat?\n", " Bread, 面包, and jam. ", "Paint that"
 every = pytest.mark.parametrize("family", FAMILIES)

@@ -235,6 +235,7 @@ def prediction(entries):
     return total / weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["z-image", "krea2", "qwen-image"])
 def test_what_is_predicted_grows_with_strength_from_the_words_alone(v, image, tiny, target):
     v = tiny("qwen2_5_vl") if target == "qwen-image" else v

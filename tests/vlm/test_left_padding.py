@@ -10,6 +10,8 @@ from vlm.prompts.padding import Padding, choose_padding
 from vlm.prompts.positions import VisionBlock, mrope_positions
 from vlm.running.plain_forward import PlainForward
 
+pytestmark = pytest.mark.slow
+
 FAMILY = "qwen2_5_vl"
 
 

@@ -64,6 +64,7 @@ def test_the_built_in_model_keeps_its_own(normed):
     assert model.backbone.head()(normed).shape == (model.backbone.vocabulary,)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="maps are Linux's")
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
 def test_the_built_in_model_lets_go_of_its_files(family):

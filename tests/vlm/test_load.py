@@ -30,6 +30,7 @@ def test_a_folder_is_the_built_in_model_of_the_same_size(folder, tiny, picture):
             "a red house", images).layers([0, 1, 2]))  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_size_of_the_built_in_model():
     model = vlm.load("tiny", width=128, layers=3)
     assert (model.backbone.width, model.num_layers) == (128, 4)

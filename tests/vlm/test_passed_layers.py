@@ -11,6 +11,8 @@ from vlm.running.host import Host
 from vlm.running.rewrite import Rewriting
 from vlm.running.run import Run
 
+pytestmark = pytest.mark.slow
+
 TEXT = "a red house by the river, a boat and a flock of birds"
 ELSEWHERE = torch.device("meta")  # stands for another device than the one that runs
 

@@ -14,6 +14,7 @@ ELSEWHERE = torch.device("meta")  # stands for another device than the CPU
 SEEING = [name for name in TOYS if FAMILIES[name].has_vision]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SEEING)
 def test_every_family_stores_bytes_and_gives_the_bits_of_float32_rounded_once(tiny, picture, name):
     v = tiny(name, 4)

@@ -264,6 +264,7 @@ def test_dtype_stays_and_the_arithmetic_is_float32(dtype):
 # --- GridDot, then blend --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [5, 17, 64, 512])
 @pytest.mark.parametrize("radius", [0.2, 0.5])
 def test_a_dot_works_at_every_place_and_length(length, radius):

@@ -11,6 +11,8 @@ from vlm.running.host import Host
 from vlm.running.sampling import Sampling
 from vlm.token_map import count_roles
 
+pytestmark = pytest.mark.slow
+
 TEXT = "A red house by the river, 你好 🎨"
 QWEN3 = pytest.mark.parametrize("family", ["qwen3_vl"], indirect=True)
 GREEDY = {"temperature": 0, "max_tokens": 12}

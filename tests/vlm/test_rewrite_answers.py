@@ -7,6 +7,8 @@ from vlm.running.hidden_states import HiddenStates
 from vlm.running.host import Host
 from vlm.token_map import count_roles
 
+pytestmark = pytest.mark.slow
+
 TEXT = "A red house by the river"
 GREEDY = {"temperature": 0, "max_tokens": 8}
 HOT = {"temperature": 1.5, "top_p": 1.0, "top_k": 0, "seed": 5, "max_tokens": 8}

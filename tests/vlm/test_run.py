@@ -124,6 +124,7 @@ def overflowing(model):
     return model.backbone.text.layers[3].mlp.down_proj.weight
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep_mb", [512, 0], ids=["kept", "bound"])
 def test_overflow_names_the_layer_and_advises_bfloat16(half, changed, picture, keep_mb):
     h = half.encode(TEXT, [picture(90, 150)], keep_mb=keep_mb)

@@ -31,6 +31,7 @@ def file(folder, tmp_path):
 # ---- good ones
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES)
 def test_a_file_is_its_folder(tiny_folder, tiny, tmp_path, picture, family, style):
     folder = tiny_folder(family, 2)

@@ -104,7 +104,7 @@ def calls(model, tiny_folder, tmp_path_factory):
         vlm.style_delta: {"styled": t, "neutral": text},
         vlm.write_entries: {"entries": entries},
         model.encode: {"text": "a"},
-        model.rewrite: {"text": "a", "answer": "b"},
+        model.rewrite: {"text": "a", "answer": "b", "max_tokens": 1},
         h.layer: {"k": -1},
         h.layers: {"ks": [-1]},
     }
@@ -122,6 +122,7 @@ def test_every_exported_name_is_tried(calls):
     assert sorted(call.__name__ for call in calls) == sorted([*names(), *METHODS])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*names(), *METHODS])
 def test_wrong_types_are_refused_in_words(calls, name, tmp_path, monkeypatch):
     """Each argument in turn is something else; what is raised is ours, and a sentence."""

@@ -106,6 +106,7 @@ TWO_OF_EACH = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", AXES)
 def test_each_equals_its_separate_steps(model, text, name):
     h, base = encoded(model), Steps(keep="all")

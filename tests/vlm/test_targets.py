@@ -96,6 +96,7 @@ def test_a_model_that_is_not_deep_enough(name, num_layers):
         TARGETS[name].depth(num_layers, images=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*ROWS, "chat"])
 @pytest.mark.parametrize("images", [0, 1])
 def test_auto_selects_what_the_row_says(tiny, picture, name, images):

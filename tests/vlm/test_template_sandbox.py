@@ -11,6 +11,8 @@ from jinja2 import TemplateError
 from vlm.families import FAMILIES
 from vlm.prompts.template_sandbox import LARGEST, MOST_STEPS, TemplateSandbox
 
+pytestmark = pytest.mark.slow
+
 HERE = [name for name, one in FAMILIES.items() if hasattr(transformers, one.architecture)]
 MESSAGES = [
     {"role": "system", "content": "You paint."},

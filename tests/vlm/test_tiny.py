@@ -84,6 +84,7 @@ def state_hash(state):
 # --- the folder
 
 
+@pytest.mark.slow
 def test_it_is_complete_and_small(folders, family):
     folder = folders[family]
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
@@ -109,6 +110,7 @@ def _class(family):
     return {"qwen2_vl": "Qwen2VL", "qwen2_5_vl": "Qwen2_5_VL", "qwen3_vl": "Qwen3VL"}[family]
 
 
+@pytest.mark.slow
 def test_fewer_layers_are_the_first_of_more(folders, family, tmp_path):
     deep = load_file(folders[family] / "model.safetensors")
     short = load_file(write_tiny(tmp_path / "short", family, layers=4) / "model.safetensors")
@@ -202,6 +204,7 @@ def stream(model, folder):
     return seen
 
 
+@pytest.mark.slow
 def test_the_stream_lives_through_all_layers(folders, family):
     states = stream(load(folders[family])[0], folders[family])
     assert len(states) == 36 and all(torch.isfinite(state).all() for state in states)
