@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..arguments import reason
+from ..files.tensor_file import need_names
+
 LARGEST = 100_000_000  # bytes of a header; the format's own limit
 _LENGTH = 8  # bytes before the header, which say how long it is
 
@@ -65,8 +68,9 @@ def read_header(file: Path) -> Header:
         OSError, struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError
     ) as error:  # fmt: skip
         raise ValueError(
-            f"{file} is not a whole safetensors file ({error}). Download it again."
+            f"{file} is not a whole safetensors file ({reason(error)}). Download it again."
         ) from error
+    need_names(list(entries), file)
     return Header(entries, metadata, _LENGTH + length)
 
 
