@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 
 from ..arguments import checked, reason, told
-from ..files.tensor_file import need_names
+from ..files.tensor_file import check_dimensions, need_names
 from ..files.whole_file import write_whole
 from ..finite import is_finite
 from ..token_map import map_text, read_map
@@ -106,6 +106,7 @@ def load_conditioning(path: str | Path) -> list[Entry]:
     """
     path = Path(path)
     tensors, metadata = _read(path, with_tensors=True)
+    check_dimensions(tensors, path)
     _check_finite(tensors, path.name)
     try:
         if metadata.get("format") != FORMAT:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from ..arguments import reason, told
 
 SAFETENSORS = ".safetensors"
+MOST_DIMENSIONS = 8  # a latent of a video has 5
 PICKLES = (".pt", ".pth", ".bin")
 _LONGEST_NAME = 300  # characters; Qwen3-VL's longest are 60
 _MOST_SHARED = 4  # times that tensors may take what their file does: tied weights are there once
@@ -117,14 +118,30 @@ def need_names(names: list[str], path: Path) -> list[str]:
     return names
 
 
+def check_dimensions(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Refuses tensors of more dimensions than any; messages repeat shapes from here on.
+
+    Raises:
+        ValueError: There is one.
+    """
+    for key, value in tensors.items():
+        if value.ndim > MOST_DIMENSIONS:
+            raise ValueError(
+                f"{path.name}: {key} has {value.ndim} dimensions, no more than {MOST_DIMENSIONS} "
+                "were expected. The file is damaged; use the one that its publisher released."
+            )
+
+
 def check_storage(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     """Compares what tensors say of themselves with what their file holds, before they are computed.
 
     A pickle of a few hundred bytes can hold a tensor of any size: one number seen many times.
 
     Raises:
-        ValueError: A sparse tensor, one without data, or more numbers than are in the file.
+        ValueError: A sparse tensor, one without data, one of more dimensions than any, or more
+            numbers than are in the file.
     """
+    check_dimensions(tensors, path)
     for key, value in tensors.items():
         if value.layout != torch.strided or value.is_meta:
             kind = "has no data" if value.is_meta else "is sparse"
