@@ -7,13 +7,15 @@ import functools
 import inspect
 import math
 import numbers
-import sys
+import re
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ForwardRef, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
+
+from .files.names import path_problem
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,8 +32,9 @@ _HINTS = {  # what a person meant by something else, by its class
     "HiddenStates": "Take tokens out of hidden states first, with `select_layers`.",
     "VLM": "Encode a prompt with the model first: `model.encode(text)`.",
 }
-# Beyond these nothing counts, and neither torch nor a float holds them.
-_LARGEST = {int: 2**64, float: sys.float_info.max}
+# Beyond these nothing counts, and neither torch nor float32, in which all is computed, holds them.
+_LARGEST = {int: 2**64, float: 3.4028234663852886e38}
+_DIGITS = re.compile(r"[0-9]{1,18}")
 _LONGEST = 60  # characters of a value in a message
 
 
@@ -63,6 +66,8 @@ def checked(function: Callable[P, R], name: str = "") -> Callable[P, R]:
             for one in value if variadic else [value]:
                 if not _fits(one, hint):
                     raise TypeError(_message(name or function.__name__, argument, one, hint))
+                if _asks_for_path(hint):
+                    need_path(one, argument)
         return function(*args, **kwargs)
 
     return call
@@ -84,6 +89,64 @@ def told(value: Any, most: int = _LONGEST) -> str:
     except (RecursionError, ValueError):  # too deep; a number too long to be written
         text = f"a {type(value).__name__}"
     return text if len(text) <= most else f"{text[:most]}…"
+
+
+def reason(error: BaseException, most: int = 200) -> str:
+    """What another library says is wrong, as a message repeats it: its first line, in letters.
+
+    It may quote what it read: control characters and the like come out escaped, as Python writes
+    them, and what is longer is cut, with an ellipsis in its place.
+
+    Args:
+        error: Caught.
+        most: Characters.
+    """
+    try:
+        text = str(error).strip()
+    except (RecursionError, ValueError):  # of what it quotes
+        text = ""
+    if isinstance(error, KeyError):
+        text = f"it lacks {text}"
+    line = text[: most + 1].split("\n")[0].rstrip(". \r") or type(error).__name__
+    line = printable(line)
+    return line if len(line) <= most else f"{line[:most]}…"
+
+
+def printable(text: str) -> str:
+    """Text without what moves a cursor, turns the direction or is half a letter: that is escaped.
+
+    Args:
+        text: Of any length.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+
+
+def whole(digits: str) -> int | None:
+    """A whole number from 0 that a file or a person wrote, or None: it is none, or has too many
+    digits to count anything (Python reads none of thousands).
+
+    Args:
+        digits: Text.
+    """
+    return int(digits) if _DIGITS.fullmatch(digits) else None
+
+
+def need_path(path: Any, name: str) -> None:
+    """Refuses what no file can be called, before a system is asked for it.
+
+    Args:
+        path: A path, as text or as one, or several of them; all else is let be.
+        name: Of the argument, for the message.
+
+    Raises:
+        ValueError: It is none; says why.
+    """
+    for one in path if isinstance(path, list | tuple) else [path]:
+        wrong = path_problem(one) if isinstance(one, str | Path) else None
+        if wrong is not None:
+            raise ValueError(f"`{name}` is {told(str(one))}, no path: {wrong}. Name another one.")
 
 
 def need_length(text: str, name: str, most: int) -> None:
@@ -140,6 +203,11 @@ class _Named:
     """A class of which only the name is known here."""
 
 
+def _asks_for_path(hint: Any) -> bool:
+    """Whether an annotation is a path's: text is one only where `Path` stands beside it."""
+    return hint is Path or Path in get_args(hint)
+
+
 def _fits(value: Any, hint: Any) -> bool:
     """Whether a value is of an annotation's type; True where the annotation says too little."""
     if hint is Any:
@@ -182,10 +250,15 @@ def _is_plain(value: Any, hint: Any) -> bool:
         return _is_named(value, hint.__name__)
     if hint in (int, float):
         kind = numbers.Integral if hint is int else numbers.Real
-        if not isinstance(value, kind) or isinstance(value, bool):
-            return False
-        return not isinstance(value, numbers.Integral) or abs(int(value)) <= _LARGEST[hint]
+        return isinstance(value, kind) and not isinstance(value, bool) and _is_in_range(value, hint)
     return isinstance(value, hint)
+
+
+def _is_in_range(value: Any, hint: type) -> bool:
+    """Whether a number is one that can be computed with; what NaN and Inf mean functions say."""
+    if isinstance(value, numbers.Integral):
+        return abs(int(value)) <= _LARGEST[hint]
+    return not _LARGEST[float] < abs(value) < math.inf
 
 
 def _is_named(value: Any, name: str) -> bool:
@@ -194,15 +267,19 @@ def _is_named(value: Any, name: str) -> bool:
 
 def _message(function: str, name: str, value: Any, hint: Any) -> str:
     kind = type(value).__name__
-    if isinstance(value, int) and abs(value) > _LARGEST[int]:
-        said = "too large a number"
-    else:
-        shown = repr(value) if isinstance(value, str | int | float | tuple | list) else ""
-        shown = f"{shown} ({kind})" if shown and len(shown) <= _LONGEST else f"a {kind}"
-        said = "None" if value is None else shown
+    shown = told(value) if isinstance(value, str | numbers.Real | tuple | list) else ""
+    shown = f"{shown} ({kind})" if shown and "…" not in shown else f"a {kind}"
+    said = "None" if value is None else shown
     expected = " or ".join(dict.fromkeys(_words(hint, 0)))
     advice = f" {_HINTS[kind]}" if kind in _HINTS else ""
+    if any(_is_huge(one) for one in (value if isinstance(value, list | tuple) else [value])):
+        advice = f" Numbers are read up to {_LARGEST[float]:.2g}, whole ones up to {_LARGEST[int]}."
     return f"`{name}` of `{function}` is {said}, expected {expected}.{advice}"
+
+
+def _is_huge(value: Any) -> bool:
+    hint = int if isinstance(value, numbers.Integral) else float
+    return isinstance(value, numbers.Real) and not _is_in_range(value, hint)
 
 
 def _words(hint: Any, several: int) -> list[str]:

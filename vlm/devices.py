@@ -8,8 +8,12 @@ from .arguments import told
 
 AUTO = "auto"
 _SIDE = 64  # of the matrices that are tried
-# What a device or a dtype that does not work may raise; old builds of torch say AssertionError.
-_BROKEN = (RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError)
+# What a device or a dtype that does not work may raise; old builds of torch say AssertionError, and
+# a device whose package is not there is looked for as a module.
+_BROKEN = (
+    RuntimeError, NotImplementedError, TypeError, ValueError, AssertionError, AttributeError,
+    ImportError,
+)  # fmt: skip
 
 
 def torch_device(device: str | torch.device) -> torch.device:
@@ -19,19 +23,25 @@ def torch_device(device: str | torch.device) -> torch.device:
         device: As torch names it; "auto" = the first of cuda, xpu, mps and cpu that is there.
 
     Raises:
-        ValueError: It is not, or the name means nothing.
+        ValueError: It is not, it does not compute, or the name means nothing.
     """
     if device == AUTO:
         return _fastest()
     try:
         found = torch.device(device)
-        torch.empty(1, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(
-            f"There is no device {told(str(device))} here. Choose cpu, or cuda where torch "
-            "finds a GPU."
-        ) from error
+        three = (torch.ones(2, device=found) + torch.ones(1, device=found) / 2).sum().item()
+    except _BROKEN as error:  # `meta` has no numbers, others are not in this build of torch
+        raise ValueError(_absent(device)) from error
+    if three != 3:
+        raise ValueError(_absent(device))
     return found
+
+
+def _absent(device: str | torch.device) -> str:
+    return (
+        f"There is no device {told(str(device))} here that computes. Choose cpu, or cuda where "
+        "torch finds a GPU."
+    )
 
 
 def multiplies(device: torch.device, dtype: torch.dtype, stored: torch.dtype | None = None) -> bool:

@@ -26,7 +26,7 @@ from .running.prefix_cache import PrefixCache
 from .running.self_check import LAYERS, runs_plain
 from .weights import single_file
 from .weights.checkpoint import Checkpoint, load_model
-from .weights.config_values import check_counts
+from .weights.config_values import check_counts, check_kinds
 from .weights.folder import (
     build_config,
     check_tokenizer,
@@ -178,6 +178,7 @@ def read_source(
 
 def _read_folder(path: Path, tokenizer: str | Path | None, config: dict | None) -> Source:
     config = config or read_config(path)
+    check_kinds(config, path)
     family = family_of(config.get("model_type"), f"{path}")
     check_config(config, path)
     check_counts(config, check_weights(path), path)
@@ -205,6 +206,7 @@ def _read_file(path: Path, tokenizer: str | Path | None, config: dict | None) ->
     family = find_family(files.names, f"{path}")
     config = config or single_file.config_beside(path, family)
     config = config or single_file.published_config(files, family)
+    check_kinds(config, path)
     if config.get("model_type") != family.model_type:
         raise ValueError(
             f"The config.json for {path} says {told(config.get('model_type'))}, its tensors "
@@ -277,7 +279,9 @@ def _own_dtype(config: dict[str, Any], files: Checkpoint) -> torch.dtype:
             for key in ("dtype", "torch_dtype")]  # fmt: skip
     if files.has_fp8:
         return torch.bfloat16
-    return next((DTYPES[one] for one in said if one in DTYPES), files.own_dtype())
+    return next(
+        (DTYPES[one] for one in said if isinstance(one, str) and one in DTYPES), files.own_dtype()
+    )
 
 
 def torch_dtype(dtype: str | torch.dtype) -> str | torch.dtype:

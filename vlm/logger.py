@@ -4,11 +4,30 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
+
+from .arguments import printable
 
 NAME = "vlm_conditioning"
 VARIABLE = "VLMC_LOG"
 LEVELS = ("debug", "info", "warning", "error")
 LOG = logging.getLogger(NAME)
+
+
+class _OneLine(logging.Filter):
+    """Has what a message quotes, such as a file's name, start no line of its own in a log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(map(_escaped, record.args))
+        return True
+
+
+def _escaped(value: object) -> object:
+    return printable(str(value)) if isinstance(value, str | Path | Exception) else value
+
+
+LOG.addFilter(_OneLine())
 
 
 def set_level(level: str | None) -> None:

@@ -25,6 +25,7 @@ from typing import Any, overload
 
 from .arguments import told
 from .logger import LOG
+from .token_grid import is_grid
 
 VERSION = 1
 WITH_TURNS = 2  # written only where there are several, so that older packs read all other maps
@@ -41,6 +42,7 @@ ROLES = (
 )
 _NUMBERS = {"image": -1, "frame": 0, "tile": 0, "row": 0, "col": 0}  # column: of a plain token
 _LEAST = {"image": -1, "frame": 0, "tile": -1, "row": 0, "col": 0, "turn": 0}
+_END = 2**31  # of every number: no sequence has so many tokens
 _GRID_KEYS = ("image", "frames", "rows", "cols")
 
 
@@ -245,11 +247,17 @@ def _wrong_with_grids(token_map: dict) -> str | None:
             return f"a grid is {told(grid)}, expected the numbers {', '.join(_GRID_KEYS)}"
         if grid["image"] < 0 or min(grid[key] for key in _GRID_KEYS[1:]) < 1:
             return f"a grid is {told(grid)}, expected an image from 0 and sizes from 1"
+        if not is_grid(grid["rows"], grid["cols"], grid["frames"]):
+            return f"a grid is {told(grid)}, larger than any picture's"
     if len({grid["image"] for grid in grids}) < len(grids):
         return "two grids are of the same image"
     for key, least in _LEAST.items():
         if key in token_map and min(token_map[key], default=0) < least:
-            return f"its column {told(key)} holds {min(token_map[key])}, expected {least} or more"
+            return f"its column {told(key)} holds {told(min(token_map[key]))}, not from {least}"
+        if key in token_map and max(token_map[key], default=0) >= _END:
+            return (
+                f"its column {told(key)} holds {told(max(token_map[key]))}, more than there can be"
+            )
     return _wrong_with_images(token_map)
 
 

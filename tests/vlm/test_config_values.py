@@ -89,6 +89,25 @@ def test_every_count_of_a_config_is_compared_with_the_weights(changed, tiny_fold
     assert counted == (1 if not FAMILIES[family].has_vision else 2)
 
 
+@pytest.mark.parametrize("value", [["bfloat16"], 5, True, [[]]])
+@pytest.mark.parametrize("key", ["torch_dtype", "dtype", "text_config", "vision_config",
+                                 "quantization_config"])  # fmt: skip
+def test_values_of_another_kind(changed, key, value):
+    with pytest.raises(ValueError, match=f"config.json of .* says {key} .*, expected ") as caught:
+        vlm.load(changed("qwen3_vl", lambda config: config.update({key: value})))
+    assert str(caught.value).endswith("Download config.json again.")
+
+
+@pytest.mark.parametrize("value", [None, {}, {"text_config": "float16"}])
+def test_a_dtype_that_says_nothing_is_the_files(changed, value):
+    def change(config):
+        for part in (config, config["text_config"]):
+            part.pop("dtype", None)
+            part["torch_dtype"] = value
+
+    assert vlm.load(changed("qwen3_vl", change)).backbone.dtype == torch.float32
+
+
 def test_a_count_beyond_the_tensors_is_refused_before_anything_is_built(changed):
     def flip(config):
         config["text_config"]["num_hidden_layers"] = 2**31 + 2

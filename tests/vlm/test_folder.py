@@ -123,6 +123,18 @@ def test_a_truncated_shard(folder):
     assert_tells(error, file, "download")
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "a\nb", "\ud800", "..", "a/b", ""])
+def test_an_index_that_names_what_no_file_is_called(folder, name):
+    file = shard(folder)
+    index = json.loads(file.read_text())
+    index["weight_map"] = dict.fromkeys(index["weight_map"], name)
+    file.write_text(json.dumps(index))
+    with pytest.raises(ValueError) as error:
+        vlm.load(folder)
+    assert_tells(error, file, "expected files of the same folder", "Download")
+    assert len(str(error.value)) < 500 and str(error.value).isprintable()
+
+
 @pytest.mark.parametrize("content", ["{", "{}", "[]", '{"weight_map": []}', '{"weight_map": {}}',
                                      '{"weight_map": {"a": 1}}'])  # fmt: skip
 def test_a_damaged_index(folder, content):

@@ -176,7 +176,7 @@ def test_a_dot_says_what_is_wrong_with_it(values, message):
         ({"combine": "mean"}, "no `combine` 'mean'. Choose max, sum, screen"),
         ({"floor": 1.5}, "floor is the weight of what no dot reaches, 0 to 1; this is 1.5"),
         ({"floor": math.nan}, "floor is the weight"),
-        ({"rows": 0}, "rows and columns, this is 0 x 6"),
+        ({"rows": 0}, "rows and columns and at most .*this is 0 x 6"),
         ({"mask": torch.ones(3, 3)}, r"mask is \[3, 3\], the token grid 4 x 6.*resample_mask"),
         ({"dots": [Dot(0.6, 0.6, 0.01)]}, r"radius, 0\.01, reaches 0\.04 tokens"),
         ({"dots": [Dot(0.5, 0.5, 1, -1)]}, "All dots are negative; set floor to 1"),

@@ -2,6 +2,9 @@
 
 import importlib.util
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +17,8 @@ from vlm.pictures.gif_times import gif_times
 from vlm.pictures.images import QWEN2, QWEN3, PixelRules, fit, read_rules, to_pictures
 from vlm.pictures.patches import to_patches
 from vlm.pictures.preprocessor import PatchPreprocessor
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def patches(picture, rules, least=None, most=None):
@@ -272,6 +277,9 @@ def test_a_huge_picture_is_shrunk_as_it_is_read(tmp_path, monkeypatch):
     for name in ("a.png", "a.tif"):
         picture.save(tmp_path / name)
     whole = to_pictures(tmp_path / "a.png")[0]
+    monkeypatch.setattr(upright, "_STRIP", 300)
+    for name in ("a.png", "a.tif"):  # in strips it is the same picture
+        assert to_pictures(tmp_path / name)[0].tobytes() == whole.tobytes()
     monkeypatch.setattr(upright, "LARGEST", 700)
     monkeypatch.setattr(upright, "_STRIP", 300)  # four strips and a rest
     for name in ("a.png", "a.tif"):
@@ -283,6 +291,30 @@ def test_a_huge_picture_is_shrunk_as_it_is_read(tmp_path, monkeypatch):
     exif[0x0112] = 6
     picture.convert("RGB").save(tmp_path / "a.jpg", exif=exif)
     assert to_pictures(tmp_path / "a.jpg")[0].size == (32, 20)
+
+
+MEASURED = """
+import resource
+from PIL import Image
+from vlm.pictures.upright import make_upright
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+picture = Image.effect_noise((4096, 4096), 64).convert({mode!r})
+before = peak()
+make_upright(picture)
+print((peak() - before) / (4 * 4096 * 4096))
+"""
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
+def test_what_is_transparent_is_mixed_in_one_copy(mode):
+    """All at once takes four; 16 megapixels take 64 MB, whose peak is measured alone."""
+    pytest.importorskip("resource")
+    run = [sys.executable, "-c", MEASURED.format(mode=mode)]
+    made = subprocess.run(run, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert float(made.stdout) < 1.7
 
 
 @pytest.mark.parametrize("mode", ["I;16", "I"])
@@ -325,6 +357,12 @@ def test_other_types(thing):
 def test_a_path_that_leads_nowhere(tmp_path):
     with pytest.raises(FileNotFoundError, match="There is no picture none.png"):
         to_pictures("none.png")
+    for name in ("x" * 5000, "a\0b", "a/" * 5000, "\ud800", "a\n\x1b[31m"):
+        with pytest.raises(
+            FileNotFoundError, match="There is no picture '.*Name another"
+        ) as caught:
+            to_pictures(name)
+        assert len(str(caught.value)) < 300 and str(caught.value).isprintable()
     with pytest.raises(ValueError, match="is a folder"):
         to_pictures(tmp_path)
 

@@ -3,6 +3,7 @@
 import importlib.metadata
 import inspect
 import linecache
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,19 @@ WRONG = {
     "a negative number": -1,
     "a fraction": 1.5,
     "nan": float("nan"),
+    "inf": float("inf"),
+    "minus inf": float("-inf"),
+    "more than float32 holds": 1e308,
+    "less than float32 holds": -1e308,
+    "a fraction that no float holds": Fraction(10**400),
+    "a number of 32 bits": 2**31,
+    "a number of 64 bits": 2**63,
+    "a negative number of 64 bits": -(2**63) - 1,
     "a huge number": 10**400,
+    "text with NUL": "a\0b",
+    "half a letter": "\ud800",
+    "a long text": "x" * 5000,
+    "lines and an escape": "a\n\x1b[31m",
     "a bool": True,
     "an empty list": [],
     "a list of numbers": [1, 2],

@@ -238,6 +238,12 @@ def put(column, at, value):
         (lambda made: made["grids"][0].update(cols=0), "sizes from 1"),
         (lambda made: made["grids"][0].update(cols=1), "grid has 1 x 1 x 1"),
         (lambda made: made["grids"].pop(), "image 1, which has no grid"),
+        (lambda made: made["grids"][0].update(rows=3, cols=2**31 - 1), "larger than any picture's"),
+        (lambda made: made["grids"][0].update(rows=2**12, cols=2**12), "larger than any picture's"),
+        (lambda made: made["grids"][0].update(frames=2**40), "larger than any picture's"),
+        (lambda made: made["grids"][0].update(rows=10**400), "larger than any picture's"),
+        (put("row", 3, 10**400), "'row' holds too large a number"),
+        (put("image", 2, 2**31), "'image' holds 2147483648"),
     ],
 )
 def test_a_map_that_contradicts_itself_is_ignored(change, words, caplog):

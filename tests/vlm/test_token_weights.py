@@ -83,6 +83,16 @@ def test_bad_masks(mask, message):
         resample_mask(mask, 4, 6)
 
 
+@pytest.mark.parametrize(
+    ("rows", "cols"), [(0, 4), (4, 0), (-1, 4), (4, -(2**40)), (3, 2**31 - 1), (2**12, 2**12)]
+)
+def test_grids_that_no_picture_has(rows, cols):
+    with pytest.raises(ValueError, match=rf"this is {rows} x {cols}\. Take the numbers"):
+        resample_mask(torch.ones(8, 8), rows, cols)
+    with pytest.raises(ValueError, match=rf"this is {rows} x {cols}\. Take the numbers"):
+        vlm.radial_mask(rows, cols, [vlm.Dot(0.5, 0.5, 0.5)])
+
+
 def test_a_mask_that_is_no_tensor():
     with pytest.raises(TypeError, match="`mask` of `resample_mask` is 'white'.*expected a tensor"):
         resample_mask("white", 4, 6)

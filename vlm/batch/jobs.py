@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..arguments import told
+from ..arguments import need_path, told
 from ..files.inside import is_inside
 from ..files.json_lines import lines_of, object_of
 from ..files.names import LONGEST, is_file_name
@@ -19,7 +20,9 @@ from .recipe import Recipe, option
 
 KEYS = ("id", "text_file", "system_file", *(field.name for field in fields(Recipe)))
 NUMBERS = ("fps", "clip_sigma", "weight", "alpha")
+MOST = 1e30  # of any number
 COUNTS = ("min_pixels", "max_pixels")
+_PLACES = ("text_file", "system_file", "video", "stats", "image")
 EXAMPLE = '{"text": "a boat"}'
 _SHOWN = 60  # characters of a refused value in a message
 
@@ -82,6 +85,7 @@ def read_jobs(
             file outside `root`, an id that is no file name or was there before; names the line.
     """
     path = Path(file)
+    need_path(path, "jobs")
     inside = None if allow_outside else Path(path.parent if root is None else root)
     if not path.is_file():
         raise FileNotFoundError(f"There is no jobs file {path}. Name one that exists.")
@@ -162,6 +166,8 @@ def read_options(given: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{name} is there twice, also with a dash. Keep one.")
         if value is not None:
             options[name] = _value(name, value)
+            if name in _PLACES:
+                need_path(options[name], option(name))
     return options
 
 
@@ -186,12 +192,13 @@ def _value(name: str, value: Any) -> Any:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and not MOST < abs(value) < math.inf
 
 
 def _is_whole(value: Any) -> bool:
     """Also 9.0, which a column of numbers makes of 9 where another row has none."""
-    return _is_number(value) and value == value // 1
+    return _is_number(value) and math.isfinite(value) and value == value // 1
 
 
 def _need(right: bool, name: str, value: Any, expected: str) -> Any:
@@ -217,7 +224,7 @@ def _check_id(name: str) -> None:
 
 
 def _check_places(given: Mapping[str, Any], place: Path, root: Path) -> None:
-    for key in ("text_file", "system_file", "video", "stats", "image"):
+    for key in _PLACES:
         named = given.get(key, ())
         for file in [named] if isinstance(named, str) else named:
             if not is_inside(place / file, root):

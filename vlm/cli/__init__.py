@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
+from ..arguments import need_path, printable, reason, told
 from . import convert, demo, doctor, encode, evaluate, tiny, train
 from .output import show_any_letter
 
@@ -29,6 +30,12 @@ Start here:
 
 # Layer choices start with a minus, which argparse would take for an option.
 _LAYERS = ("--layers", "--reference-layers")
+# Options that are files or folders, whatever the command.
+_PLACES = {
+    "cases", "clip", "comfyui", "dino", "disk_cache", "folder", "image", "jobs", "model", "out",
+    "places", "prompts", "references", "report", "result", "root", "source", "stats", "system_file",
+    "text_file", "tokenizer", "video",
+}  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = make_parser()
     options = parser.parse_args(_join_layers(sys.argv[1:] if arguments is None else arguments))
     try:
+        for name in _PLACES & vars(options).keys():
+            need_path(getattr(options, name), name)
         return options.run(options) or 0
     except torch.cuda.OutOfMemoryError:
         return _fail(
@@ -52,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "--dtype bfloat16, or --device cpu."
         )
     except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
-        return _fail(str(error))
+        return _fail(_sentence(error))
     except KeyboardInterrupt:
         sys.stderr.write("stopped\n")
         return 130
@@ -83,7 +92,14 @@ def _join_layers(arguments: Sequence[str]) -> list[str]:
     return joined
 
 
+def _sentence(error: Exception) -> str:
+    """What is said of an error; the system's own names a file, of any length."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{told(error.filename, 200)}: {error.strerror or reason(error)}"
+    return str(error)
+
+
 def _fail(message: str) -> int:
     """One line, whatever the message's own lines; the exit status."""
-    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    sys.stderr.write(f"error: {printable(' '.join(message.split()))}\n")
     return 2

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from ..arguments import whole
+
 STATES, OPTIONS = "conditioning", "conditioning_options"
 
 
@@ -52,8 +54,8 @@ def native_options(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, s
     lists: dict[str, dict[int, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         name, _, number = key.rpartition(".")
-        if number.isdecimal():
-            lists.setdefault(name, {})[int(number)] = tensor
+        if (place := whole(number)) is not None:
+            lists.setdefault(name, {})[place] = tensor
         elif key != STATES:
             options[key] = tensor
     for name, items in lists.items():

@@ -17,7 +17,10 @@ from ..logger import LOG
 Check = Callable[[Any], bool]
 
 
-def _number(low: float = float("-inf"), high: float = float("inf")) -> Check:
+_LARGEST = 3.4e38  # what float32 holds
+
+
+def _number(low: float = -_LARGEST, high: float = _LARGEST) -> Check:
     return lambda value: type(value) in (int, float) and low <= value <= high
 
 
@@ -65,7 +68,7 @@ _KINDS: list[tuple[str, Check, str]] = [
     ("a text", _text, "reference_latents_method prompt_type vlm_tokens"),
     ("four numbers, or percentage and four numbers", _area, "area"),
     ("a list of numbers of tokens",
-     _list_of(lambda at: type(at) is int and at >= 0), "image_slots"),
+     _list_of(lambda at: type(at) is int and 0 <= at < 2**31), "image_slots"),
     ("a list of numbers", _numbers, "vace_strength"),
     ("a list of tensors of 3 to 5 dimensions", _list_of(_LATENT),
      "reference_latents vace_frames vace_mask"),

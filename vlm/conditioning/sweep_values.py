@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from math import prod
 from typing import Any
 
-from ..arguments import checked, need_length, told
+from ..arguments import checked, need_length, told, whole
 from ..tokens.blend import METHODS
 from ..tokens.filter import KEEP_PRESETS
 from ..tokens.layer_spec import parse_layers
@@ -147,9 +147,10 @@ def _share(name: str, word: str) -> float:
 
 
 def _size(name: str, word: str) -> int:
-    if not (word.isascii() and word.isdigit()):
+    tokens = whole(word)
+    if tokens is None:
         raise ValueError(_refused(name, word, "whole numbers of tokens, 0 for not pooled"))
-    return int(word)
+    return tokens
 
 
 def _layer(name: str, word: str) -> str:

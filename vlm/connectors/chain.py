@@ -9,6 +9,8 @@ from itertools import pairwise
 import torch
 from torch.nn import functional as F
 
+from ..arguments import whole
+
 EPS = 1e-5  # torch.nn.LayerNorm's own: a state dict does not say
 # A weight [out, in] or [D], and its bias or None.
 Step = tuple[torch.Tensor, torch.Tensor | None]
@@ -136,7 +138,8 @@ def _order(weights: Mapping[str, torch.Tensor]) -> list[str]:
 def _by_numbers(name: str) -> list[tuple[int, str]]:
     """Sorts 2 before 10."""
     parts = re.findall(r"\d+|\D+", name)
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+    numbers = [(whole(part), part) for part in parts]
+    return [(-1, part) if number is None else (number, "") for number, part in numbers]
 
 
 def _parameter(value: torch.Tensor) -> torch.nn.Parameter:

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import torch
 
-from ..arguments import checked, told
+from ..arguments import checked, told, whole
 from ..files.tensor_file import SAFETENSORS
 from ..weights.safetensors_header import read_header
 from .file import write_state_dict
@@ -170,13 +170,14 @@ def _side(weights: Mapping[str, torch.Tensor], key: str, axis: int, name: str) -
 
 
 def _heads(metadata: Mapping[str, str], name: str) -> int:
-    if not metadata.get("heads", "").isdigit():
+    heads = whole(metadata.get("heads", ""))
+    if not heads:
         raise ValueError(
             f"{name} is LAP weights of the layout {UNIFUSION}, and its metadata do not say how "
             f"many heads it has. Write it with vlm.save_lap, or with the metadata format {FORMAT}, "
             "version, heads, layers, vlm and target."
         )
-    return int(metadata["heads"])
+    return heads
 
 
 def _origin(sizes: Sizes, metadata: Mapping[str, str], name: str) -> Origin:
@@ -185,14 +186,14 @@ def _origin(sizes: Sizes, metadata: Mapping[str, str], name: str) -> Origin:
         known = sizes.layout == TXTFUSION and (sizes.width, sizes.layers) == _KREA2
         return Origin(name, "Qwen3-VL-4B" if known else "", None, "Krea 2" if known else "")
     listed = metadata.get("layers", "")
-    parts = [part.strip() for part in listed.split(",")]
-    if not all(map(str.isdecimal, parts)) or len(parts) != sizes.layers:
+    numbers = [whole(part.strip()) for part in listed.split(",")]
+    layers = tuple(number for number in numbers if number is not None)
+    if len(layers) != len(numbers) or len(layers) != sizes.layers:
         raise ValueError(
             f"{name} pools {sizes.layers} layers, its metadata name {told(listed)}. Expected "
             "that many "
             "layer indices with commas between."
         )
-    layers = tuple(map(int, parts))
     return Origin(name, metadata.get("vlm", ""), layers, metadata.get("target", ""))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..arguments import told
+from ..arguments import need_path, told
 from ..files.inside import is_inside
 from ..files.json_lines import lines_of, object_of
 from ..files.names import is_file_name
@@ -52,6 +52,7 @@ def read_cases(file: str | Path, root: str | Path | None = None) -> list[Case]:
             reference outside `root`, or a name that was there before; names the line.
     """
     path = Path(file)
+    need_path(path, "cases")
     if not path.is_file():
         raise FileNotFoundError(f"There is no file of cases {path}. Name one that exists.")
     inside = path.parent if root is None else Path(root)
@@ -139,6 +140,7 @@ def _case(given: Mapping[str, Any], place: Path, inside: Path) -> Case:
     files = (named,) if isinstance(named, str) else named
     if not isinstance(files, list | tuple) or not all(isinstance(each, str) for each in files):
         raise ValueError(f"reference is {told(named)}, expected a file or a list of files.")
+    need_path(list(files), "reference")
     for file in files:
         if not is_inside(place / file, inside):
             raise ValueError(

@@ -9,6 +9,8 @@ from typing import overload
 
 from PIL import Image, ImageSequence
 
+from ..arguments import reason, told
+from ..files.names import path_problem
 from .gif_times import gif_times
 from .upright import make_upright
 
@@ -46,7 +48,9 @@ def read_text(file: str) -> str:
     try:
         return path.read_text(encoding="utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not text in UTF-8 ({error}). Save it as UTF-8.") from error
+        raise ValueError(
+            f"{file} is not text in UTF-8 ({reason(error)}). Save it as UTF-8."
+        ) from error
 
 
 def read_picture(file: str | Path) -> Image.Image:
@@ -173,13 +177,15 @@ def _count_frames(path: Path) -> tuple[int, float]:
 
 def _there(file: str | Path, what: str) -> Path:
     path = Path(file)
+    wrong = path_problem(path)
+    if wrong is not None:
+        raise FileNotFoundError(f"There is no {what} {told(str(file))}: {wrong}. Name another one.")
     try:
         found = path.exists()
-    except (OSError, ValueError):  # a name that no file can have
+    except OSError:  # a folder on the way may not be looked into
         found = False
     if not found:
-        name = str(file) if len(str(file)) < 500 else f"{str(file)[:60]}..."
-        raise FileNotFoundError(f"There is no {what} {name}. Name one that exists.")
+        raise FileNotFoundError(f"There is no {what} {file}. Name one that exists.")
     return path
 
 
@@ -210,8 +216,8 @@ def _decoded(picture: Image.Image, file: str | Path) -> Image.Image:
 
 def _unreadable(file: str | Path, error: Exception) -> ValueError:
     return ValueError(
-        f"{file} is not a picture that can be read ({error}). Expected PNG, JPEG, WebP, GIF, BMP, "
-        "TIFF or AVIF, whole."
+        f"{file} is not a picture that can be read ({reason(error)}). Expected PNG, JPEG, WebP, "
+        "GIF, BMP, TIFF or AVIF, whole."
     )
 
 

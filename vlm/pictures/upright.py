@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 # a few kB of a file must not fill the memory.
 LARGEST = 64 * 1024 * 1024
 _BASE = {"La": "LA", "RGBa": "RGBA"}  # premultiplied modes, which Pillow turns into nothing else
-_STRIP = 4 * 1024 * 1024  # pixels that are converted at once
+_STRIP = 1024 * 1024  # pixels that are converted at once
 
 
 def make_upright(picture: Image.Image) -> Image.Image:
@@ -42,9 +42,14 @@ def _on_white(picture: Image.Image) -> Image.Image:
         picture = picture.convert(_BASE[picture.mode])
     if "A" not in picture.getbands() and "transparency" not in picture.info:
         return picture.convert("RGB")
-    colour = picture.convert("RGBA")
-    white = Image.new("RGBA", colour.size, "white")
-    return Image.alpha_composite(white, colour).convert("RGB")
+    out = Image.new("RGB", picture.size)
+    rows = max(1, _STRIP // max(picture.width, 1))
+    for top in range(0, picture.height, rows):  # all at once it would be there four times
+        strip = picture.crop((0, top, picture.width, min(top + rows, picture.height)))
+        colour = strip.convert("RGBA")
+        white = Image.new("RGBA", colour.size, "white")
+        out.paste(Image.alpha_composite(white, colour).convert("RGB"), (0, top))
+    return out
 
 
 def _shrink(picture: Image.Image) -> Image.Image:

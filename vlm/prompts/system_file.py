@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..arguments import need_path
 from ..files.units import KILOBYTE
 
 MOST_BYTES = 64 * KILOBYTE  # 16 000 tokens of English; published prompts have 2 to 10 KB
@@ -24,6 +25,7 @@ def read_system_prompt(file: str | Path) -> str:
         ValueError: No file, too large, empty, unreadable or not UTF-8; named without its folder.
     """
     path = Path(file)
+    need_path(path, "system_file")
     if not path.exists():
         raise FileNotFoundError(f"There is no system prompt file {file}. Name one that exists.")
     if not path.is_file():  # reading a pipe would wait for ever

@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from ..arguments import told
-from ..files.units import MEGABYTE
+from ..files.units import in_bytes
 from ..files.whole_file import write_whole
 from ..logger import LOG
 
@@ -72,7 +72,7 @@ class DiskCache:
                 "size in MB, such as 4096, or 0 to keep nothing."
             )
         self.folder = Path(folder)
-        self.limit = int(limit_mb * MEGABYTE)
+        self.limit = in_bytes(limit_mb)
         self._warned = False
 
     @property

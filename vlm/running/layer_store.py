@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..files.units import MEGABYTE
+from ..files.units import in_bytes
 from ..finite import is_finite
 from ..prompts.prompt import Prompt
 
@@ -37,7 +37,7 @@ class LayerStore:
         self.num_layers = num_layers
         self.keyframe = keyframe
         self.device = device
-        self.keep_bytes = int(keep_mb * MEGABYTE)
+        self.keep_bytes = in_bytes(keep_mb)
         self.reused_tokens = 0
         # A layer is the prefix's part (shared with the prefix cache) and the rest's.
         self._held: dict[int, tuple[torch.Tensor, ...]] = {}

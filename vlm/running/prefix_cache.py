@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import torch
 
-from ..files.units import MEGABYTE
+from ..files.units import in_bytes
 
 
 @dataclass
@@ -126,7 +126,7 @@ class PrefixCache:
 
     def __init__(self, limit_mb: float = 1024):
         """Sets the bound in MB (2**20 bytes); 0 keeps nothing."""
-        self.limit = int(limit_mb * MEGABYTE)
+        self.limit = in_bytes(limit_mb)
         # By kind and key.
         self._entries: OrderedDict[tuple[type, str], Prefix | VisionFeatures] = OrderedDict()
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from ..arguments import checked, need_length, told
+from ..arguments import checked, need_length, reason, told
+from ..token_grid import need_grid
 
 COMBINE = ("max", "sum", "screen")
 MAX_DOTS = 1000
@@ -91,7 +92,7 @@ def parse_dots(text: str) -> list[Dot]:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(
-            f"`dots` cannot be read as JSON ({error}). Write "
+            f"`dots` cannot be read as JSON ({reason(error)}). Write "
             '{"version": 1, "dots": [{"x": 0.5, "y": 0.5, "radius": 0.3, "strength": 1}]}, or '
             "leave it empty."
         ) from error
@@ -215,8 +216,7 @@ def _check_settings(
     floor: float,
     mask: torch.Tensor | None,
 ) -> None:
-    if rows < 1 or cols < 1:
-        raise ValueError(f"A token grid has rows and columns, this is {rows} x {cols}.")
+    need_grid(rows, cols)
     if combine not in COMBINE:
         raise ValueError(f"There is no `combine` {told(combine)}. Choose {', '.join(COMBINE)}.")
     if not 0 <= floor <= 1:

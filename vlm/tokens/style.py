@@ -71,6 +71,7 @@ def add_style(
         raise ValueError(f"`alpha` of `add_style` is a number (0 = no style), this is {alpha}.")
     if alpha == 0:
         return text
+    alpha = float(alpha)  # torch takes no whole number of more than 64 bits
     a = text.states.float()
     d = resample(delta.states.to(a.device).float(), text.n)
     if not match_std:

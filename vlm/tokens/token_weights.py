@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 
 from ..arguments import checked
+from ..token_grid import need_grid
 from .tokens import Tokens
 
 if TYPE_CHECKING:
@@ -31,8 +32,9 @@ def resample_mask(mask: torch.Tensor, rows: int, cols: int) -> torch.Tensor:
         ``[rows, cols]`` or ``[B, rows, cols]``, float32 on the CPU.
 
     Raises:
-        ValueError: Another shape, an empty mask, NaN, values outside 0..1.
+        ValueError: Another shape, an empty mask, NaN, values outside 0..1, no grid of a picture.
     """
+    need_grid(rows, cols)
     if not isinstance(mask, torch.Tensor) or mask.ndim not in (2, 3) or 0 in mask.shape:
         given = list(mask.shape) if isinstance(mask, torch.Tensor) else type(mask).__name__
         raise ValueError(f"A mask is [height, width] or [batch, height, width], this is {given}.")

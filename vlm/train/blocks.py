@@ -13,7 +13,8 @@ from ..arguments import told
 from .dit import STREAMS, Dit
 
 ALL = "all"
-_PART = re.compile(r"(?P<group>[a-z_]+)(\.(?P<numbers>-?\d+|-?\d*:-?\d*(:\d+)?))?")
+_N = "[0-9]{1,9}"
+_PART = re.compile(rf"(?P<group>[a-z_]+)(\.(?P<numbers>-?{_N}|(-?{_N})?:(-?{_N})?(:{_N})?))?")
 
 
 class Place(NamedTuple):

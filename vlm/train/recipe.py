@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
-from ..arguments import told
+from ..arguments import need_path, told
 from ..prompts.templates import TEMPLATES
 from ..targets import TARGETS
 from ..tokens.filter import KEEP_PRESETS
@@ -41,6 +40,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "precision": PRECISIONS,
     "vlm_dtype": ("auto", "float32", "bfloat16", "float16"),
 }
+MOST = 1e30  # of any number
+PLACES = ("captions", "vlm", "teacher", "dit", "start", "out", "cache")
 # Numbers that begin at 1; all others begin at 0.
 _FROM_ONE = ("size", "steps", "batch", "accumulate", "every", "keep", "calibrate", "buffer")
 
@@ -199,8 +200,12 @@ class TrainRecipe:
             value = getattr(self, each.name)
             if isinstance(value, int | float) and not isinstance(value, bool):
                 least = 1 if each.name in _FROM_ONE else 0
-                if not least <= value < math.inf:
-                    raise ValueError(f"{each.name} is {value}, expected a number from {least}.")
+                if not least <= value < MOST:
+                    raise ValueError(
+                        f"{each.name} is {told(value)}, expected a number from {least} to {MOST:g}."
+                    )
+            elif isinstance(value, str) and each.name in PLACES:
+                need_path(value, each.name)
         if not any(getattr(self, name) for name in LOSSES):
             raise ValueError(f"Nothing is learnt: {', '.join(LOSSES)} are all 0. Set one.")
         if self.size % CELL:

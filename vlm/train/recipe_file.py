@@ -11,9 +11,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from ..arguments import told
+from ..arguments import reason, told
 from .built_in import BUILT_IN
-from .recipe import CHOICES, TrainRecipe, keys, kind_of
+from .recipe import CHOICES, MOST, TrainRecipe, keys, kind_of
 
 try:
     import tomllib
@@ -48,10 +48,10 @@ def read_recipe(place: str, changes: Mapping[str, Any] | None = None) -> TrainRe
         )
     try:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # a number can be too long as well
         raise ValueError(
-            f"{path.name} is no TOML ({error}). Write one `key = value` a line, text in quotation "
-            "marks."
+            f"{path.name} is no TOML ({reason(error)}). Write one `key = value` a line, text in "
+            "quotation marks."
         ) from error
     return TrainRecipe(**(_checked(given, path.name) | _checked(changes, "The options")))
 
@@ -101,7 +101,7 @@ def _checked(given: Mapping[str, Any], where: str) -> dict[str, Any]:
                 "`python -m vlm train --print-recipe tiny` prints them all."
             )
         kind = known[name]
-        if kind is float and type(value) is int:
+        if kind is float and type(value) is int and abs(value) <= MOST:
             value = float(value)
         if type(value) is not kind:
             words = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..arguments import told
+from ..arguments import printable, told
 
 # How transformers' own classes shall be called, which is ours to say.
 _CALLING = frozenset(
@@ -16,6 +16,16 @@ _CALLING = frozenset(
 )  # fmt: skip
 # Each of what they count has tensors of its own.
 _COUNTS = re.compile(r"(num|n)_(\w+_)?(layers|blocks)|depth|layers|\w+_depth")
+# Kinds of what is read here, in the parts too; what is empty is as good as not there.
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "dtype": ((str, Mapping), "the name of a dtype"),
+    "torch_dtype": ((str, Mapping), "the name of a dtype"),
+    "text_config": ((Mapping,), "a mapping"),
+    "vision_config": ((Mapping,), "a mapping"),
+    "quantization_config": ((Mapping,), "a mapping"),
+    "vision_aspect_ratio": ((str,), "text"),
+}
+_SHOWN = 60  # characters of a key in a message
 _LONGEST_LIST = 256  # where a model has fewer tensors than that
 
 
@@ -26,6 +36,27 @@ def without_calling(config: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in config.items()
         if key not in _CALLING
     }
+
+
+def check_kinds(config: Mapping[str, Any], where: Path) -> None:
+    """Compares values of a config.json with the kinds that they have in every model.
+
+    Args:
+        config: Content of config.json.
+        where: Whose it is, for the message.
+
+    Raises:
+        ValueError: A list for a text, a text for a mapping, and so on.
+    """
+    for name, value in config.items():
+        kinds, expected = _KINDS.get(name, ((), ""))
+        if value and kinds and not isinstance(value, kinds):
+            raise ValueError(
+                f"The config.json of {where} says {name} {told(value)}, expected {expected}. "
+                "Download config.json again."
+            )
+        if isinstance(value, Mapping) and Mapping in kinds and str not in kinds:
+            check_kinds(value, where)
 
 
 def check_counts(config: Mapping[str, Any], tensors: int, where: Path) -> None:
@@ -43,6 +74,7 @@ def check_counts(config: Mapping[str, Any], tensors: int, where: Path) -> None:
         ValueError: More layers than tensors, or a list longer than any model needs.
     """
     for name, value in _entries(config):
+        name = printable(name[:_SHOWN])
         if isinstance(value, list):
             most, said = max(tensors, _LONGEST_LIST), f"has {len(value)} entries in {name}"
             wrong = len(value) > most

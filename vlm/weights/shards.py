@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..arguments import told
 from ..files.json_file import read_json
+from ..files.names import path_problem
 from .safetensors_header import read_header
 
 ENDING = ".safetensors"
@@ -129,12 +130,18 @@ def read_index(index: Path) -> dict[str, str]:
     if not isinstance(listed, dict) or not listed:
         raise ValueError(f"{index} lists no files. Download it again.")
     for file in listed.values():
-        if not isinstance(file, str) or Path(file).name != file or "\\" in file or file == "..":
+        if not isinstance(file, str) or not _is_name(file):
             raise ValueError(
                 f"{index} names {told(file)}, expected files of the same folder. "
                 "Download it again from the model's own repository."
             )
     return listed
+
+
+def _is_name(file: str) -> bool:
+    """Whether it is the name of a file and leads nowhere else."""
+    plain = Path(file).name == file and "\\" not in file and file != ".."
+    return bool(file) and plain and path_problem(file) is None
 
 
 def _tensors_of(files: Sequence[Path]) -> list[StoredTensor]:
