@@ -30,7 +30,7 @@ from .judge import EXECUTED, MEMORY, OUTSIDE, Verdict, judge_error, judge_value
 from .watch import Watch
 
 SECONDS = 2  # of computing
-WAITING = 20  # seconds in which nothing is computed either: a pipe, a socket, a lock
+WAITING = 12  # seconds beyond four times those, on a busy machine: a pipe, a socket, a lock
 MOST_MB = 500
 ADDRESSES = 2 * 2**30  # bytes beyond what the process begins with; what is more cannot be had
 TOOL_FAILED = 70
@@ -127,7 +127,7 @@ def one_input(
 def _set_timers(seconds: float) -> None:
     """Both end the process by a signal that nothing handles; 0 = never."""
     signal.setitimer(signal.ITIMER_PROF, seconds)
-    signal.setitimer(signal.ITIMER_REAL, WAITING if seconds else 0)
+    signal.setitimer(signal.ITIMER_REAL, WAITING + 4 * seconds if seconds else 0)
 
 
 def _be_quiet() -> None:

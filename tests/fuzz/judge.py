@@ -24,10 +24,9 @@ FAULTS = KINDS[2:]
 
 LONGEST = 2000  # letters of a message, paths of the sandbox among them
 _OWN = (ValueError, TypeError, OSError, MemoryError)  # MemoryError is counted as memory before
-# What no line of a log may hold: it colours a terminal, or turns what is read behind it.
-_CONTROL = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u200e\u200f\u202a-\u202e\u2066-\u2069]"
-)
+# What no message may hold: it moves a terminal's cursor. What turns the direction of a file's name
+# is escaped where a message goes out, on the command line and in the log.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _RAISE_LINES = 14  # a `raise` with its message may be so long
 
 

@@ -102,12 +102,13 @@ def prepare_broken(base: Path) -> Make:
 
 
 def main() -> None:
-    """Runs all of them twice, and once what must stop the tool."""
-    child.WAITING, run.PATIENT = 4, child.SECONDS + 2.0
+    """Runs all of them, one a second time by its number, and what must stop the tool."""
+    child.WAITING, run.PATIENT = 1, child.SECONDS + 2.0
     with tempfile.TemporaryDirectory() as place:
         surfaces = {name: prepare_one(action) for name, action in PLANTED.items()}
         fuzz = run.Fuzz(surfaces, 1, Path(place).resolve())
-        fuzz.run(600, 2, inputs=2)
+        fuzz.run(600, 2, inputs=1)
+        fuzz.repeat("NaN", 5)
         kinds = {name: dict(count.kinds) for name, count in fuzz.counts.items()}
         lines = [str(found) for count in fuzz.counts.values() for found in count.found]
         try:

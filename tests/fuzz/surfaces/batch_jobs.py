@@ -9,7 +9,7 @@ from typing import Any
 import vlm
 from vlm.batch.encode import encode_shard
 from vlm.batch.jobs import KEYS, Provenance, read_jobs
-from vlm.batch.recipe import Recipe
+from vlm.batch.recipe import CHOICES, Recipe
 from vlm.batch.shards import cut
 
 from ..case import Case, Make, line_of
@@ -72,6 +72,11 @@ def _line(draw: Draw, number: int) -> str:
         "stats": lambda: draw.choice(FILES),
         "layers": lambda: draw.one(-1, [0, 1], "auto", draw.text(), draw.number()),
         "text": lambda: draw.words()[:1000],
+        "fps": draw.number,
+        "alpha": lambda: draw.one(0, 0.3, 1, draw.number()),
+        "max_pixels": lambda: draw.one(4096, draw.whole()),
+        "no_final_norm": lambda: draw.one(True, False),
+        **{name: lambda name=name: draw.choice(list(CHOICES[name])) for name in CHOICES},
     }
     job: dict[str, Any] = {"id": f"job {number}", "text": "a tree"}
     for key in draw.sample([key for key in KEYS if key != "id"], draw.randint(1, 4)):
@@ -84,7 +89,7 @@ def _line(draw: Draw, number: int) -> str:
 def _use(model: Any, file: Path, out: Path) -> Any:
     """As the command does it: all lines are checked, then each job is made or recorded."""
     maker = Provenance("tiny", "auto")
-    jobs = read_jobs(file, Recipe(), maker)
+    jobs = read_jobs(file, Recipe(layers="-2"), maker)
     outcomes = [one for shard in cut(jobs, out, 2) for one in encode_shard(model, shard, maker)]
     good = next((one for one in outcomes if one.job.id == GOOD_JOB["id"]), None)
     if good is None or good.error:

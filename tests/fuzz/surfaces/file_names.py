@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
 import vlm
-from vlm.batch.folder import list_jobs
-from vlm.batch.jobs import Provenance
-from vlm.batch.recipe import Recipe
-from vlm.conditioning.file import load_about
+from vlm import cli
 from vlm.files.names import is_file_name
 from vlm.pictures.media_files import read_picture, read_text, read_video
 from vlm.prompts.system_file import read_system_prompt
 from vlm.train.recipe_file import read_recipe
-from vlm.weights.shards import find_shards
 
 from ..case import Case, Make, line_of
 from ..draw import Draw
+from ..judge import Refused
 from .models import picture
 
 ENDINGS = ("", ".safetensors", ".png", ".toml", ".npz", ".gguf", ".pt", "/", "/x", "\x00", " ", ".")
@@ -32,7 +31,6 @@ def prepare(base: Path) -> Make:
     readers: dict[str, Callable[[str], Any]] = {
         "load": vlm.load,
         "load_conditioning": vlm.load_conditioning,
-        "load_about": load_about,
         "load_connector": vlm.load_connector,
         "load_stats": vlm.load_stats,
         "read_picture": read_picture,
@@ -40,10 +38,12 @@ def prepare(base: Path) -> Make:
         "read_text": read_text,
         "read_system_prompt": read_system_prompt,
         "read_recipe": read_recipe,
-        "find_shards": lambda name: find_shards(Path(name)),
+        "convert": lambda name: _command("convert", f"./{name}", "out.safetensors"),
         "save_conditioning": lambda name: vlm.save_conditioning(entries, name),
         "save_stats": lambda name: vlm.save_stats(stats, name),
-        "list_jobs": lambda name: list_jobs(name, Recipe(text="a"), Provenance("a")) and None,
+        "encode": lambda name: _command(
+            "encode", "--model", "none", "--out", "o", f"--folder={name}"
+        ),
         "is_file_name": _is_right,
     }
 
@@ -90,6 +90,14 @@ def _put_there(draw: Draw, room: Path, name: str) -> None:
             picture().save(name, "PNG")
     except (OSError, ValueError):
         pass
+
+
+def _command(*words: str) -> None:
+    """`python -m vlm` with these words; its error is a line."""
+    with redirect_stderr(io.StringIO()) as said:
+        status = cli.main(words)
+    if status == 2:
+        raise Refused(said.getvalue())
 
 
 def _is_right(name: str) -> None:

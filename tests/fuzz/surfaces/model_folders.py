@@ -98,6 +98,8 @@ def _use(folder: Path) -> Any:
     model = vlm.load(folder, dtype="float32")
     shown = [picture()] if model.family.has_vision else None
     model.rewrite("a red house", shown, max_tokens=2)
+    if shown and model.family.title.startswith("Qwen"):
+        model.encode("a red house", video=shown * 4, fps=2.0).layer(1)
     return model.encode("a red house", shown, template="chat").layer(1)
 
 
