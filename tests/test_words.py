@@ -171,3 +171,37 @@ def test_out_of_memory_and_the_log_speak_of_widgets(words):
     record = logging.LogRecord("a", logging.WARNING, "", 1, "%d: `filter_tokens`", (3,), None)
     assert words.InNodeWords().filter(record)
     assert record.getMessage() == "3: Token Filter"
+
+
+# Handlers that put a place before a sentence of our own.
+OUR_SENTENCES = {
+    "vlm/batch/folder.py": "why a job of a folder is refused",
+    "vlm/batch/jobs.py": "why a line is refused",
+    "vlm/conditioning/sweep_values.py": "why layers are refused",
+    "vlm/evaluate/cases.py": "why a case or a text file is refused",
+    "vlm/tokens/griddot.py": "why a dot is refused",
+    "vlm/tokens/stats.py": "why statistics are refused",
+}
+
+
+def quoted_errors(source):
+    """F-strings that hold an error as it was caught."""
+    for handler in ast.walk(ast.parse(source)):
+        if isinstance(handler, ast.ExceptHandler) and handler.name:
+            for node in ast.walk(handler):
+                value = node.value if isinstance(node, ast.FormattedValue) else None
+                if isinstance(value, ast.Call) and ast.unparse(value.func) in ("str", "repr"):
+                    value = value.args[0]
+                if isinstance(value, ast.Name) and value.id == handler.name:
+                    yield node.lineno
+
+
+def test_errors_of_others_are_quoted_in_a_line():
+    """`reason` escapes and cuts them: they may quote any file."""
+    found = {}
+    for file in sorted([*(ROOT / "vlm").rglob("*.py"), *(ROOT / "nodes").glob("*.py")]):
+        place = file.relative_to(ROOT).as_posix()
+        found[place] = [f"{place}:{line}" for line in quoted_errors(file.read_text("utf-8"))]
+    ours = {place for place, lines in found.items() if lines and place in OUR_SENTENCES}
+    assert not [line for place, lines in found.items() if place not in ours for line in lines]
+    assert ours == set(OUR_SENTENCES)

@@ -98,6 +98,15 @@ def test_values_of_another_kind(changed, key, value):
     assert str(caught.value).endswith("Download config.json again.")
 
 
+@pytest.mark.parametrize("value", [["yes"], {"a": 1}, "false", 0.5])
+def test_whether_embeddings_are_tied_is_true_or_false(changed, value):
+    def change(config):
+        config["text_config"]["tie_word_embeddings"] = value
+
+    with pytest.raises(ValueError, match="tie_word_embeddings .*, expected true or false"):
+        vlm.load(changed("qwen3_vl", change))
+
+
 @pytest.mark.parametrize("value", [None, {}, {"text_config": "float16"}])
 def test_a_dtype_that_says_nothing_is_the_files(changed, value):
     def change(config):

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..arguments import reason, told
 from ..conditioning.entries import Entry
 from ..conditioning.file import load_about, save_conditioning
 from ..files.whole_file import sync, sync_folder, write_whole
@@ -89,9 +90,9 @@ class Shard:
             lines = (self.part / FAILED).read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError):
             return {}
-        told = {(row["id"], row["job"]): row["error"] for row in map(_failure, lines) if row}
+        why = {(row["id"], row["job"]): row["error"] for row in map(_failure, lines) if row}
         found = {
-            job.id: told[job.id, job.digest] for job in self.jobs if (job.id, job.digest) in told
+            job.id: why[job.id, job.digest] for job in self.jobs if (job.id, job.digest) in why
         }
         made = held(self.part, [job for job in self.jobs if job.id in found])
         return {name: error for name, error in found.items() if name not in made}
@@ -254,9 +255,11 @@ def _read_index(folder: Path) -> list[dict[str, Any]]:
         missing = [row["file"] for row in rows if not (folder / row["file"]).is_file()]
         _ = [row["id"] + row["job"] for row in rows]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{folder / INDEX} cannot be read ({error}). Delete {folder}.") from error
+        raise ValueError(
+            f"{folder / INDEX} cannot be read ({reason(error)}). Delete {folder}."
+        ) from error
     if missing:
-        raise ValueError(f"{folder} lacks {missing[0]}. Delete {folder} to make it again.")
+        raise ValueError(f"{folder} lacks {told(missing[0])}. Delete {folder} to make it again.")
     return rows
 
 

@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from ..arguments import reason
 from ..connectors.file import read_state_dict, write_state_dict
 from ..connectors.lap_file import lap_metadata
 from ..connectors.load import load_connector
@@ -84,7 +85,7 @@ def _what_it_is(result: Path) -> str:
     try:
         connector = load_connector(result)
     except ValueError as error:
-        return f"not a connector ({error})"
+        return f"not a connector ({reason(error)})"
     pooled = f" and {connector.pooled} pooled" if connector.pooled else ""
     made_for = f", made for {connector.made_for}" if connector.made_for else ""
     return f"{connector.title}, {connector.in_width} to {connector.width}{pooled}{made_for}"

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from ..arguments import printable
 from ..batch.encode import encode_shard
 from ..batch.folder import list_jobs
 from ..batch.jobs import Job, Provenance, read_jobs
@@ -66,7 +67,7 @@ def run_many(options: argparse.Namespace, recipe: Recipe) -> int:
     total = sum(len(shard.jobs) for shard in own)
     resumed = total - sum(map(len, left.values()))
     for name, error in known.items():
-        sys.stderr.write(f"failed before: {name}: {error}\n")
+        sys.stderr.write(f"failed before: {name}: {printable(error)}\n")
     failed = len(known)
     if open_:
         with busy("Loading the model"):

@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from ..arguments import reason
 from ..devices import AUTO, torch_device
 from ..evaluate.cases import Case, list_cases, read_cases
 from ..evaluate.evaluation import Evaluation, evaluate
@@ -154,7 +155,7 @@ def _measures(options: argparse.Namespace) -> tuple[list[Measure], list[str]]:
     try:
         measures.append(Ssim())
     except ModuleNotFoundError as error:
-        missing.append(f"{SSIM}: left out. {error}")
+        missing.append(f"{SSIM}: left out. {reason(error)}")
     return measures, missing
 
 

@@ -24,7 +24,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 
-from ..arguments import checked, told
+from ..arguments import checked, reason, told
+from ..files.tensor_file import check_dimensions, need_names
 from ..files.whole_file import write_whole
 from ..finite import is_finite
 from ..token_map import map_text, read_map
@@ -105,6 +106,7 @@ def load_conditioning(path: str | Path) -> list[Entry]:
     """
     path = Path(path)
     tensors, metadata = _read(path, with_tensors=True)
+    check_dimensions(tensors, path)
     _check_finite(tensors, path.name)
     try:
         if metadata.get("format") != FORMAT:
@@ -112,7 +114,7 @@ def load_conditioning(path: str | Path) -> list[Entry]:
         rows = json.loads(metadata["entries"])
         entries = [_entry_in(number, row, tensors, path.name) for number, row in enumerate(rows)]
     except _DAMAGE as error:
-        raise ValueError(f"{path.name} is damaged ({_words(error)}). {_EXPECTED}") from error
+        raise ValueError(f"{path.name} is damaged ({reason(error)}). {_EXPECTED}") from error
     if not entries:
         raise ValueError(f"{path.name} holds no entry. {_EXPECTED}")
     return entries
@@ -138,7 +140,7 @@ def load_about(path: str | Path, whole: bool = False) -> dict[str, Any]:
     try:
         return dict(_value_in(json.loads(metadata["about"]), {}))
     except _DAMAGE as error:
-        raise ValueError(f"{path.name} is damaged ({_words(error)}). {_EXPECTED}") from error
+        raise ValueError(f"{path.name} is damaged ({reason(error)}). {_EXPECTED}") from error
 
 
 def _check_finite(tensors: Mapping[str, torch.Tensor], name: str) -> None:
@@ -199,12 +201,13 @@ def _read(path: Path, with_tensors: bool) -> tuple[dict[str, torch.Tensor], dict
                 metadata, names = file.metadata() or {}, list(file.keys())
     except SafetensorError as error:
         raise ValueError(
-            f"{path.name} is not a whole safetensors file ({error}). {_EXPECTED}"
+            f"{path.name} is not a whole safetensors file ({reason(error)}). {_EXPECTED}"
         ) from error
+    need_names(names, path)
     if metadata.get("format") is None and STATES in names:
         return tensors, metadata
     if metadata.get("format") != FORMAT:
-        some = ", ".join(sorted(names)[:5]) or "nothing"
+        some = ", ".join(map(told, sorted(names)[:5])) or "nothing"
         raise ValueError(f"{path.name} holds no VLM conditioning but {some}. {_EXPECTED}")
     version = metadata.get("version")
     if version not in ("1", str(VERSION)):
@@ -314,8 +317,3 @@ def _value_in(value: Any, kept: Mapping[str, torch.Tensor]) -> Any:
     if kind == "dict":
         return {name: _value_in(item, kept) for name, item in inner.items()}
     raise ValueError(f"an option of the unknown kind {told(kind)}")
-
-
-def _words(error: Exception) -> str:
-    """What went wrong, in a line; a KeyError alone would be a bare name."""
-    return f"it lacks {error}" if isinstance(error, KeyError) else str(error).split("\n")[0]

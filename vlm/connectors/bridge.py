@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from ..arguments import told
 from ..tokens.tokens import Tokens
 from .file import check_values, read_state_dict
 
@@ -124,5 +125,5 @@ def _no_solution(txt_in: Linear) -> str:
 
 
 def _few(shapes: dict[str, list[int]]) -> str:
-    some = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:3])
+    some = ", ".join(f"{told(name)} {shape}" for name, shape in list(shapes.items())[:3])
     return some + (", ..." if len(shapes) > 3 else "")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from ..files.tensor_file import SAFETENSORS, check_storage, read_tensor_file
+from ..files.tensor_file import SAFETENSORS, check_storage, need_names, read_tensor_file
 from ..files.whole_file import write_whole
 from ..finite import is_finite
 
@@ -38,6 +38,7 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     """
     path = Path(path)
     tensors = _plain(read_tensor_file(path, _of_interest), path.name)
+    need_names(list(tensors), path)
     check_storage(tensors, path)
     return tensors
 

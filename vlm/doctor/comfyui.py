@@ -12,6 +12,7 @@ from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
+from ..arguments import reason
 from ..running.versions import TESTED
 from .findings import Findings
 from .versions import TRANSFORMERS, judge_version, untested
@@ -136,7 +137,9 @@ def _packages(python: Path, found: Findings) -> dict[str, str | None]:
         )
         return dict(json.loads(answer.stdout))
     except (OSError, subprocess.SubprocessError, ValueError) as error:
-        text = f"ComfyUI's Python {python} does not run ({error}). Make its environment again."
+        text = (
+            f"ComfyUI's Python {python} does not run ({reason(error)}). Make its environment again."
+        )
         found.problem("ComfyUI", text)
         return {}
 

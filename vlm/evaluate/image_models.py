@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import normalize
 
-from ..arguments import told
+from ..arguments import reason, told
 from ..files.json_file import read_json
 from ..prompts.tokenizer import check_names
 
@@ -125,7 +125,6 @@ def _read(folder: Path, reader: Callable[..., Any], **more: Any) -> Any:
     try:
         return reader(str(folder), local_files_only=True, trust_remote_code=False, **more)
     except Exception as error:  # what a damaged file ends in depends on the file
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(
-            f"{folder.name} cannot be read ({reason[0][:200]}). Download the folder again."
+            f"{folder.name} cannot be read ({reason(error)}). Download the folder again."
         ) from error

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..arguments import told
+from ..arguments import reason, told
 
 
 def lines_of(path: Path) -> Iterator[tuple[int, str]]:
@@ -23,7 +23,7 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
                     yield number, line
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path.name} is not text in UTF-8 ({error}). Save it as UTF-8."
+            f"{path.name} is not text in UTF-8 ({reason(error)}). Save it as UTF-8."
         ) from error
 
 
@@ -43,7 +43,7 @@ def object_of(line: str, example: str) -> dict[str, Any]:
         raise
     except (ValueError, RecursionError) as error:  # a number can be too long as well
         raise ValueError(
-            f"this is not JSON ({error}). Write one object a line, such as {example}."
+            f"this is not JSON ({reason(error)}). Write one object a line, such as {example}."
         ) from error
     if not isinstance(found, dict):
         raise ValueError("this is JSON, but no object. Write {...} around its keys.")

@@ -14,8 +14,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from ..arguments import reason, told
+
 SAFETENSORS = ".safetensors"
+MOST_DIMENSIONS = 8  # a latent of a video has 5
 PICKLES = (".pt", ".pth", ".bin")
+_LONGEST_NAME = 300  # characters; Qwen3-VL's longest are 60
 _MOST_SHARED = 4  # times that tensors may take what their file does: tied weights are there once
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80")  # a zip as torch.save writes it; its older format
 
@@ -73,13 +77,13 @@ def _read_safetensors(
 ) -> dict[str, torch.Tensor]:
     try:
         with safe_open(path, "pt") as file:
-            names = choose(list(getattr(file, "offset_keys", file.keys)()))
+            names = choose(need_names(list(getattr(file, "offset_keys", file.keys)()), path))
             # Cloned: what safe_open gives may lie in the file itself, which can be overwritten.
             return {name: file.get_tensor(name).clone() for name in names}
     except SafetensorError as error:
         raise ValueError(
-            f"{path.name} is not a whole safetensors file ({error}). The download was cut short "
-            "or the file is something else; download it again."
+            f"{path.name} is not a whole safetensors file ({reason(error)}). The download was "
+            "cut short or the file is something else; download it again."
         ) from error
 
 
@@ -89,14 +93,43 @@ def _read_pickle(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path.name} holds more than tensors and plain data, or is damaged "
-            f"({_first_line(error)}). Such a file can run code as it is read, so it was refused "
+            f"({reason(error)}). Such a file can run code as it is read, so it was refused "
             "and nothing of it was run. Take the weights as safetensors from their publisher."
         ) from error
     except Exception as error:  # what a damaged pickle ends in depends on where it was damaged
         raise ValueError(
-            f"{path.name} is not a whole PyTorch file ({_first_line(error)}). The download was "
+            f"{path.name} is not a whole PyTorch file ({reason(error)}). The download was "
             "cut short or the file is something else; download it again."
         ) from error
+
+
+def need_names(names: list[str], path: Path) -> list[str]:
+    """The names of a file's tensors, which messages and paths repeat from here on.
+
+    Raises:
+        ValueError: One is longer than any weight's, or cannot be printed.
+    """
+    for name in names:
+        if len(name) > _LONGEST_NAME or not name.isprintable():
+            raise ValueError(
+                f"{path.name} holds a tensor called {told(name)}, which no model calls one. The "
+                "file is damaged; use the one that its publisher released."
+            )
+    return names
+
+
+def check_dimensions(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Refuses tensors of more dimensions than any; messages repeat shapes from here on.
+
+    Raises:
+        ValueError: There is one.
+    """
+    for key, value in tensors.items():
+        if value.ndim > MOST_DIMENSIONS:
+            raise ValueError(
+                f"{path.name}: {key} has {value.ndim} dimensions, no more than {MOST_DIMENSIONS} "
+                "were expected. The file is damaged; use the one that its publisher released."
+            )
 
 
 def check_storage(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
@@ -105,8 +138,10 @@ def check_storage(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     A pickle of a few hundred bytes can hold a tensor of any size: one number seen many times.
 
     Raises:
-        ValueError: A sparse tensor, one without data, or more numbers than are in the file.
+        ValueError: A sparse tensor, one without data, one of more dimensions than any, or more
+            numbers than are in the file.
     """
+    check_dimensions(tensors, path)
     for key, value in tensors.items():
         if value.layout != torch.strided or value.is_meta:
             kind = "has no data" if value.is_meta else "is sparse"
@@ -120,8 +155,3 @@ def check_storage(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
             f"{path.name} takes {path.stat().st_size} bytes, but its tensors say they take {size}. "
             "It is damaged, or made to fill the memory; use the file that its publisher released."
         )
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..arguments import reason
 from .media_files import Film, read_picture
 from .upright import make_upright
 
@@ -99,7 +100,7 @@ def _from_pil(picture: Image.Image) -> Image.Image:
     try:
         picture = make_upright(picture)
     except (OSError, SyntaxError, ValueError) as error:  # opened, but not decoded until now
-        raise ValueError(f"The picture cannot be read ({error}). Open it again.") from error
+        raise ValueError(f"The picture cannot be read ({reason(error)}). Open it again.") from error
     if picture.mode == "F":
         return _from_tensor(torch.from_numpy(np.array(picture)))[0]
     if picture.mode.startswith("I"):  # 16 bits per pixel; PIL itself would clip them to white

@@ -13,6 +13,8 @@ from functools import cached_property, partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
+from ..arguments import reason
+
 if TYPE_CHECKING:
     from .template_sandbox import TemplateSandbox
 
@@ -188,10 +190,9 @@ class ChatTemplate:
         try:
             return self._sandbox.render(self._source or "", messages=messages, **given)
         except (TemplateError, TypeError, ValueError) as error:  # TypeError: one for text alone
-            why = str(error) if len(str(error)) <= 200 else f"{str(error)[:200]}…"
             raise ValueError(
-                f"The model's chat template cannot be used ({why}). Set `template` to raw, or take "
-                "the template of the model's own repository."
+                f"The model's chat template cannot be used ({reason(error)}). Set `template` to "
+                "raw, or take the template of the model's own repository."
             ) from error
 
     @cached_property

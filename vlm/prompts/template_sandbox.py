@@ -24,6 +24,7 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
+from ..arguments import reason
 from .template_bounds import LARGEST, bounded_filters, bounded_range, check, check_method, narrow
 
 MOST_STEPS = 50_000  # turns of loops and calls of macros in one rendering
@@ -97,7 +98,7 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
                 self._compiled[source] = self.from_string(source)
             return self._compiled[source].render(**context)
         except (ArithmeticError, AttributeError, LookupError, MemoryError) as error:
-            raise TemplateError(f"{type(error).__name__}: {error}") from error
+            raise TemplateError(f"{type(error).__name__}: {reason(error, 300)}") from error
         except RecursionError as error:
             raise SecurityError("it calls itself without an end") from error
 

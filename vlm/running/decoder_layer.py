@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ..arguments import reason
 from ..families.layer_cache import LayerCache
 
 # What decoder layers have called the object that takes their keys and values, newest first.
@@ -71,7 +72,7 @@ def call_layer(
         output = output[0] if isinstance(output, tuple) else output
         return _states(layer, output, hidden)
     except DISAGREEMENTS as error:
-        raise CallError(f"{type(error).__name__}: {error}") from error
+        raise CallError(f"{type(error).__name__}: {reason(error, 300)}") from error
 
 
 def cache_name(kind: type[torch.nn.Module]) -> str:

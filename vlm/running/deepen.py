@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from ..arguments import reason
 from ..logger import LOG
 from .decoder_layer import CallError
 from .engine import Engine
@@ -74,7 +75,7 @@ def go(make: Callable[[], AnyRun]) -> AnyRun:
         run.go()
         went = True
     except CallError as error:
-        raise CallError(neither_runs(title, f"{why}; {error}")) from error
+        raise CallError(neither_runs(title, f"{why}; {reason(error, 300)}")) from error
     finally:
         if not went:  # nobody was warned, so the next run tries again
             backbone.plain = None

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ..arguments import reason
 from ..families import Family, VisionAdapter
 from ..families.layer_cache import LayerCache
 from ..weights.fp8 import ScaledEmbedding, ScaledLinear, dequantise
@@ -140,7 +141,7 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
         try:
             embedding = decoder.rotary(self.text, hidden, positions)
         except DISAGREEMENTS as error:
-            raise CallError(f"{type(error).__name__}: {error}") from error
+            raise CallError(f"{type(error).__name__}: {reason(error, 300)}") from error
         return _Rotary(embedding, decoder.axes(positions))
 
     def attention_mask(

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ..arguments import reason
 from ..families.decoder import Decoder
 from .decoder_layer import DISAGREEMENTS, CallError, parameters
 from .left_pads import blank_pads
@@ -160,7 +161,7 @@ class PlainForward:
             self._text(**arguments)
             raise CallError(f"{kind} ended before layer {watch.end} was entered.")
         except DISAGREEMENTS as error:
-            raise CallError(f"{type(error).__name__}: {error}") from error
+            raise CallError(f"{type(error).__name__}: {reason(error, 300)}") from error
         except _Reached:
             return
         finally:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..arguments import told
+from ..arguments import reason, told
 from ..families import Family
 from ..files.json_file import read_json
 from ..logger import LOG
@@ -93,7 +93,7 @@ def difference(toy: Any, family: Family) -> str:
     try:
         found = measure(toy)
     except FAILURES as error:
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {reason(error, 300)}"
     for what, layers in expected.items():
         for layer, want in enumerate(layers):
             have = found[what][layer]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..arguments import reason
 from ..families.layer_cache import GrowingCache
 from ..finite import is_finite
 from .backbone import TEXT
@@ -104,7 +105,7 @@ class Rewriting(Run):
         try:
             cache = self.decoder.growing_cache(self.backbone.text, room, past, before)
         except DISAGREEMENTS as error:
-            raise CallError(f"{type(error).__name__}: {error}") from error
+            raise CallError(f"{type(error).__name__}: {reason(error, 300)}") from error
         self._caches.append(cache)
         return cache
 

@@ -18,7 +18,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from ..arguments import checked
+from ..arguments import checked, reason, told
+from ..files.tensor_file import check_dimensions
 from ..files.whole_file import write_whole
 from .spread import STD_FLOOR, massive_dims, sink_tokens
 from .stats_npz import read_npz
@@ -229,10 +230,13 @@ def load_stats(path: str | Path) -> Stats:
             # Cloned: what safe_open gives are pages of the file, which can be overwritten or cut.
             tensors = {name: file.get_tensor(name).clone() for name in names}
             metadata = file.metadata() or {}
+            check_dimensions(tensors, path)
     except SafetensorError as error:
-        raise ValueError(f"{path.name} is not a safetensors file ({error}). {expected}") from error
+        raise ValueError(
+            f"{path.name} is not a safetensors file ({reason(error)}). {expected}"
+        ) from error
     if not {"mean", "std"} <= set(tensors):
-        some = ", ".join(sorted(have)[:5]) or "nothing"
+        some = ", ".join(map(told, sorted(have)[:5])) or "nothing"
         raise ValueError(f"{path.name} holds no statistics but {some}. {expected}")
     notes = {}
     if metadata.get("format") == _FORMAT:

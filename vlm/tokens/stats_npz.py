@@ -8,6 +8,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from ..arguments import reason, told
+
 # As the research's file calls them; others may use our words.
 _NAMES = {"per_dim_mean": "mean", "per_dim_std": "std", "global_std": "global_std"}
 LARGEST = 2**24  # bytes of one array: 53 248 dimensions in float64 are 0.4 MB
@@ -36,9 +38,11 @@ def read_npz(path: Path) -> dict[str, Any]:
                     with archive.open(f"{name}.npy") as file:
                         found[ours] = _read_array(file, f"{name} in {path.name}")
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
-        raise ValueError(f"{path.name} cannot be read as .npz ({error}). {EXPECTED}") from error
+        raise ValueError(
+            f"{path.name} cannot be read as .npz ({reason(error)}). {EXPECTED}"
+        ) from error
     if not {"mean", "std"} <= set(found):
-        some = ", ".join(sorted(there)[:5]) or "nothing"
+        some = ", ".join(map(told, sorted(there)[:5])) or "nothing"
         raise ValueError(f"{path.name} holds no statistics but {some}. {EXPECTED}")
     if "global_std" in found:
         if found["global_std"].size != 1:
@@ -54,7 +58,7 @@ def _read_array(file: IO[bytes], name: str) -> np.ndarray:
     try:
         shape, _, dtype = readers[form.read_magic(file)](file)
     except (ValueError, KeyError) as error:
-        raise ValueError(f"{name} is no array of numpy's ({error}). {EXPECTED}") from error
+        raise ValueError(f"{name} is no array of numpy's ({reason(error)}). {EXPECTED}") from error
     if dtype.kind not in "fiu":
         raise ValueError(f"{name} is of {dtype}, expected numbers. {EXPECTED}")
     size = math.prod(shape) * dtype.itemsize

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..arguments import reason, told
 from ..files.inside import is_inside
 from ..pictures.media_files import natural_order
 
@@ -126,7 +127,7 @@ class Captions:
         """What a row holds of a kind: caption or picture."""
         key = self.key if what == "caption" else self.picture_key
         value: Any = row
-        known = ", ".join(each for each in row if not each.startswith("__"))
+        known = ", ".join([told(each) for each in row if not each.startswith("__")][:20])
         for part in key.split(".") if self.kind == "webdataset" else (key,):
             if not isinstance(value, dict) or part not in value:
                 raise BadCaption(
@@ -152,9 +153,8 @@ class Captions:
 
     def _unreadable(self, error: Exception) -> ValueError:
         files = self.files[0].name if len(self.files) == 1 else f"A file of {self.place.name}"
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         return ValueError(
-            f"{files} cannot be read as {self.kind} ({reason[0][:200]}). It is damaged or was cut "
+            f"{files} cannot be read as {self.kind} ({reason(error)}). It is damaged or was cut "
             "short; write or download it again."
         )
 

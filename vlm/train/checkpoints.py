@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from ..arguments import reason
+
 _NAME = re.compile(r"step-(\d{8})")
 
 
@@ -68,7 +70,7 @@ class Checkpoints:
             newest = self.newest
             there = f"{newest.name} is still there" if newest else "there is none before it"
             raise OSError(
-                f"The checkpoint {final} could not be written ({_first_line(error)}); {there}. Is "
+                f"The checkpoint {final} could not be written ({reason(error)}); {there}. Is "
                 "the disk full? Make room, and start the same command again."
             ) from error
         accelerator.wait_for_everyone()
@@ -86,8 +88,3 @@ class Checkpoints:
             return []
         found = (each for each in self.folder.iterdir() if _NAME.fullmatch(each.name))
         return sorted(found, key=lambda each: each.name)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".")[:200] if lines else type(error).__name__

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..arguments import reason
 from ..files.json_file import read_json
 from ..load import DTYPES
 from ..weights.safetensors_header import read_header
@@ -94,9 +95,8 @@ def _read(kind: str, place: Path, dtype: str) -> Any:
             more = {"torch_dtype": chosen, "use_safetensors": True}
         return getattr(diffusers, kind).from_pretrained(str(place), local_files_only=True, **more)
     except Exception as error:  # what a damaged part ends in depends on the part
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(
-            f"{place.name} in {place.parent} cannot be read ({reason[0][:200]}). Download that "
+            f"{place.name} in {place.parent} cannot be read ({reason(error)}). Download that "
             "part again."
         ) from error
 

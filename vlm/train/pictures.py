@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..arguments import reason
 from ..pictures.images import fit_area, resize
 from ..pictures.media_files import read_picture
 from ..pictures.upright import make_upright
@@ -30,9 +31,8 @@ def load_picture(caption: Caption) -> Image.Image | None:
         with Image.open(BytesIO(caption.picture)) as picture:
             return make_upright(picture).convert("RGB")
     except Exception as error:  # what a damaged picture ends in depends on its kind
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise BadCaption(
-            f"The picture of {caption.where} cannot be read ({reason[0][:200]}). Mend the row or "
+            f"The picture of {caption.where} cannot be read ({reason(error)}). Mend the row or "
             "leave it out."
         ) from error
 

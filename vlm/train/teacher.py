@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
+from ..arguments import reason
 from ..load import DTYPES, load
 from ..model import VLM
 from ..running.disk_cache import DiskCache
@@ -187,9 +188,8 @@ def _load_flux1(folder: Path, dtype: torch.dtype | None) -> Mapping[str, Any]:
                 str(folder / name), local_files_only=True, trust_remote_code=False, **more
             )
         except Exception as error:  # what a damaged part ends in depends on the part
-            reason = str(error).strip().splitlines() or [type(error).__name__]
             raise ValueError(
-                f"{name} in {folder} cannot be read ({reason[0][:200]}). Download that part again."
+                f"{name} in {folder} cannot be read ({reason(error)}). Download that part again."
             ) from error
     return parts
 

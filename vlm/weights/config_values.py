@@ -24,6 +24,7 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "vision_config": ((Mapping,), "a mapping"),
     "quantization_config": ((Mapping,), "a mapping"),
     "vision_aspect_ratio": ((str,), "text"),
+    "tie_word_embeddings": ((bool, int), "true or false"),
 }
 _SHOWN = 60  # characters of a key in a message
 _LONGEST_LIST = 256  # where a model has fewer tensors than that

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..arguments import told
+from ..arguments import reason, told
 from ..families import Family
 from ..files.json_file import read_json
 from .config_values import without_calling
@@ -59,7 +59,7 @@ def read_stops(path: Path, config: dict[str, Any]) -> frozenset[int]:
     stops = said if isinstance(said, list) else [said]
     if not all(type(stop) is int for stop in stops):
         raise ValueError(
-            f"The eos_token_id in {GENERATION} or config.json of {path} is {str(said)[:80]}, "
+            f"The eos_token_id in {GENERATION} or config.json of {path} is {told(said)}, "
             f"expected a token id or a list of them. Download {GENERATION} again."
         )
     return frozenset(stops)
@@ -106,7 +106,7 @@ def unbuildable(where: Path, error: Exception) -> ValueError:
     """What is said of a config.json that transformers cannot build a model from."""
     return ValueError(
         f"No model can be built from the config.json of {where}: transformers says "
-        f"{told(error, 300)}. Download config.json again."
+        f"{reason(error, 300)}. Download config.json again."
     )
 
 
@@ -145,7 +145,7 @@ def weight_files(path: Path) -> list[Path]:
         strange = [name for name in shards if name not in names]
         if strange:
             raise ValueError(
-                f"{path} holds {strange[0]}, which {INDEX} does not name. Files of different "
+                f"{path} holds {told(strange[0])}, which {INDEX} does not name. Files of different "
                 "downloads were mixed; download the folder again."
             )
     else:
@@ -160,7 +160,7 @@ def weight_files(path: Path) -> list[Path]:
         )
     if missing:
         raise FileNotFoundError(
-            f"{path} lacks {', '.join(missing)}{weights_instead(path)}. Download the missing "
+            f"{path} lacks {', '.join(missing[:5])}{weights_instead(path)}. Download the missing "
             "files of the model; weights are read as safetensors only."
         )
     return [path / name for name in names]
@@ -191,8 +191,8 @@ def open_whole(file: Path) -> Any:
         return safe_open(file, framework="pt")
     except (SafetensorError, OSError) as error:
         raise ValueError(
-            f"{file} is not a whole safetensors file ({error}). The download was cut short; "
-            "download it again."
+            f"{file} is not a whole safetensors file ({reason(error)}). The download was cut "
+            "short; download it again."
         ) from error
 
 

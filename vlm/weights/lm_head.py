@@ -107,7 +107,7 @@ def find_head(where: Path, config: dict[str, Any], files: Checkpoint | None) -> 
         files: The model's files; None = they are not read tensor by tensor.
     """
     both = [part.get("tie_word_embeddings") for part in (config, config.get("text_config") or {})]
-    said = {one for one in both if one is not None}
+    said = {bool(one) for one in both if one is not None}
     tied = said.pop() if len(said) == 1 else files is None or _name_in(files) is None
     return None if tied else LMHead(where, files)
 

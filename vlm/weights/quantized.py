@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..arguments import told
+from ..arguments import reason, told
 from ..families import Family
 from .text_only import as_base_model
 
@@ -86,13 +86,13 @@ def load_quantized(
     except (OSError, RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(
             f"{path} cannot be loaded {f'in {quantize}' if quantize else 'as it was quantised'}: "
-            f"transformers says {error}. Set quantize to none, or choose a folder that is not "
-            "quantised."
+            f"transformers says {reason(error)}. Set quantize to none, or choose a folder that "
+            "is not quantised."
         ) from error
     except ImportError as error:
         raise ValueError(
-            f"{path} was saved quantised and needs a package that is not installed: {error}. "
-            "Install it, or choose a folder that is not quantised."
+            f"{path} was saved quantised and needs a package that is not installed: "
+            f"{reason(error)}. Install it, or choose a folder that is not quantised."
         ) from error
     missing = sorted(key for key in info["missing_keys"] if not key.startswith("lm_head"))
     if missing:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..arguments import reason
+from ..files.tensor_file import MOST_DIMENSIONS, need_names
+
 LARGEST = 100_000_000  # bytes of a header; the format's own limit
 _LENGTH = 8  # bytes before the header, which say how long it is
 
@@ -65,14 +68,17 @@ def read_header(file: Path) -> Header:
         OSError, struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError
     ) as error:  # fmt: skip
         raise ValueError(
-            f"{file} is not a whole safetensors file ({error}). Download it again."
+            f"{file} is not a whole safetensors file ({reason(error)}). Download it again."
         ) from error
+    need_names(list(entries), file)
     return Header(entries, metadata, _LENGTH + length)
 
 
 def _entry(dtype: Any, shape: Any, data_offsets: Any) -> Entry:
     if not isinstance(dtype, str) or not isinstance(shape, list):
         raise ValueError("a tensor's dtype is no text, or its shape no list")
+    if len(shape) > MOST_DIMENSIONS:
+        raise ValueError(f"a tensor has {len(shape)} dimensions")
     if not all(type(size) is int and size >= 0 for size in shape):
         raise ValueError("a tensor's shape holds what is no size")
     start, stop = data_offsets

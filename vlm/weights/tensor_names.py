@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 
+from ..arguments import told
 from ..families import FAMILIES, Family, family_of
 
 LANGUAGE, VISUAL = "language_model.", "visual."
@@ -149,4 +150,4 @@ def _some(names: list[str]) -> str:
     if not names:
         return "no tensors"
     more = f" and {len(names) - 2} more" if len(names) > 2 else ""
-    return f"the tensors {', '.join(names[:2])}{more}"
+    return f"the tensors {', '.join(map(told, names[:2]))}{more}"
