@@ -75,9 +75,17 @@ def _as_on_disk(place: Path) -> Path:
     same = [
         found
         for found in place.parent.iterdir()
-        if found.name.lower() == place.name.lower() and found.samefile(place)
+        if found.name.lower() == place.name.lower() and _is_same(found, place)
     ]
     return min(same, key=lambda found: found.name != place.name, default=place)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether two names are of one folder; a link that leads nowhere is of none."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
 
 
 def _find_models(look: Look) -> Found:

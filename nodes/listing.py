@@ -67,13 +67,13 @@ class Look:
 
     def below(self, root: str, endings: tuple[str, ...]) -> Iterator[str]:
         """Names below a folder, with forward slashes; links to folders are not followed."""
-        files, folders = self.inside(root, endings)
-        yield from files
-        for name in folders:
-            place = os.path.join(root, name)
-            if not os.path.islink(place):
-                for inner in self.below(place, endings):
-                    yield f"{name}/{inner}"
+        waiting = [""]  # no function that calls itself: folders may be a thousand deep
+        while waiting:
+            above = waiting.pop()
+            files, folders = self.inside(os.path.join(root, above), endings)
+            yield from (above + name for name in files)
+            inner = (f"{above}{name}/" for name in reversed(folders))
+            waiting += [one for one in inner if not os.path.islink(os.path.join(root, one[:-1]))]
 
     def changed(self) -> bool:
         """Whether anything that was looked at is not as it was."""

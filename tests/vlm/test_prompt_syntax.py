@@ -150,9 +150,12 @@ def test_one_of_several_text_encoders(model, folder):
         assert len(h.prompt.embeddings) == count
 
 
-@pytest.mark.parametrize("name", ["../outside", "below/../../outside", "{root}/outside", "..", ""])
+@pytest.mark.parametrize("name", ["../outside", "below/../../outside", "{root}/outside", "..", "",
+                                  ".", "below/..", ",", "<b", "x" * 5000, "a\0b"])  # fmt: skip
 def test_a_name_never_leaves_the_folders(model, folder, name):
-    save_file({"x": VECTORS}, folder.parent / "outside.safetensors")
+    """Nor does one that names nothing find a file that is called as a folder."""
+    for file in (folder.parent / "outside", folder, folder / "below"):
+        save_file({"x": VECTORS}, file.with_suffix(".safetensors"))
     text = "a embedding:" + name.format(root=folder.parent)
     h = model.encode(text, target="z-image", syntax=vlm.PromptSyntax(folder))
     assert not h.prompt.embeddings and len(h.prompt.missing) == 1

@@ -48,8 +48,8 @@ def _find_file(name: str, folders: Sequence[str | Path]) -> Path | None:
     """The file of that name below one of these folders; a name never leads out of them."""
     for folder in _with_subfolders(folders):
         path = os.path.abspath(os.path.join(folder, name))
-        if not Path(path).is_relative_to(os.path.abspath(folder)):
-            continue
+        if os.path.abspath(folder) not in map(str, Path(path).parents):
+            continue  # also the folder itself, whose name with an ending is beside it
         for ending in ("", *_ENDINGS):
             if os.path.isfile(path + ending):
                 return Path(path + ending)

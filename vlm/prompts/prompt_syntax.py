@@ -182,6 +182,11 @@ class _Reader:
         self._add(joined, apart=True)
 
     def _find(self, name: str) -> torch.Tensor | None:
+        """The vectors of a name. Without one, as `embedding:` alone, nothing is meant.
+
+        ComfyUI then looks "" up: it takes a file that is called as one of the folders and lies
+        beside it, and ends with an error where nothing at all follows.
+        """
         if not name or self._source is None:
             return None
         return find_embedding(name, self._source, self._key, self._width)

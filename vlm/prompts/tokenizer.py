@@ -7,6 +7,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from ..arguments import printable, reason
 from ..files.json_file import read_json
 from .chat_template import ChatTemplate
 
@@ -47,7 +48,7 @@ class Tokenizer:
             )
         except Exception as error:  # what a strange value ends in depends on transformers
             raise ValueError(
-                f"The tokenizer in {folder} cannot be read ({str(error)[:300]}). "
+                f"The tokenizer in {folder} cannot be read ({reason(error, 300)}). "
                 "Download its tokenizer files again."
             ) from error
         source = chat_template or self._tokenizer.chat_template or _chat_template_of(folder)
@@ -89,7 +90,8 @@ class Tokenizer:
     def size(self, without: Sequence[str] = ()) -> int:
         """One more than its largest token id, some tokens not counted."""
         known = self._backend.get_vocab(with_added_tokens=True)
-        return max(number for token, number in known.items() if token not in without) + 1
+        numbers = (number for token, number in known.items() if token not in without)
+        return max(numbers, default=-1) + 1
 
     def id_of(self, token: str) -> int:
         """Id of one special token.
@@ -138,6 +140,7 @@ def check_names(folder: Path) -> None:
         named = value if isinstance(value, list) else [value]
         outside = key == "fast_tokenizer_files" and any(Path(str(n)).name != n for n in named)
         if outside or (key.endswith("_file") and key not in _UNREAD and value is not None):
+            key = printable(key[:60])
             raise ValueError(
                 f"{file.name} in {folder} sets {key} to {str(value)[:100]!r}, but a tokenizer is "
                 f"read from the files of its folder alone. Remove {key} from {file.name}."

@@ -11,7 +11,6 @@ from ..families.layer_cache import LayerCache
 from ..files.units import GIGABYTE
 from ..finite import is_finite
 from ..logger import LOG
-from ..pictures.preprocessor import VisionInput
 from ..prompts.positions import mrope_positions
 from .backbone import TEXT, VISION
 from .beginnings import find_beginnings
@@ -20,8 +19,9 @@ from .engine import Engine
 from .layer_store import LayerStore
 from .left_pads import let_pads_look
 from .passed_layers import PassedLayers, own_copy
+from .picture_features import PictureFeatures
 from .plain_forward import ForwardInputs, PlainForward
-from .prefix_cache import Prefix, VisionFeatures
+from .prefix_cache import Prefix
 
 OUT_OF_MEMORY = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
 
@@ -61,20 +61,19 @@ class Run:
         self.positions = mrope_positions(len(self.prompt.ids), blocks, self.prompt.left)
         if self.prompt.pad_position is not None:
             self.positions[:, self.prompt.real :] = self.prompt.pad_position
-        self.at_vision = self._seen_places()
         self.known: Prefix | None = None
         self.prefix: Prefix | None = None
         if engine.prefix_cache.limit and self.decoder.reuses_prefix and self.plain is None:
             self.known, self.prefix = find_beginnings(
                 engine.prefix_cache, store, self.start, self.end
             )
-        self.looked_at = self._find_looked_at()
+        layers = self.start, self.end
+        self.pictures = PictureFeatures(engine, store, layers, self.known)
         passed = range(0 if self.start is None else self.start + 1, self.end + 1)
         self.passed = PassedLayers(store, passed, self._layer_bytes())
         self.offset = 0
         self.done = 0
-        self.total = self.end - (self.start or 0) + len(self.looked_at)
-        self._features: tuple[torch.Tensor, list[torch.Tensor]] | None = None
+        self.total = self.end - (self.start or 0) + len(self.pictures.looked_at)
         self._rotary: Any = None
         self._mask: Any = None
 
@@ -94,8 +93,9 @@ class Run:
 
     def _run(self) -> torch.Tensor:
         """Runs to the end; the states of the tokens that ran last."""
-        if self.looked_at:
-            self._vision_features()  # first: the parts need not be on the device together
+        if self.pictures.looked_at:
+            # First: the parts need not be on the device together.
+            self.pictures.make(self._bring, self._step)
         self.device = self._bring(TEXT)
         try:
             hidden = self._first()
@@ -134,7 +134,7 @@ class Run:
     def _pass_whole(self, hidden: torch.Tensor, plain: PlainForward) -> torch.Tensor:
         """Takes embeddings through the layers in one forward; the states of the last one."""
         levels = range(1, 1 + min(self.backbone.num_deepstack, self.end))
-        added = [self._vision_here(level) for level in levels] if self.at_vision else []
+        added = [self._seen(level) for level in levels] if self.pictures.places else []
         allowed = self._allowed(hidden.shape[1])
         places = self.positions.to(self.device)
         self.entered = ForwardInputs(hidden, places, allowed, added, self.prompt.left)
@@ -180,7 +180,7 @@ class Run:
 
     def _does_not_fit(self) -> str:
         tokens, patches = len(self.prompt.ids), self._patches()
-        parts = [TEXT, VISION] if self.looked_at else [TEXT]
+        parts = [TEXT, VISION] if self.pictures.looked_at else [TEXT]
         needed = max(self._needed(part) for part in parts)
         advice = "a smaller `dtype`, a quantised file"
         if self.prompt.vision_inputs:
@@ -191,33 +191,6 @@ class Run:
             f"patches of its largest image, more than was free. Choose {advice}."
         )
 
-    def _seen_places(self) -> list[int]:
-        """Where tokens stand whose embeddings are a picture's features, muted pictures left out.
-
-        By their ids: beside the tokens of its grid these are markers that take a feature.
-        """
-        muted = {
-            n for n, vision_input in enumerate(self.prompt.vision_inputs) if vision_input.muted
-        }
-        pairs = zip(self.prompt.ids, self.prompt.token_map["image"], strict=True)
-        return [
-            place
-            for place, (token, number) in enumerate(pairs)
-            if token in self.prompt.feature_ids and number >= 0 and number not in muted
-        ]
-
-    def _find_looked_at(self) -> list[VisionInput]:
-        """The pictures whose features the run needs, in the order in which they stand."""
-        begin, added = self.start or 0, min(self.backbone.num_deepstack, self.end)
-        edge = 0 if self.known is None else self.known.length
-        needed = [place for place in self.at_vision if place >= edge]
-        if self.start is not None and begin >= added:
-            needed = []
-        if self.known is not None and max(begin, self.known.depth) < added:
-            needed = self.at_vision  # DeepStack is still to come
-        numbers = self.prompt.token_map["image"]
-        return [self.prompt.vision_inputs[n] for n in dict.fromkeys(numbers[at] for at in needed)]
-
     def _first(self) -> torch.Tensor:
         """The states that enter the first layer to run."""
         if self.known is not None:
@@ -227,7 +200,7 @@ class Run:
             return whole[:, self.offset :].to(self.device)
         ids = torch.tensor([self.prompt.ids[self.offset :]], device=self.device)
         hidden = self.backbone.embed(ids)
-        places, features = self._vision_here(0)
+        places, features = self._seen(0)
         if features is not None:
             hidden = hidden.clone()
             hidden[:, places] = features.to(hidden.dtype)
@@ -237,46 +210,8 @@ class Run:
         self._hold(0, hidden)
         return hidden
 
-    def _vision_here(self, level: int) -> tuple[list[int], torch.Tensor | None]:
-        """Features (level 0) or DeepStack features (level 1, ...) of the tokens that run."""
-        here = [i for i, place in enumerate(self.at_vision) if place >= self.offset]
-        if not here:
-            return [], None
-        features, deepstack = self._vision_features()
-        chosen = features if level == 0 else deepstack[level - 1]
-        places = [self.at_vision[i] - self.offset for i in here]
-        return places, chosen[len(chosen) - len(here) :].to(self.device)
-
-    def _vision_features(self) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """What the vision tower makes of the pictures looked at; it runs for those not known."""
-        if self._features is None:
-            keys = [f"{self.store.keyframe}:{each.digest().hex()}" for each in self.looked_at]
-            known = {key: self.engine.prefix_cache.get_features(key) for key in keys}
-            if None in known.values():
-                self._bring(VISION)
-            made: dict[str, VisionFeatures] = {}
-            for number, key in enumerate(keys):
-                made[key] = made.get(key) or known[key] or self._encode_vision(number, key)
-                self._step()
-            device = self.backbone.device_of(VISION)
-            seen = [made[key].to(device) for key in keys]
-            levels = zip(*(each.deepstack for each in seen), strict=True)
-            merged = torch.cat([each.merged for each in seen])
-            self._features = merged, [torch.cat(level) for level in levels]
-        return self._features
-
-    def _encode_vision(self, number: int, key: str) -> VisionFeatures:
-        """Runs the vision tower on a picture, and keeps what it made of it."""
-        patches = self.looked_at[number].patches()
-        device = self.backbone.device_of(VISION)
-        pixels = patches.normalised(device, self.backbone.dtype)
-        merged, deepstack = self.backbone.encode_vision(pixels, patches.grid)
-        LOG.debug("%s: vision tower, grid %s, on %s", self.engine.name, patches.grid, device)
-        features = VisionFeatures(merged, tuple(deepstack))
-        cache = self.engine.prefix_cache
-        if features.bytes <= cache.limit:
-            cache.put_features(key, features.to(self.engine.host.cache_device, copy=True))
-        return features
+    def _seen(self, level: int) -> tuple[list[int], torch.Tensor | None]:
+        return self.pictures.here(level, self.offset, self.device)
 
     def _join(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
         """Puts the prefix back in front where it has not passed this layer; sets up attention."""
@@ -327,7 +262,7 @@ class Run:
         self.passed.overwrite()
         hidden = self.backbone.run_layer(layer, hidden, self._rotary, self._mask, cache)
         if layer < self.backbone.num_deepstack:
-            places, features = self._vision_here(layer + 1)
+            places, features = self._seen(layer + 1)
             if features is not None:
                 hidden = hidden.clone()
                 hidden[:, places] += features.to(hidden.dtype)

@@ -225,7 +225,28 @@ def test_pipes_links_to_nowhere_and_names_of_other_bytes(folders, model, tmp_pat
     (root / "loop").symlink_to(root / "loop")
     (root / "loop.safetensors").symlink_to(root / "loop.safetensors")
     config(Path(os.fsdecode(os.fsencode(root) + b"/\xff")), '{"model_type": "qwen3_vl"}')
+    (tmp_path / "models" / "Vlm").symlink_to(tmp_path / "gone")
     assert folders.model_names() == ["VLM/good"] and folders.stats_names() == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no paths of that length here")
+def test_folders_a_thousand_deep(folders, tmp_path):
+    root = tmp_path / "models" / "vlm_connectors"
+    places = [root, *(root / "/".join("a" * deep) for deep in range(1, 1200))]
+    for place in places:
+        place.mkdir()
+    for deep in (0, 1, 1199):
+        (places[deep] / "b.pt").touch()
+    (root / "c.pt").touch()
+    deepest = "a/" * 1199 + "b.pt"
+    try:
+        assert folders.connector_names() == ["b.pt", "c.pt", "a/b.pt", deepest]
+        assert folders.connector_file(deepest).is_file()
+    finally:  # pytest's own way of tidying calls itself for each
+        for place in reversed(places):
+            for file in place.glob("*.pt"):
+                file.unlink()
+            place.rmdir()
 
 
 def test_a_second_name_of_a_model_works(folders, model, tmp_path):
