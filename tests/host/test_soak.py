@@ -1,7 +1,12 @@
-"""Many prompts in a row: what a server holds after 200 of them is what it held after 20."""
+"""Many prompts in a row: what a server holds after 200 of them is what it held after 20.
+
+`SOAK=1000` has 1000 in place of 200, as docs/reliability.md tells of.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
 import random
 
 import pytest
@@ -16,11 +21,15 @@ COUNTED = (
     "Tensor", "Parameter", "ModelPatcher", "LoadedModel", "CLIP", "VLM", "HuggingFaceBackbone",
     "NativeBackbone", "HiddenStates", "Prefix", "Tokens",
 )  # fmt: skip
+MANY = int(os.environ.get("SOAK", "200"))
 SPREAD = 0.05  # of resident memory
-PATIENCE = 600  # seconds for a prompt that others wait in front of
+PATIENCE = max(600, 3 * MANY)  # seconds for a prompt that others wait in front of
 MEGABYTE = 1024 * 1024
+LOG = logging.getLogger(__name__)
 
-pytestmark = pytest.mark.timeout(1800)  # minutes at best, and the machine may be busy
+pytestmark = pytest.mark.timeout(
+    max(1800, 9 * MANY)
+)  # minutes at best, and the machine may be busy
 
 
 def text(number: int) -> str:
@@ -88,15 +97,16 @@ def start_alone(start_comfy, monkeypatch):
         host.stop()
 
 
-def test_200_prompts_leave_what_20_left(start_alone):
+def test_many_prompts_leave_what_20_left(start_alone):
     host = start_alone("--cache-classic")
     run_all(host, range(1, 21))
     early, before = live(host, *COUNTED), resident(host)
-    run_all(host, range(21, 201))
+    run_all(host, range(21, MANY + 1))
     late, after = live(host, *COUNTED), resident(host)
     assert late == early
     assert early["VLM"] == 2 and early["ModelPatcher"] >= 3 and early["Tensor"] > 0
-    sizes = f"{before / MEGABYTE:.0f} MB after 20, {after / MEGABYTE:.0f} MB after 200"
+    sizes = f"{before / MEGABYTE:.0f} MB after 20, {after / MEGABYTE:.0f} MB after {MANY}"
+    LOG.info(sizes)
     assert after <= (1 + SPREAD) * before, sizes
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SHARD, JOBS = 4, 12
+KILLS = int(os.environ.get("KILLS", "10"))  # docs/reliability.md has what 100 gave
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 
@@ -135,13 +137,14 @@ def test_a_second_run_does_nothing(server, command, whole, tmp_path):
     resume_and_compare(server, command, out, whole[0])
 
 
-@pytest.mark.parametrize("turn", range(10))
+@pytest.mark.parametrize("turn", range(KILLS))
 @pytest.mark.slow
 def test_killed_at_a_random_change_of_files(server, command, whole, tmp_path, turn):
     expected, changes = whole
     out = tmp_path / "out"
-    # One in each tenth of the run, so that the ten lie all over it.
-    point = random.Random(turn).randrange(turn * changes // 10, (turn + 1) * changes // 10) + 1
+    # One in each stretch of the run, so that they lie all over it.
+    first, end = turn * changes // KILLS, (turn + 1) * changes // KILLS
+    point = random.Random(turn).randrange(first, max(first + 1, end)) + 1
     status, said = server.run(command(out), die=point)
     assert status == -signal.SIGKILL, said
     assert (tree(out) if out.exists() else {}) != expected
@@ -162,3 +165,20 @@ def test_killed_by_the_clock_again_and_again(server, command, whole, tmp_path):
             os.kill(pid, signal.SIGKILL)
         assert server.end()[0] in (-signal.SIGKILL, 0)
     resume_and_compare(server, command, out, whole[0])
+
+
+@pytest.mark.slow
+def test_two_processes_on_one_folder(server, command, whole, tmp_path):
+    """The same command twice at once: each makes files, and all of them are as one makes them."""
+    out = tmp_path / "out"
+    other = Server(tmp_path / "log", {**os.environ, "PYTHONPATH": str(ROOT)})
+    try:
+        for _ in range(3):
+            server.start(command(out))
+            other.start(command(out))
+            ended = [server.end(), other.end()]
+            assert [status for status, _ in ended] == [0, 0], ended
+            assert tree(out) == whole[0]
+            shutil.rmtree(out)
+    finally:
+        other.close()

@@ -98,7 +98,7 @@ def read_video_rules(
     config = (video_config or {}).get("video_processor") or video_config or {}
     image = (image_config or {}).get("image_processor") or image_config or {}
     name = config.get("video_processor_type") or f"{image.get('processor_class')} {family}"
-    default = QWEN3_VIDEO if "qwen3vl" in name.lower().replace("_", "") else QWEN2_VIDEO
+    default = QWEN3_VIDEO if "qwen3vl" in str(name).lower().replace("_", "") else QWEN2_VIDEO
     look = ("patch_size", "temporal_patch_size", "merge_size", "image_mean", "image_std")
     merged = {key: image[key] for key in look if image.get(key) is not None}
     merged |= {key: value for key, value in config.items() if value is not None}
