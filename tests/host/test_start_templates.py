@@ -6,6 +6,7 @@ The files that a template names lie there, empty: what is queued waits behind an
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
