@@ -105,14 +105,17 @@ def _bring(pin: Pin, file: PinnedFile, part: Path, stop: threading.Event) -> Non
     url = hf_hub_url(pin.repo, file.path, revision=pin.revision)
     there = get_hf_file_metadata(url, token=False, library_name=_NAME)
     _compare(pin, file, there)
-    with _PartFile(part, stop) as stream:
-        http_get(
-            url,
-            stream,
-            resume_size=stream.tell(),
-            headers=build_hf_headers(token=False, library_name=_NAME),
-            expected_size=file.size,
-        )
+    headers = build_hf_headers(token=False, library_name=_NAME)
+    while True:
+        with _PartFile(part, stop) as stream:
+            before = stream.tell()
+            try:
+                http_get(url, stream, resume_size=before, headers=headers, expected_size=file.size)
+                return
+            except connection_errors():
+                # Older versions give up where a connection breaks in the middle.
+                if stream.tell() <= before:
+                    raise
 
 
 def _compare(pin: Pin, file: PinnedFile, there: Any) -> None:

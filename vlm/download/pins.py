@@ -90,7 +90,8 @@ class Pin:
         are, and lacks nothing.
         """
         files = [file for file in self.files if _size(self.target(place, file)) != file.size]
-        return [] if files and self._is_whole(place) else files
+        state = _state(place) if files else ()
+        return [] if state and _is_whole(place, self.is_folder, state) else files
 
     def to_come(self, place: Path) -> int:
         """Bytes that a download would bring now, without the parts that have come already."""
@@ -98,18 +99,6 @@ class Pin:
             file.size - min(file.size, max(0, _size(self.part(place, file))))
             for file in self.lacking(place)
         )
-
-    def _is_whole(self, place: Path) -> bool:
-        try:
-            if self.is_folder:
-                read_config(place)
-                check_tokenizer(place)
-                check_weights(place)
-            else:
-                open_whole(place)
-        except (FileNotFoundError, ValueError):
-            return False
-        return True
 
 
 def read_pins(file: Path) -> dict[str, Pin]:
@@ -136,6 +125,30 @@ def pins() -> dict[str, Pin]:
 def gigabytes(size: int) -> str:
     """`8.9 GB`; under a tenth of one in MB."""
     return f"{size / GIGABYTE:.1f} GB" if size >= GIGABYTE / 10 else f"{size / 1e6:.1f} MB"
+
+
+def _state(place: Path) -> tuple[tuple[str, int, int], ...]:
+    """What changes when a folder's files or a file do; empty where there is nothing."""
+    try:
+        files = sorted(place.iterdir()) if place.is_dir() else [place]
+        return tuple((each.name, (s := each.stat()).st_mtime_ns, s.st_size) for each in files)
+    except OSError:
+        return ()
+
+
+@functools.lru_cache(maxsize=16)  # a list is asked for at every check of a queued prompt
+def _is_whole(place: Path, is_folder: bool, state: tuple[tuple[str, int, int], ...]) -> bool:
+    """Whether a place holds a whole model, whatever it is; asked once for each state."""
+    try:
+        if is_folder:
+            read_config(place)
+            check_tokenizer(place)
+            check_weights(place)
+        else:
+            open_whole(place)
+    except (FileNotFoundError, ValueError):
+        return False
+    return True
 
 
 def _size(file: Path) -> int:
