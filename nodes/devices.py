@@ -75,6 +75,21 @@ class _ManagedHost(Host):
         management.throw_exception_if_processing_interrupted()
 
 
+class Bar:
+    """The bar of a node that runs no model, and Cancel."""
+
+    def __init__(self) -> None:
+        """Nothing is shown before the first move."""
+        self._bar: comfy.utils.ProgressBar | None = None
+
+    def move(self, done: int, total: int) -> None:
+        """Moves it, and stops where the person pressed Cancel."""
+        management.throw_exception_if_processing_interrupted()
+        if self._bar is None:
+            self._bar = comfy.utils.ProgressBar(total)
+        self._bar.update_absolute(done, total)
+
+
 class ComfyHost(_ManagedHost):
     """Puts a Hugging Face model under ComfyUI's memory management, in two parts."""
 

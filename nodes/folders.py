@@ -28,7 +28,6 @@ OUTPUT = "output"
 _LONGEST_PATH = 1000  # characters of a name with its folders; Linux takes paths of 4096 bytes
 NO_CONNECTOR = "no file found: put one into ComfyUI/models/vlm_connectors"
 NO_CONDITIONING = "no file found: run Save VLM Conditioning, then press R"
-FILL_ME = "no model found: put a Qwen-VL folder into ComfyUI/models/VLM"
 
 
 def model_places(*names: str) -> list[str]:
@@ -101,8 +100,13 @@ def models() -> dict[str, Path]:
 
 
 def model_names() -> list[str]:
-    """What the loader lists; one entry that says which folder to fill where there is nothing."""
-    return list(models()) or [FILL_ME]
+    """Names of the models that are there."""
+    return list(models())
+
+
+def forget_models() -> None:
+    """Has the next question look at the folders again: files came."""
+    _MODELS.forget()
 
 
 def model_path(name: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..vlm.download.pins import gigabytes
 from ..vlm.files.units import GIGABYTE
 from ..vlm.load import DTYPES, load
 from ..vlm.model import VLM
@@ -11,7 +12,7 @@ from ..vlm.prompts.prompt_syntax import PromptSyntax
 from ..vlm.weights.gguf import gguf_message, is_gguf
 from ..vlm.weights.quantized import QUANTIZE
 from ..vlm.weights.safetensors_header import read_header
-from . import folders
+from . import downloads, folders
 from .caches import disk_cache, disk_cache_input, prefix_cache_input
 from .devices import DEVICES, ComfyHost
 from .native_files import load_with_comfyui
@@ -53,11 +54,13 @@ class VLMLoader(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model",
-                    options=folders.model_names(),
+                    options=[*folders.model_names(), *downloads.names()],
+                    extra_dict={downloads.LABELS: downloads.labels()},
                     tooltip="Model folder (config.json, tokenizer, safetensors) or single "
                     ".safetensors file of a Qwen model, found up to two levels deep in "
                     "models/VLM, models/vlm, models/LLM or models/text_encoders, and in the "
-                    "folders of extra_model_paths.yaml.",
+                    "folders of extra_model_paths.yaml. What is listed with a number of GB is not "
+                    "there yet: `download` fetches it.",
                 ),
                 io.Combo.Input(
                     "dtype",
@@ -85,20 +88,31 @@ class VLMLoader(io.ComfyNode):
                     "which must be installed; model folders only. none = as they are.",
                 ),
                 disk_cache_input(),
+                io.Boolean.Input(
+                    "download",
+                    default=False,
+                    optional=True,
+                    socketless=True,  # a wire or a block's own widget could come with a file
+                    tooltip=downloads.what_it_does(),
+                ),
             ],
             outputs=[Model.Output(display_name="model", tooltip="The model, for VLM Encode.")],
         )
 
     @classmethod
-    def validate_inputs(cls, model: str | None) -> bool | str:
-        """Says which file cannot be read, and what reads it, before anything runs."""
+    def validate_inputs(cls, model: str | None, download: bool | None = False) -> bool | str:
+        """Says which file is missing or cannot be read, and what helps, before anything runs."""
+        if download is None:  # over a wire
+            return "`download` takes no wire. Turn it on or off on VLM Loader itself."
         if model is None:  # over a wire
             return True
         try:
-            path = folders.model_path(model)
+            path = downloads.find_model(model, download)
         except (FileNotFoundError, ValueError) as error:
             return str(error)
-        return in_node_words(gguf_message(path.name)) if is_gguf(path) else True
+        if path is None or not is_gguf(path):
+            return True
+        return in_node_words(gguf_message(path.name))
 
     @classmethod
     def execute(
@@ -109,14 +123,18 @@ class VLMLoader(io.ComfyNode):
         prefix_cache_mb: int = 1024,
         quantize: str = NONE,
         disk_cache_mb: int = 0,
+        download: bool = False,
     ) -> io.NodeOutput:
         """Loads it; the weights go to the device when something is encoded."""
-        path = folders.model_path(model)
+        path, fetched = downloads.find_model(model, download), 0
+        if path is None:
+            path, fetched = downloads.bring(model)
         as_it_is = dtype == "auto" and quantize == NONE
         if as_it_is and path.is_file() and is_read_by_comfyui(path, read_header(path).entries):
             native = load_with_comfyui(path, device, prefix_cache_mb, disk_cache_mb)
             size = native.patcher.model_size()
-            return shown(_line(native, "weights as in the file, computed in float32", size), native)
+            line = _line(native, "weights as in the file, computed in float32", size, fetched)
+            return shown(line, native)
         loaded = load(
             path,
             dtype=dtype,
@@ -129,16 +147,17 @@ class VLMLoader(io.ComfyNode):
         loaded.syntax = PromptSyntax(folders.embedding_folders())
         size = sum(weight.nbytes for weight in loaded.backbone.parameters())
         precision = str(loaded.backbone.dtype).removeprefix("torch.")
-        return shown(_line(loaded, precision, size), loaded)
+        return shown(_line(loaded, precision, size, fetched), loaded)
 
 
-def _line(model: VLM, precision: str, size: int) -> str:
-    """What was loaded, how large it is, and which of the two read it."""
+def _line(model: VLM, precision: str, size: int, fetched: int) -> str:
+    """What was loaded, how large it is, which of the two read it, and what came for it."""
     backbone = model.backbone
     by = "this pack's" if isinstance(model.host, ComfyHost) else "ComfyUI's"
     return (
         f"{model.family.title}, {backbone.num_decoder_layers} layers, {backbone.width} wide, "
         f"{precision}, {size / GIGABYTE:.1f} GB, read by {by} loader"
+        + (f"; {gigabytes(fetched)} were fetched first" if fetched else "")
     )
 
 

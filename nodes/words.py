@@ -75,7 +75,14 @@ NODES = {
     "style_delta": "Style Delta",
 }
 _NAME = re.compile(r"`(\w+)`(?! on [A-Z])")
-_OURS = (ValueError, TypeError, FileNotFoundError, torch.cuda.OutOfMemoryError)
+_OURS = (
+    ValueError,
+    TypeError,
+    FileNotFoundError,
+    ConnectionError,
+    OSError,
+    torch.cuda.OutOfMemoryError,
+)
 
 
 def in_node_words(text: str, own: Collection[str] = ()) -> str:

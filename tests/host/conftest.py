@@ -137,7 +137,8 @@ def start_comfy(
     """`start_comfy("--cache-lru", "2")`: a running server with these arguments.
 
     Servers are kept for the session, one per set of arguments; `fresh=True` starts another one
-    that the caller stops, with other packs or another models folder where they are given.
+    that the caller stops, with other packs, another models folder or more environment variables
+    where they are given.
     """
     running: dict[tuple[str, ...], ComfyHost] = {}
     everyone: list[ComfyHost] = []
@@ -147,6 +148,7 @@ def start_comfy(
         fresh: bool = False,
         packs: dict[str, Path] | None = None,
         models_folder: Path | None = None,
+        env: dict[str, str] | None = None,
     ) -> ComfyHost:
         if not fresh and args in running:
             return running[args]
@@ -156,7 +158,7 @@ def start_comfy(
             args,
             models=models_folder or models,
             frontend=frontend,
-            env=its_packages,
+            env=its_packages | (env or {}),
             packs=default_packs() if packs is None else packs,
         )
         everyone.append(host)

@@ -58,7 +58,9 @@ def host(start_comfy, place):
 
 def test_what_is_listed(host):
     options = host.object_info("VLMCLoader")["input"]["required"]["model"][1]["options"]
-    assert sorted(options) == [GGUF, "VLM/tiny", FILE, DAMAGED]
+    assert sorted(options[:4]) == [GGUF, "VLM/tiny", FILE, DAMAGED]
+    # Behind them what can be fetched; the text encoder is there, as a file of somebody's own.
+    assert options[4:] == ["VLM/Qwen3-VL-4B-Instruct", "VLM/Qwen3-VL-8B-Instruct"]
 
 
 def test_a_file_gives_what_its_folder_gives(host, place):
