@@ -72,3 +72,16 @@ def test_t5_bridge_chooses_no_file_by_itself(page):
         }"""
     )
     assert value == "choose t5_embedder.pt"
+
+
+def test_a_new_rewrite_keeps_its_seed(page):
+    """Queued again it writes the same; a workflow that says randomize goes on doing so."""
+    control = """seed => {
+        const node = LiteGraph.createNode('VLMCRewrite')
+        if (seed) node.configure({...node.serialize(), widgets_values: seed})
+        return node.widgets.find(widget => widget.name === 'control_after_generate').value
+    }"""
+    page.load(EMPTY)
+    assert page.evaluate(control) == "fixed"
+    old = ["a fox", "z-image", "dense description", 256, 0.7, 42, "randomize", 0.8, 20]
+    assert page.evaluate(control, old) == "randomize"
