@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from browser import ComfyPage
+from comfy_host import PACK_FOLDER
 from comfy_result import PromptFailed
 from griddot_page import EMPTY, RENDERERS, settings
 
@@ -85,3 +86,20 @@ def test_a_new_rewrite_keeps_its_seed(page):
     assert page.evaluate(control) == "fixed"
     old = ["a fox", "z-image", "dense description", 256, 0.7, 42, "randomize", 0.8, 20]
     assert page.evaluate(control, old) == "randomize"
+
+
+@pytest.mark.parametrize("language, said", [("zh", "单击添加点"), ("ja", "クリックで点を追加")])
+def test_the_panel_speaks_the_page_s_language(comfy, open_page, language, said):
+    page = open_page(comfy, settings=settings("classic") | {"Comfy.Locale": language})
+    try:
+        page.load(EMPTY)
+        page.evaluate("() => { app.graph.add(LiteGraph.createNode('VLMCGridDotMask')) }")
+        status = page.page.locator(".griddot-status")
+        status.wait_for()
+        assert status.inner_text().startswith(f"{said} · ")
+    finally:
+        comfy.post("/api/settings", {"Comfy.Locale": "en"})
+    # Where the page looks for help first; where there is none, it takes the English page.
+    served = f"/extensions/{PACK_FOLDER}/docs/VLMCGridDotMask"
+    assert said not in comfy.request(f"{served}.md").decode()
+    assert "GridDot Mask\n" in comfy.request(f"{served}/{language}.md").decode().splitlines(True)[0]
