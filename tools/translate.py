@@ -1,23 +1,32 @@
-"""Writes locales/LANG/nodeDefs.json from the English one and the phrases of each language.
+"""Writes what ComfyUI reads in other languages, and tells what a translator has to do.
 
     python -m tools.translate
 
-`locales/LANG/phrases.json` holds each English text once, with its translation. So a text that
-changed in English is one that is missing and one that is left over: neither goes unnoticed.
+`locales/LANG/phrases.json` holds each English text once, with its translation: of the nodes
+(locales/LANG/nodeDefs.json) and of what is drawn in the page (locales/LANG/main.json). So a text
+that changed in English is one that is missing and one that is left over: neither goes unnoticed.
+Help pages are files of their own: tools/help_pages.py.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-LOCALES = Path(__file__).resolve().parents[1] / "locales"
+from tools import help_pages
+
+ROOT = Path(__file__).resolve().parents[1]
+LOCALES = ROOT / "locales"
 ENGLISH = "en"
 NAMES = ("display_name", "name")
+# Where web/words.js looks in what ComfyUI merges of all packs' main.json.
+PAGE = "vlmConditioning"
+SAID = re.compile(r"""\bsay\(\s*'((?:[^'\\]|\\.)*)'""")
 
 
 def languages() -> list[str]:
@@ -39,6 +48,15 @@ def texts(part: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield from texts(value)
 
 
+def page_texts() -> list[str]:
+    """The texts that the scripts of `web` say: what stands in `say('...')`."""
+    found = []
+    for script in sorted((ROOT / "web").rglob("*.js")):
+        said = SAID.findall(script.read_text(encoding="utf-8"))
+        found += [text.replace("\\'", "'") for text in said]
+    return list(dict.fromkeys(found))
+
+
 def translated(part: dict[str, Any], phrases: dict[str, str]) -> dict[str, Any]:
     """The same in another language; what has no translation is left out and stays English.
 
@@ -55,28 +73,41 @@ def translated(part: dict[str, Any], phrases: dict[str, str]) -> dict[str, Any]:
     return made
 
 
-def faults(english: dict[str, Any], phrases: dict[str, str]) -> list[str]:
-    """What a translator has to do, one line each."""
-    wanted = {text for _, text in texts(english)}
+def wanted() -> set[str]:
+    """All that is to be translated."""
+    return {text for _, text in texts(read(ENGLISH, "nodeDefs.json"))} | set(page_texts())
+
+
+def faults(wanted: set[str], phrases: dict[str, str]) -> list[str]:
+    """What a translator has to do to the phrases of a language, one line each."""
     left_over = [text for text in phrases if text not in wanted]
     lines = []
     for text in sorted(wanted - phrases.keys()):
         before = difflib.get_close_matches(text, left_over, n=1)
         lines.append(f"add {text!r}" + (f"; it was {before[0]!r}" if before else ""))
-    lines += [f"take out {text!r}: no node says it" for text in left_over]
+    lines += [f"take out {text!r}: nothing says it" for text in left_over]
     lines += [f"translate {text!r}" for text, words in phrases.items() if not words.strip()]
     return lines
 
 
+def made_of(language: str) -> dict[str, dict[str, Any]]:
+    """The files that ComfyUI reads in a language, by name."""
+    phrases = read(language, "phrases.json")
+    said = {text: phrases[text] for text in page_texts() if text in phrases}
+    english = read(ENGLISH, "nodeDefs.json")
+    return {"nodeDefs.json": translated(english, phrases), "main.json": {PAGE: said}}
+
+
 def main() -> int:
     """Writes every language, and tells what is missing."""
-    english = read(ENGLISH, "nodeDefs.json")
     wrong = 0
     for language in languages():
-        phrases = read(language, "phrases.json")
-        text = json.dumps(translated(english, phrases), indent=2, ensure_ascii=False)
-        (LOCALES / language / "nodeDefs.json").write_text(text + "\n", encoding="utf-8")
-        for line in faults(english, phrases):
+        for name, content in made_of(language).items():
+            text = json.dumps(content, indent=2, ensure_ascii=False)
+            (LOCALES / language / name).write_text(text + "\n", encoding="utf-8")
+        help_pages.write_marks(language)
+        lines = faults(wanted(), read(language, "phrases.json")) + help_pages.faults(language)
+        for line in lines:
             print(f"{language}: {line}")
             wrong += 1
     return 1 if wrong else 0

@@ -7,6 +7,7 @@ import { app } from '../../scripts/app.js'
 import { api } from '../../scripts/api.js'
 import { Panel } from './griddot/panel.js'
 import { pictureOf, viewUrl } from './griddot/picture.js'
+import { learn } from './words.js'
 
 const MIN_WIDTH = 340
 const MIN_HEIGHT = 420
@@ -93,5 +94,6 @@ function makeWidget(node, name, spec) {
 
 app.registerExtension({
   name: 'VLMConditioning.GridDot',
+  init: () => learn(app.extensionManager.setting.get('Comfy.Locale'), api),
   getCustomWidgets: () => ({ VLMC_GRIDDOT: makeWidget }),
 })

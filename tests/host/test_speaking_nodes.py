@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from browser import ComfyPage
+from comfy_host import PACK_FOLDER
 from comfy_result import PromptFailed
 from griddot_page import EMPTY, RENDERERS, settings
 
@@ -72,3 +73,33 @@ def test_t5_bridge_chooses_no_file_by_itself(page):
         }"""
     )
     assert value == "choose t5_embedder.pt"
+
+
+def test_a_new_rewrite_keeps_its_seed(page):
+    """Queued again it writes the same; a workflow that says randomize goes on doing so."""
+    control = """seed => {
+        const node = LiteGraph.createNode('VLMCRewrite')
+        if (seed) node.configure({...node.serialize(), widgets_values: seed})
+        return node.widgets.find(widget => widget.name === 'control_after_generate').value
+    }"""
+    page.load(EMPTY)
+    assert page.evaluate(control) == "fixed"
+    old = ["a fox", "z-image", "dense description", 256, 0.7, 42, "randomize", 0.8, 20]
+    assert page.evaluate(control, old) == "randomize"
+
+
+@pytest.mark.parametrize("language, said", [("zh", "单击添加点"), ("ja", "クリックで点を追加")])
+def test_the_panel_speaks_the_page_s_language(comfy, open_page, language, said):
+    page = open_page(comfy, settings=settings("classic") | {"Comfy.Locale": language})
+    try:
+        page.load(EMPTY)
+        page.evaluate("() => { app.graph.add(LiteGraph.createNode('VLMCGridDotMask')) }")
+        status = page.page.locator(".griddot-status")
+        status.wait_for()
+        assert status.inner_text().startswith(f"{said} · ")
+    finally:
+        comfy.post("/api/settings", {"Comfy.Locale": "en"})
+    # Where the page looks for help first; where there is none, it takes the English page.
+    served = f"/extensions/{PACK_FOLDER}/docs/VLMCGridDotMask"
+    assert said not in comfy.request(f"{served}.md").decode()
+    assert "GridDot Mask\n" in comfy.request(f"{served}/{language}.md").decode().splitlines(True)[0]

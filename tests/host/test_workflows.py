@@ -168,6 +168,30 @@ def test_note_says_which_weights_go_where(name):
     assert "## To play with" in text
 
 
+@each_workflow
+def test_a_note_can_be_read(name):
+    """No inline code, which Nodes 2.0 draws in a colour that is hardly one."""
+    texts = [n["widgets_values"][0] for n in nodes_in(read(WORKFLOWS / f"{name}.json"))
+             if n["type"] in ("MarkdownNote", "Note")]  # fmt: skip
+    assert texts and not [text for text in texts if "`" in text]
+    if name in STARTS:
+        assert "\n**中文** " in texts[0] and "\n**日本語** " in texts[0]
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_app_mode_shows_picture_words_strength_and_result(name):
+    """`linearData` is what ComfyUI's own templates have: [node, widget] in, nodes out."""
+    workflow = read(WORKFLOWS / f"{name}.json")
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    shown = workflow["extra"]["linearData"]
+    found = [(nodes[node]["type"], widget) for node, widget in shown["inputs"]]
+    prompted = [("LoadImage", "image"), (PROMPT, "prompt"), ("VLMCPicture", "strength")]
+    wanted = [one for one in prompted for node in workflow["nodes"] if node["type"] == one[0]]
+    assert found == wanted and wanted
+    ends = [node["id"] for node in workflow["nodes"] if node["type"] in ("SaveImage", "SaveVideo")]
+    assert shown["outputs"] == ends and len(ends) == 1
+
+
 @pytest.mark.parametrize(
     "file", [*WORKFLOWS.glob("*.json"), *SUBGRAPHS.glob("*.json")], ids=lambda file: file.stem
 )

@@ -14,6 +14,10 @@ subgraph, which then stands in the columns by its key, with the widgets that it 
 
     "subgraphs": {"key": {"title": ..., "nodes": [keys], "shows": [["key", "widget"], ...]}}
 
+What the page's app mode shows of it, where it is to show anything:
+
+    "app": {"inputs": [["key", "widget"], ...], "outputs": [keys]}
+
 `test_workflows.py` then writes the API file (UPDATE_SNAPSHOTS=1), `tools/cards.py` the card.
 """
 
@@ -161,6 +165,10 @@ def build(page: ComfyPage, spec: dict[str, Any], name: str) -> dict[str, Any]:
     workflow = {key: value for key, value in workflow.items() if value is not None}
     workflow["id"] = str(uuid.uuid5(uuid.NAMESPACE_URL, name))
     workflow["extra"] = {"ds": spec.get("view", VIEW)}
+    if "app" in spec:
+        shown = [[made[key]["id"], widget] for key, widget in spec["app"]["inputs"]]
+        ends = [made[key]["id"] for key in spec["app"]["outputs"]]
+        workflow["extra"]["linearData"] = {"inputs": shown, "outputs": ends}
     return workflow
 
 

@@ -3,6 +3,8 @@
  *
  * The limits are those of vlm/tokens/griddot.py, which has the last word when the workflow is queued.
  */
+import { say } from '../words.js'
+
 export const VERSION = 1
 export const MAX_DOTS = 1000
 export const LIMITS = { x: [0, 1], y: [0, 1], radius: [0.005, 100], strength: [-1, 1] }
@@ -20,10 +22,11 @@ export function parseDots(text) {
   try {
     const data = JSON.parse(text)
     const list = Array.isArray(data) ? data : data?.dots
-    if (!Array.isArray(list)) throw new Error('no list of dots')
+    if (!Array.isArray(list)) throw new Error(say('no list of dots'))
     if (!Array.isArray(data) && (data.version ?? VERSION) !== VERSION)
-      throw new Error(`version ${data.version}`)
-    if (list.length > MAX_DOTS) throw new Error(`${list.length} dots, at most ${MAX_DOTS}`)
+      throw new Error(say('version [version]', data))
+    if (list.length > MAX_DOTS)
+      throw new Error(say('[count] dots, at most [most]', { count: list.length, most: MAX_DOTS }))
     return { dots: list.map(readDot), error: '' }
   } catch (error) {
     return { dots: [], error: error.message }
@@ -31,16 +34,21 @@ export function parseDots(text) {
 }
 
 function readDot(entry, index) {
+  const n = index + 1
   const dot = { strength: NEW_DOT.strength, ...entry }
   for (const [name, value] of Object.entries(dot))
-    if (!FIELDS.includes(name)) throw new Error(`dot ${index + 1}: what is ${name}?`)
-    else if (typeof value !== 'number') throw new Error(`dot ${index + 1}: ${name} is no number`)
+    if (!FIELDS.includes(name)) throw new Error(say('dot [n]: what is [name]?', { n, name }))
+    else if (typeof value !== 'number')
+      throw new Error(say('dot [n]: [name] is no number', { n, name }))
   for (const name of FIELDS) {
     // The lowest radius is what can be set here; by hand it may be any over 0.
     const [low, high] = name === 'radius' ? [Number.MIN_VALUE, LIMITS.radius[1]] : LIMITS[name]
     if (dot[name] >= low && dot[name] <= high) continue
-    const wanted = name === 'radius' ? `over 0, up to ${high}` : `${low} to ${high}`
-    throw new Error(`dot ${index + 1}: ${name} is not ${wanted}`)
+    throw new Error(
+      name === 'radius'
+        ? say('dot [n]: radius is not over 0, up to [high]', { n, high })
+        : say('dot [n]: [name] is not [low] to [high]', { n, name, low, high }),
+    )
   }
   return Object.fromEntries(FIELDS.map((name) => [name, dot[name]]))
 }

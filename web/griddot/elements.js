@@ -1,22 +1,32 @@
 /** The panel's elements and their looks. */
+import { say } from '../words.js'
 import { LIMITS } from './dots.js'
 
 export const FIELDS = ['x', 'y', 'radius', 'strength']
 const STEPS = { x: 0.01, y: 0.01, radius: 0.05, strength: 0.1 }
-const TITLES = {
-  x: 'From the left edge, 0 to 1',
-  y: 'From the top edge, 0 to 1',
-  radius: 'Reach; 1 = the shorter side of the token grid',
-  strength: '1 keeps, -1 takes away',
-}
-const BUTTONS = {
-  remove: ['✕', 'Remove the selected dot (Delete)'],
-  undo: ['↶', 'Undo (Ctrl+Z)'],
-  redo: ['↷', 'Redo (Ctrl+Y)'],
-}
-const HELP =
-  'Picture with dots. Click or Enter adds a dot, arrow keys move it, plus and minus or the wheel ' +
-  'set its radius, Delete removes it, N and P go to the next and previous dot, Ctrl+Z undoes.'
+const fieldNames = () => ({
+  x: say('x'),
+  y: say('y'),
+  radius: say('radius'),
+  strength: say('strength'),
+})
+const fieldTitles = () => ({
+  x: say('From the left edge, 0 to 1'),
+  y: say('From the top edge, 0 to 1'),
+  radius: say('Reach; 1 = the shorter side of the token grid'),
+  strength: say('1 keeps, -1 takes away'),
+})
+const buttonLooks = () => ({
+  remove: ['✕', say('Remove the selected dot (Delete)')],
+  undo: ['↶', say('Undo (Ctrl+Z)')],
+  redo: ['↷', say('Redo (Ctrl+Y)')],
+})
+const help = () =>
+  [
+    say('Picture with dots. Click or Enter adds a dot, arrow keys move it.'),
+    say('Plus and minus or the wheel set its radius, Delete removes it.'),
+    say('N and P go to the next and previous dot, Ctrl+Z undoes.'),
+  ].join(' ')
 
 const STYLE = `
 .griddot { display: flex; flex-direction: column; gap: 4px; box-sizing: border-box;
@@ -67,15 +77,17 @@ export function build() {
   const canvas = make('canvas', { 'aria-hidden': 'true' })
   const stage = make(
     'div',
-    { class: 'griddot-stage', tabindex: '0', role: 'application', 'aria-label': HELP },
+    { class: 'griddot-stage', tabindex: '0', role: 'application', 'aria-label': help() },
     canvas,
   )
   leaveUndoTo(stage)
-  const fields = Object.fromEntries(FIELDS.map((name) => [name, field(name)]))
+  const [names, titles] = [fieldNames(), fieldTitles()]
+  const fields = Object.fromEntries(FIELDS.map((name) => [name, field(name, names[name])]))
   const buttons = {}
-  for (const [name, looks] of Object.entries(BUTTONS)) buttons[name] = button(looks)
+  for (const [name, looks] of Object.entries(buttonLooks())) buttons[name] = button(looks)
   const row = make('div', { class: 'griddot-row' })
-  for (const name of FIELDS) row.append(make('label', { title: TITLES[name] }, name, fields[name]))
+  for (const name of FIELDS)
+    row.append(make('label', { title: titles[name] }, names[name], fields[name]))
   row.append(...Object.values(buttons))
   const status = make('div', { class: 'griddot-status', role: 'status', 'aria-live': 'polite' })
   const root = make(
@@ -89,10 +101,11 @@ export function build() {
   return { root, stage, canvas, fields, buttons, status }
 }
 
-function field(name) {
+function field(name, called) {
   const [min, max] = LIMITS[name]
   const limits = { min, max, step: STEPS[name] }
-  return make('input', { type: 'number', 'aria-label': `${name} of the selected dot`, ...limits })
+  const label = say('[name] of the selected dot', { name: called })
+  return make('input', { type: 'number', 'aria-label': label, ...limits })
 }
 
 function button([sign, title]) {

@@ -1,4 +1,5 @@
 /** The panel on GridDot Mask: a picture with dots, their values, and a line that says what is. */
+import { say } from '../words.js'
 import { Dots } from './dots.js'
 import { DOT_SIZE, fit, handleOf, paint, shapeOf } from './draw.js'
 import { build, FIELDS, openMenu } from './elements.js'
@@ -128,13 +129,18 @@ export class Panel {
 
   #statusText() {
     const { list, selected, error } = this.dots
-    if (error) return `The dots cannot be read (${error}). A click starts over.`
+    if (error) return say('The dots cannot be read ([error]). A click starts over.', { error })
     const { rows, cols, known } = this.grid
-    const words = [list.length ? `Dot ${selected + 1} of ${list.length}` : 'Click to add a dot']
-    words.push(`${rows} × ${cols} tokens${known ? '' : ' (estimate until the node has run)'}`)
-    const masked = this.around.maskWired && !(known && this.around.mask)
-    if (masked) words.push('the mask shows after a run')
-    return words.join(' · ')
+    const which = { n: selected + 1, count: list.length }
+    return [
+      list.length ? say('Dot [n] of [count]', which) : say('Click to add a dot'),
+      known
+        ? say('[rows] × [cols] tokens', { rows, cols })
+        : say('[rows] × [cols] tokens (estimate until the node has run)', { rows, cols }),
+      ...(this.around.maskWired && !(known && this.around.mask)
+        ? [say('the mask shows after a run')]
+        : []),
+    ].join(' · ')
   }
 
   #fillFields() {
@@ -295,8 +301,8 @@ export class Panel {
     if (hit >= 0) this.dots.select(hit)
     this.draw()
     const entries = []
-    if (hit >= 0) entries.push(['Remove dot', () => this.act('remove')])
-    if (this.dots.list.length) entries.push(['Remove all dots', () => this.act('clear')])
+    if (hit >= 0) entries.push([say('Remove dot'), () => this.act('remove')])
+    if (this.dots.list.length) entries.push([say('Remove all dots'), () => this.act('clear')])
     if (entries.length) this.menu = openMenu(this.parts.stage, event, entries)
   }
 }
