@@ -130,6 +130,8 @@ class ComfyProcess:
             "PYTHONIOENCODING": "utf-8",
             "CUDA_VISIBLE_DEVICES": "",
             "TINY_NATIVE_PARENT": str(os.getpid()),
+            # Tiny models on several threads, beside other tests, mostly wait for one another.
+            "OMP_NUM_THREADS": os.environ.get("TEST_THREADS", "1"),
         }
         return env | self.env
 

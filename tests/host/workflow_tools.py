@@ -15,7 +15,6 @@ from PIL import Image, ImageDraw
 WORKFLOWS = REPO / "workflows"
 API = WORKFLOWS / "api"
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
-BLUEPRINT = REPO / "subgraphs" / "Z-Image Picture Style.json"
 
 # Where ComfyUI's bars do not reach, once the settings below took the floating ones away.
 LEFT, TOP = 70, 170
