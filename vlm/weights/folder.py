@@ -118,8 +118,9 @@ def check_tokenizer(path: Path) -> None:
         ValueError: A file is damaged.
     """
     if (path / "tokenizer.json").is_file():
-        if not read_json(path / "tokenizer.json").get("model"):
-            raise ValueError(f"{path / 'tokenizer.json'} holds no model. Download it again.")
+        model = read_json(path / "tokenizer.json").get("model")
+        if not isinstance(model, dict) or not model.get("vocab"):
+            raise ValueError(f"{path / 'tokenizer.json'} holds no words. Download it again.")
         return
     missing = [name for name in ("vocab.json", "merges.txt") if not (path / name).is_file()]
     if missing:
