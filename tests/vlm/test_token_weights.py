@@ -76,6 +76,10 @@ def test_a_mask_of_the_grids_size_stays():
         (torch.full((2, 2), torch.nan), "holds NaN or Inf"),
         (torch.full((2, 2), 255.0), "goes from 255 to 255, a mask is 0 to 1"),
         (torch.tensor([[-0.5, 1.0]]), "goes from -0.5 to 1"),
+        (torch.zeros(4, 4, device="meta"), "this one has no data"),
+        (torch.zeros(4, 4).to_sparse(), "this one is torch.float32, torch.sparse_coo"),
+        (torch.zeros(4, 4, dtype=torch.complex64), "this one is torch.complex64"),
+        (torch.zeros(1).expand(2**14, 2**14), r"\[16384, 16384\], at most 134217728 values"),
     ],
 )
 def test_bad_masks(mask, message):

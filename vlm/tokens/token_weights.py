@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 T = TypeVar("T", "Tokens", "HiddenStates")
 
 OVERSHOOT = 1e-3  # what resizing a mask may add to 0..1
+MOST_PIXELS = 2**27  # of a mask: a minute of video at 320 x 320
 THUMBNAIL = -1  # tile number of the small picture beside the tiles
 
 
@@ -32,12 +33,20 @@ def resample_mask(mask: torch.Tensor, rows: int, cols: int) -> torch.Tensor:
         ``[rows, cols]`` or ``[B, rows, cols]``, float32 on the CPU.
 
     Raises:
-        ValueError: Another shape, an empty mask, NaN, values outside 0..1, no grid of a picture.
+        ValueError: Another shape, an empty or sparse mask, NaN, values outside 0..1, no grid of a
+            picture.
     """
     need_grid(rows, cols)
     if not isinstance(mask, torch.Tensor) or mask.ndim not in (2, 3) or 0 in mask.shape:
         given = list(mask.shape) if isinstance(mask, torch.Tensor) else type(mask).__name__
         raise ValueError(f"A mask is [height, width] or [batch, height, width], this is {given}.")
+    if mask.is_meta or mask.layout != torch.strided or mask.is_complex():
+        kind = "has no data" if mask.is_meta else f"is {mask.dtype}, {mask.layout}"
+        raise ValueError(f"A mask is a dense tensor of real numbers, this one {kind}. Make one.")
+    if mask.numel() > MOST_PIXELS:
+        raise ValueError(
+            f"This mask is {list(mask.shape)}, at most {MOST_PIXELS} values are read. Shrink it."
+        )
     values = mask.detach().cpu().double()
     if not torch.isfinite(values).all():
         raise ValueError("This mask holds NaN or Inf. Look at what made it.")

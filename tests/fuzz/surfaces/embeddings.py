@@ -11,7 +11,7 @@ import vlm
 
 from ..case import Case, Make, line_of
 from ..draw import Draw
-from .models import tiny_model
+from .models import sent, tiny_model
 from .tensor_bytes import damaged, odd_like, pickled
 
 WIDTH = 64  # of the toy model
@@ -70,7 +70,8 @@ def prepare(base: Path) -> Make:
 
         def run() -> Any:
             syntax = vlm.PromptSyntax(source, weights)
-            return vlm.select_layers(model.encode(text, target=target, syntax=syntax), -2)
+            states = model.encode(text, target=target, syntax=syntax)
+            return sent(vlm.select_layers(states, -2))
 
         return Case(line_of(text, target, weights, ending), run)
 

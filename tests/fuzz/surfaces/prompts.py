@@ -9,7 +9,7 @@ import vlm
 
 from ..case import Case, Make, line_of
 from ..draw import Draw
-from .models import picture, tiny_model
+from .models import picture, sent, tiny_model
 
 # A prompt of 10 000 tokens takes seconds because it is computed, not because it is odd.
 MOST_LETTERS, MOST_TURN = 1500, 300
@@ -36,7 +36,7 @@ def prepare(base: Path) -> Make:
             for asked, answer in turns:
                 said = said.user(asked, draw.one(None, shown[:1])).assistant(answer)
             more = {"conversation": said} if turns else {}
-            return vlm.select_layers(model.encode(text, images, **given, **more), -2)
+            return sent(vlm.select_layers(model.encode(text, images, **given, **more), -2))
 
         return Case(line_of("encode", text, given, turns, len(images or ())), run)
 

@@ -13,7 +13,7 @@ import vlm
 
 from ..case import Case, Make, line_of
 from ..draw import Draw
-from .models import some_tokens
+from .models import sent, some_tokens
 from .tensor_bytes import Runs, damaged
 
 NOTES = ("model", "layer", "prompts", "count", "global_std", "sinks")
@@ -57,7 +57,7 @@ def _use(file: Path) -> Any:
         return stats.mean
     t = some_tokens(Draw(1), stats.width)
     repr(stats)
-    return [stats.mean, stats.std, vlm.normalize(t, stats), vlm.mask_outliers(t, stats)]
+    return [stats.mean, sent(vlm.normalize(t, stats), vlm.mask_outliers(t, stats))]
 
 
 def _format_of(file: Path) -> str:

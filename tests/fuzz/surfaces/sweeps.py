@@ -11,7 +11,7 @@ from vlm.conditioning.sweep_values import AXES, Steps, combine, parse_axis
 
 from ..case import Case, Make, line_of
 from ..draw import Draw
-from .models import picture, tiny_model
+from .models import picture, sent, tiny_model
 
 SOUND = {
     "layer": ("-2", "0", "auto", "1:0.5", "-2:0.7, -3:0.3"),
@@ -38,7 +38,7 @@ def prepare(base: Path) -> Make:
 
         def run() -> Any:
             made = combine(Steps(), [parse_axis(name, values) for name, values in axes])
-            return sweep(h, text, made[:6])
+            return [sent(*entries) for entries in sweep(h, text, made[:6])]
 
         return Case(line_of("sweep", axes), run)
 

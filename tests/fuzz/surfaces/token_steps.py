@@ -14,7 +14,7 @@ from vlm.tokens.outliers import OUTLIER_MODES
 
 from ..case import Case, Make, line_of
 from ..draw import Draw
-from .models import picture, some_stats, some_tokens, tiny_model
+from .models import picture, sent, some_stats, some_tokens, tiny_model
 
 
 def prepare(base: Path) -> Make:
@@ -35,9 +35,17 @@ def prepare(base: Path) -> Make:
             key: settings[key]
             for key in draw.sample(list(settings), min(len(settings), draw.randint(0, 4)))
         }
-        return Case(line_of(name, t, other, chosen), lambda: steps[name][0](**chosen))
+        return Case(line_of(name, t, other, chosen), lambda: _sent(steps[name][0](**chosen)))
 
     return make
+
+
+def _sent(made: Any) -> Any:
+    """Tokens and entries as they leave; other results as they are."""
+    if isinstance(made, vlm.Tokens):
+        return sent(made)
+    entries = isinstance(made, list) and made and all(isinstance(one, vlm.Entry) for one in made)
+    return sent(*made) if entries else made
 
 
 def _steps(
