@@ -16,7 +16,9 @@ from comfy_host import ComfyHost
 from conftest import default_packs
 from graphs import node
 from test_workflows import FILES, NEWER, STARTS
-from workflow_tools import API, WORKFLOWS, example_picture, read
+from workflow_tools import API, BARE, WORKFLOWS, example_picture, read
+
+pytestmark = pytest.mark.timeout(1800)
 
 PACK = "ComfyUI-VLM-Conditioning"
 MOST_CLICKS = 6
@@ -66,6 +68,7 @@ def host(start_comfy, checkout, tmp_path_factory) -> Iterator[ComfyHost]:
     packs = default_packs() | {"wait": folder / "wait"}
     host = start_comfy(fresh=True, models_folder=folder / "models", packs=packs)
     example_picture(host, checkout, 64)
+    host.post("/api/settings", BARE)  # of how it is drawn, nothing that a person has to click away
     host.queue({"wait": node("TestWait")})
     yield host
     host.stop()
