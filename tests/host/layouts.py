@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 from browser import ComfyPage
 
+TITLE = 30  # units of a node's title bar
 LEAST_CONTRAST = 4.5  # of WCAG 2, for text of ordinary size
 VUE = "async on => { await app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on) }"
 PALETTE = "async name => { await app.extensionManager.setting.set('Comfy.ColorPalette', name) }"
@@ -52,6 +54,33 @@ CONTRASTS = """() => {
     }
     return least
 }"""
+
+
+def is_sampler(node: dict[str, Any]) -> bool:
+    """Whether a node of a workflow shows what is being sampled."""
+    return node["type"].startswith(("KSampler", "SamplerCustom")) and "Select" not in node["type"]
+
+
+def assert_apart(
+    nodes: list[dict[str, Any]], sample: set[str], line: int = 50, preview: int = 0
+) -> None:
+    """No node covers another, as a workflow has them.
+
+    Args:
+        sample: types of the blocks that sample.
+        line, preview: units that a node of ours, and one that samples, grows by in a run.
+    """
+    boxes = []
+    for node in nodes:
+        (x, y), (width, height) = node["pos"], node["size"]
+        samples = is_sampler(node) or node["type"] in sample
+        grown = height + line * node["type"].startswith("VLMC") + preview * samples
+        boxes.append((node.get("title", node["type"]), x, y, width, grown))
+    for i, (one, x, y, width, height) in enumerate(boxes):
+        for other, left, top, wide, high in boxes[i + 1 :]:
+            apart = x + width <= left or left + wide <= x
+            apart |= y + height <= top - TITLE or top + high <= y - TITLE
+            assert apart, f"{one} and {other} overlap"
 
 
 def show(page: ComfyPage, vue: bool, palette: str = "dark") -> None:

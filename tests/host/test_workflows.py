@@ -14,7 +14,7 @@ from comfy_find import REPO
 from comfy_host import PACK_FOLDER
 from comfy_result import Result
 from graphs import node as api_node
-from layouts import faults
+from layouts import assert_apart, faults, is_sampler
 from pack_graphs import dump
 from PIL import Image
 from snapshot import assert_same_as_file, updating
@@ -36,7 +36,6 @@ from tools.cards import SIZE, card, cards, model_of
 
 SUBGRAPHS = REPO / "subgraphs"
 THUMBNAIL_BYTES = 80_000
-TITLE = 30
 FILES = {
     "unet_name": "diffusion_models",
     "clip_name": "text_encoders",
@@ -220,23 +219,13 @@ def test_loaders_offer_their_download(name):
 
 @each_workflow
 def test_nodes_lie_side_by_side(name):
-    """No node covers another, also once it shows its line of text, which takes 50 units."""
+    """No node covers another, also once it shows its line of text or its preview."""
     workflow = read(WORKFLOWS / f"{name}.json")
-    for graph in (workflow, *workflow.get("definitions", {}).get("subgraphs", [])):
-        assert_apart(graph["nodes"])
-
-
-def assert_apart(nodes):
-    boxes = []
-    for node in nodes:
-        (x, y), (width, height) = node["pos"], node["size"]
-        grown = height + (50 if node["type"].startswith("VLMC") else 0)
-        boxes.append((node["title"] if "title" in node else node["type"], x, y, width, grown))
-    for i, (one, x, y, width, height) in enumerate(boxes):
-        for other, left, top, wide, high in boxes[i + 1 :]:
-            apart = x + width <= left or left + wide <= x
-            apart |= y + height <= top - TITLE or top + high <= y - TITLE
-            assert apart, f"{one} and {other} overlap"
+    blocks = workflow.get("definitions", {}).get("subgraphs", [])
+    sample = {block["id"] for block in blocks if any(map(is_sampler, block["nodes"]))}
+    for graph in blocks:
+        assert_apart(graph["nodes"], sample)
+    assert_apart(workflow["nodes"], sample, preview=240)
 
 
 def test_each_thumbnail_is_its_card():
