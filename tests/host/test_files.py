@@ -252,7 +252,7 @@ def test_files_that_are_cut_short_or_something_else(host):
         assert "Save VLM Conditioning" in text
     save_file({"mean": torch.ones(2), "std": torch.ones(2)}, path)
     text = failed(host, loading(), "load")
-    assert text.startswith("style.safetensors holds no VLM conditioning but mean, std.")
+    assert text.startswith("style.safetensors holds no VLM conditioning but 'mean', 'std'.")
 
 
 def test_hidden_states_are_refused_in_words(host):

@@ -81,7 +81,7 @@ def test_the_digest_knows_words_and_order(tmp_path):
         ([{"caption": "a"}, {"caption": None}], "caption 2 of captions.jsonl is no text"),
         ([{"caption": "a"}, {"caption": " "}], "caption 2 of captions.jsonl is 1 characters"),
         ([{"caption": 5}], "caption 1 of captions.jsonl is no text"),
-        ([{"prompt": "a", "id": 1}], "has no caption, it has prompt, id"),
+        ([{"prompt": "a", "id": 1}], "has no caption, it has 'prompt', 'id'"),
     ],
 )
 def test_a_bad_caption_is_named(tmp_path, rows, said):

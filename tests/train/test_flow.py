@@ -167,7 +167,7 @@ def test_pictures_out_of_parquet_and_webdataset(flux1, tmp_path):
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({}, "caption 1 of captions.jsonl has no image, it has caption. Set picture"),
+        ({}, "caption 1 of captions.jsonl has no image, it has 'caption'. Set picture"),
         ({"image": "../a.png"}, "neither bytes nor the name of a file in"),
         ({"image": None}, "neither bytes nor the name of a file in"),
         ({"image": "none.png"}, "picture of caption .* of captions.jsonl cannot"),

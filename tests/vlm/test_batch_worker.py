@@ -76,5 +76,23 @@ def test_devices(monkeypatch):
     assert find_device("cpu", {}) == torch.device("cpu")
     with pytest.raises(ValueError, match="finds 0 of these"):
         find_device("cuda", {})
-    with pytest.raises(ValueError, match="no device 'toaster'"):
-        find_device("toaster", {})
+    for name in ("toaster", "meta", "hpu", "cuda:x", "cuda:-1", "", "cpu\0", "x" * 5000):
+        with pytest.raises(ValueError, match="no device '.*here that computes") as caught:
+            find_device(name, {})
+        assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"RANK": "a", "WORLD_SIZE": "2"},
+        {"RANK": "0", "WORLD_SIZE": "9" * 5000},
+        {"RANK": "2", "WORLD_SIZE": "2"},
+        {"SLURM_PROCID": "-1", "SLURM_STEP_NUM_TASKS": "2"},
+        {f"SLURM_ARRAY_TASK_{name}": "\x1b[31m" for name in ("ID", "MIN", "MAX", "COUNT")},
+    ],
+)
+def test_numbers_of_the_environment_that_are_none(environment):
+    with pytest.raises(ValueError, match="The environment says .*--worker I/N") as caught:
+        find_worker(environment)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 300

@@ -49,7 +49,7 @@ def test_other_npz_files_are_refused_by_name(tmp_path):
     with pytest.raises(ValueError, match="other.npz cannot be read as .npz.*per_dim_mean"):
         load_stats(path)
     broken_npz(path, embeddings=good)
-    with pytest.raises(ValueError, match="other.npz holds no statistics but embeddings"):
+    with pytest.raises(ValueError, match="other.npz holds no statistics but 'embeddings"):
         load_stats(path)
     objects = array_bytes(np.array([{}], dtype=object), allow_pickle=True)
     cases = {

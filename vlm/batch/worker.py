@@ -10,7 +10,8 @@ from datetime import timedelta
 
 import torch
 
-from ..arguments import told
+from ..arguments import told, whole
+from ..devices import torch_device
 
 
 @dataclass(frozen=True)
@@ -68,21 +69,20 @@ def find_device(name: str, environment: Mapping[str, str] = os.environ) -> torch
     """A device by its name; `auto` = a graphics card if there is one, of several this process's.
 
     Raises:
-        ValueError: No such device here.
+        ValueError: No such device here, or one that does not compute.
     """
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         if found < 2:
             return torch.device("cuda" if found else "cpu")
-        local = environment.get("LOCAL_RANK", environment.get("SLURM_LOCALID", "0"))
-        return torch.device("cuda", int(local) % found)
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"There is no device {told(name)}. Use cpu, cuda or cuda:1.") from error
-    if device.type == "cuda" and (device.index or 0) >= found:
+        local = "LOCAL_RANK" if "LOCAL_RANK" in environment else "SLURM_LOCALID"
+        return torch.device("cuda", _number(environment, local, "0") % found)
+    kind, _, number = name.partition(":")
+    if kind != "cuda" or (number and whole(number) is None):
+        return torch_device(name)
+    if (whole(number) or 0) >= found:
         raise ValueError(f"--device is {name}, and PyTorch finds {found} of these. Use cpu.")
-    return device
+    return torch.device(name)
 
 
 def wait_for_others(environment: Mapping[str, str] = os.environ) -> None:
@@ -90,7 +90,7 @@ def wait_for_others(environment: Mapping[str, str] = os.environ) -> None:
 
     torchrun kills all workers as soon as one ends with an error, which a failed job is.
     """
-    if "TORCHELASTIC_RUN_ID" in environment and int(environment["WORLD_SIZE"]) > 1:
+    if "TORCHELASTIC_RUN_ID" in environment and _number(environment, "WORLD_SIZE") > 1:
         torch.distributed.init_process_group("gloo", timeout=timedelta(days=7))
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
@@ -99,7 +99,25 @@ def wait_for_others(environment: Mapping[str, str] = os.environ) -> None:
 def _pair(environment: Mapping[str, str], index: str, count: str) -> Worker:
     if index not in environment or count not in environment:
         return Worker()
-    return Worker(int(environment[index]), int(environment[count]))
+    worker = Worker(_number(environment, index), _number(environment, count))
+    if worker.index >= worker.count:
+        raise ValueError(
+            f"The environment says that this process is number {worker.index} of {worker.count} "
+            f"({index}, {count}), counted from 0. Unset both, or give --worker I/N."
+        )
+    return worker
+
+
+def _number(environment: Mapping[str, str], name: str, default: str | None = None) -> int:
+    """A number that torchrun or Slurm has written."""
+    text = environment.get(name, default) or ""
+    number = whole(text)
+    if number is None:
+        raise ValueError(
+            f"The environment says {name} is {told(text)}, expected a number. Unset it, or give "
+            "--worker I/N."
+        )
+    return number
 
 
 def _array(environment: Mapping[str, str]) -> Worker:
@@ -107,8 +125,8 @@ def _array(environment: Mapping[str, str]) -> Worker:
     names = ("ID", "MIN", "MAX", "COUNT")
     if not all(f"SLURM_ARRAY_TASK_{name}" in environment for name in names):
         return Worker()
-    task, least, most, count = (int(environment[f"SLURM_ARRAY_TASK_{name}"]) for name in names)
-    step = int(environment.get("SLURM_ARRAY_TASK_STEP", "1"))
+    task, least, most, count = (_number(environment, f"SLURM_ARRAY_TASK_{name}") for name in names)
+    step = max(1, _number(environment, "SLURM_ARRAY_TASK_STEP", "1"))
     if (most - least) // step + 1 != count:
         raise ValueError(
             f"The Slurm array has {count} tasks between {least} and {most}, so they cannot be "
