@@ -230,6 +230,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return False
     if not isinstance(value, origin):
         return False
+    if getattr(value, "shape", None) == () and issubclass(origin, Iterable):
+        return False  # an array of one number, which says that it can be iterated over
     if isinstance(value, Mapping) and len(inside) == 2:
         return all(_fits(k, inside[0]) and _fits(v, inside[1]) for k, v in value.items())
     if isinstance(value, torch.Tensor):

@@ -224,7 +224,8 @@ def what_is_wrong(token_map: object) -> str | None:
     n = token_map.get("n")
     if type(n) is not int or n < 0:
         return f"its n is {told(n)}, expected the number of tokens"
-    for key in ("role", *_NUMBERS, *(("turn",) if version == WITH_TURNS else ())):
+    turns = ("turn",) if version == WITH_TURNS or "turn" in token_map else ()
+    for key in ("role", *_NUMBERS, *turns):
         column = token_map.get(key)
         if not isinstance(column, list) or len(column) != n:
             length = len(column) if isinstance(column, list) else "no"

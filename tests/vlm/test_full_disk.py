@@ -14,7 +14,7 @@ from vlm import cli
 from vlm.running.disk_cache import DiskCache
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mounts a file system in memory")
-JOBS, ROOM = 12, 2 * 2**20
+JOBS, ROOM = 24, 2 * 2**20
 
 
 @pytest.fixture

@@ -289,3 +289,12 @@ def test_other_widths_and_single_tokens_are_refused_in_words():
 def test_settings_out_of_range(settings, words):
     with pytest.raises(ValueError, match=words):
         normalize(Tokens(torch.randn(1, 3, 4)), Stats(torch.zeros(4), torch.ones(4)), **settings)
+
+
+def test_whole_numbers_of_more_than_64_bits_are_numbers():
+    t = Tokens(torch.randn(1, 6, 8, generator=torch.Generator().manual_seed(0)))
+    stats = measure_stats(t)
+    for mode, more in (("per_dim", {"clip_sigma": 10**30}), ("global", {"target_std": 10**30})):
+        as_floats = {name: float(value) for name, value in more.items()}
+        whole, same = (normalize(t, stats, mode, **one).states for one in (more, as_floats))
+        assert torch.equal(whole, same) and torch.isfinite(whole).all()

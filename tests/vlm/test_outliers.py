@@ -119,3 +119,8 @@ def test_errors_in_words():
     for threshold in (0, -1.0, float("nan")):
         with pytest.raises(ValueError, match="threshold"):
             mask_outliers(t, s, threshold=threshold)
+
+
+def test_a_threshold_of_more_than_64_bits_is_one():
+    t = Tokens(torch.randn(1, 6, 8, generator=torch.Generator().manual_seed(0)))
+    assert mask_outliers(t, measure_stats(t), threshold=10**30) is t

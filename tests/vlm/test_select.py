@@ -112,6 +112,7 @@ def test_layers_with_weights(spec, combine, indices, weights):
         ([True], None, "'True' is no choice of layers"),
         ("-2:0.5, 9", None, "Layer 9 has no weight"),
         ("-2:0.5, 2:8:3", None, "Expected layer:weight"),
+        ("0" * 2000, "weighted", "'0{59}… is no layer of any model"),
         ("9,18", "weighted", "Layer 9 has no weight.*combine mean"),
         ([9, 18], "weighted", "Layer 9 has no weight"),
         ("all", "weighted", "Expected layer:weight"),

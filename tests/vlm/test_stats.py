@@ -197,3 +197,8 @@ def test_measuring_refuses_what_gives_no_spread():
     broken.states[0, 1, 2] = float("nan")
     with pytest.raises(ValueError, match="NaN or Inf.*bfloat16"):
         measure_stats(broken)
+
+
+def test_prompts_that_are_a_tensor_are_refused():
+    with pytest.raises(ValueError, match="prompts 'tensor.*expected a list of texts"):
+        Stats([0.0], [1.0], prompts=torch.tensor(1))

@@ -122,6 +122,7 @@ def spoiled(**changes: object) -> dict:
         ({}, "version is None"),
         (spoiled(version=3), "version is 3"),
         (spoiled(version=2), "'turn' has no entries"),
+        (spoiled(turn=["a"] * 12), "'turn' holds something else than int"),
         (spoiled(version=2, turn=[-1] * 12), "'turn' holds -1"),
         (spoiled(n="12"), "its n is '12'"),
         (spoiled(n=True), "its n is True"),

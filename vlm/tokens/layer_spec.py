@@ -128,8 +128,8 @@ def _weighted(item: str, num_layers: int) -> tuple[int, float]:
         raise ValueError(f'Expected layer:weight such as "-2:0.7", this is {told(item)}. {_HOW}')
     if not colon:
         raise ValueError(
-            f"Layer {item} has no weight. combine weighted needs one for every layer, such as "
-            f'"-2:0.7, -8:0.3"; combine mean weighs all the same.'
+            f"Layer {_whole(layer)} has no weight. combine weighted needs one for every layer, "
+            f'such as "-2:0.7, -8:0.3"; combine mean weighs all the same.'
         )
     return _layer(_whole(layer), num_layers), _weight(weight, "weight")
 

@@ -194,7 +194,8 @@ def _per_dim(
         (z, _, own, sink), (mean, std) = center_ordinary(x, *words), stats.ordinary()
     z.div_(own.clamp_min_(STD_FLOOR))
     if clip_sigma:
-        z.clamp_(-clip_sigma, clip_sigma)
+        most = float(clip_sigma)  # torch takes no whole number of more than 64 bits
+        z.clamp_(-most, most)
     z.mul_(std.to(x.device)).add_(mean.to(x.device))
     return z if sink is None or not sink.any() else torch.where(sink[:, :, None], x, z)
 
@@ -204,7 +205,7 @@ def _global_scale(
 ) -> torch.Tensor:
     """Factor [B, 1, 1] to the std of all values that the reference has."""
     if target_std is not None:
-        return target_std / std_of_all(x).clamp_min(STD_FLOOR)
+        return float(target_std) / std_of_all(x).clamp_min(STD_FLOOR)
     stats = need_stats(stats, t, "Mode global")
     wanted = stats.global_std if sinks else stats.ordinary_std_of_all()
     return wanted / std_of_all(x, sinks).clamp_min(STD_FLOOR)

@@ -49,6 +49,7 @@ def mask_outliers(
             f"Outlier masks do not know mode {told(mode)}. Modes: {', '.join(OUTLIER_MODES)}."
         )
     ratio = _ratio(t, stats, threshold, sinks)
+    threshold = float(threshold)  # torch takes no whole number of more than 64 bits
     outlier = ratio > threshold
     if not outlier.any():
         return t
@@ -61,7 +62,7 @@ def outlier_dims(
     t: Tokens, stats: Stats | None, threshold: float = 10.0, sinks: bool = False
 ) -> list[int]:
     """The dimensions, from 0, that ``mask_outliers`` would change in any batch row."""
-    outlier = _ratio(t, stats, threshold, sinks) > threshold
+    outlier = _ratio(t, stats, threshold, sinks) > float(threshold)
     return outlier.any(dim=0).flatten().nonzero().flatten().tolist()
 
 

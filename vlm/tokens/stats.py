@@ -77,9 +77,8 @@ class Stats:
                 )
         if self.prompts is not None and not isinstance(self.prompts, str):
             prompts = self.prompts
-            object.__setattr__(
-                self, "prompts", tuple(prompts) if isinstance(prompts, Iterable) else prompts
-            )
+            several = isinstance(prompts, Iterable) and not isinstance(prompts, torch.Tensor)
+            object.__setattr__(self, "prompts", tuple(prompts) if several else prompts)
         check_notes(self)
         if self.global_std is None:
             std = pooled_std(self.mean, self.std, self.count)

@@ -74,7 +74,11 @@ def _npz(draw: Draw) -> bytes:
         "per_dim_std": np.ones(
             draw.one(width, width, 3), draw.one("float32", "float64", "int8", "U3")
         ),
-        "global_std": draw.one(np.float32(1), np.array([draw.number()], float), np.zeros((2, 2))),
+        "global_std": draw.one(
+            np.float32(1),
+            np.array([draw.uniform(-1, 2) * draw.one(1.0, 1e300, np.nan, np.inf)]),
+            np.zeros((2, 2)),
+        ),
     }
     if draw.chance(0.3):
         arrays["per_dim_mean"] = np.array([Runs()], dtype=object)
