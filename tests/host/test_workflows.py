@@ -345,6 +345,18 @@ def test_opens_and_queues_in_the_page(host, page, flow):
     assert check.startswith(f"fits {model_of(flow)[0].removesuffix(' klein')}")
 
 
+def test_app_mode_lists_picture_words_and_strength(page):
+    """The classic renderer draws names on its canvas, so these texts are app mode's."""
+    page.load(read(WORKFLOWS / "Prompt with a picture (Z-Image).json"))
+    toggle = "async () => { await app.extensionManager.command.execute('Comfy.ToggleLinear') }"
+    page.evaluate(toggle)
+    try:
+        for name in ("image", "prompt", "strength"):
+            page.page.get_by_text(name, exact=True).first.wait_for()
+    finally:
+        page.evaluate(toggle)
+
+
 def test_picture_of_the_readme(page):
     shown = REPO / "docs" / "graph.png"
     workflow = read(WORKFLOWS / "z-image-picture-style.json")
