@@ -36,7 +36,7 @@ def sampling_inputs() -> list[io.Input]:
             default=0,
             min=0,
             max=MAX_SEED,
-            control_after_generate=io.ControlAfterGenerate.fixed,
+            control_after_generate=True,  # a new node starts fixed: web/seed.js
             tooltip="Another seed, another wording. Not used at temperature 0.",
         ),
         io.Float.Input(

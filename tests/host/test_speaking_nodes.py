@@ -36,6 +36,10 @@ FAILING = """dots => {
     dot.widgets.find(widget => widget.name === 'dots').value = dots
     return dot.id
 }"""
+# How the elements that show a text break its lines.
+BREAKS = """text => [...document.querySelectorAll('.dom-widget *, [data-node-id] *')]
+    .filter(each => !each.children.length && each.textContent.trim() === text)
+    .map(each => getComputedStyle(each).wordBreak)"""
 ONE = '{"version":1,"dots":[{"x":0.4,"y":0.5,"radius":0.25,"strength":1}]}'
 
 
@@ -62,6 +66,8 @@ def test_an_errors_sentence_stands_on_its_node(page):
         page.queue()
     page.page.wait_for_timeout(500)
     assert page.shown_text(dot) == caught.value.text != ""
+    breaks = page.evaluate(BREAKS, caught.value.text)
+    assert breaks and "break-all" not in breaks
 
 
 def test_t5_bridge_chooses_no_file_by_itself(page):

@@ -65,11 +65,12 @@ PICTURES = {
 WORDS_ALONE = ("z-image-rewrite-json",)
 # No ComfyUI that was seen loads FLUX 3: its workflows end in a file.
 WITHOUT_MODEL = ("flux3-klein-words", "flux3-klein-picture-experiment")
-# Detailed graphs of all shapes, to be looked at in both renderers after a run.
-SAMPLE = ("flux1-griddot", "z-image-picture-style", "qwen-image-edit-plus")
+# Detailed graphs to be looked at in both renderers after a run.
+SAMPLE = ("flux1-griddot", "z-image-picture-style")
 # What a person opens first is named as a person would say it.
 STARTS = [name for name in NAMES if name.endswith(")")]
 PROMPT = "VLMCImagePrompt"
+PREVIEWS = "Comfy.Execution.PreviewMethod"
 each_workflow = pytest.mark.parametrize("name", NAMES)
 
 
@@ -113,9 +114,10 @@ def example_video(comfy):
 def page(browser, host):
     from browser import ComfyPage
 
-    opened = ComfyPage(browser, host, settings=BARE)
+    opened = ComfyPage(browser, host, settings=BARE | {PREVIEWS: "latent2rgb"})
     yield opened
     opened.close()
+    host.post("/api/settings", {PREVIEWS: "default"})
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -343,6 +345,18 @@ def test_opens_and_queues_in_the_page(host, page, flow):
         return
     (check,) = [line for line in lines(result) if line.startswith("fits ")]
     assert check.startswith(f"fits {model_of(flow)[0].removesuffix(' klein')}")
+
+
+def test_app_mode_lists_picture_words_and_strength(page):
+    """The classic renderer draws names on its canvas, so these texts are app mode's."""
+    page.load(read(WORKFLOWS / "Prompt with a picture (Z-Image).json"))
+    toggle = "async () => { await app.extensionManager.command.execute('Comfy.ToggleLinear') }"
+    page.evaluate(toggle)
+    try:
+        for name in ("image", "prompt", "strength"):
+            page.page.get_by_text(name, exact=True).first.wait_for()
+    finally:
+        page.evaluate(toggle)
 
 
 def test_picture_of_the_readme(page):
