@@ -18,6 +18,10 @@ from pack_graphs import dump
 from PIL import Image, ImageDraw
 from workflow_tools import BARE, read
 
+import tools.blocks
+from vlm.targets import TARGETS
+
+WRITE = "python -m tools.blocks writes the blocks with Image Prompt."
 FILES = {path.stem: path for path in (REPO / "subgraphs").glob("*.json")}
 
 pytestmark = [
@@ -141,6 +145,13 @@ def differ(ours, theirs) -> bool:
         return True
     pairs = list(zip(ours, theirs, strict=True))
     return any(not torch.equal(a.tensor, b.tensor) or a.options != b.options for a, b in pairs)
+
+
+def test_image_prompts_are_as_their_script_writes_them():
+    for title in tools.blocks.BLOCKS:
+        assert read(FILES[f"{title} Image Prompt"]) == tools.blocks.build(title), WRITE
+    served = {row.target for row in tools.blocks.BLOCKS.values()}
+    assert served == {row.name for row in TARGETS.values() if row.layers and row.width}
 
 
 def test_published_as_blueprints(comfy):
