@@ -192,6 +192,11 @@ def test_a_block_added_from_the_search_makes_a_picture(page):
 @pytest.mark.parametrize("name", BLOCKS)
 def test_a_block_gives_what_its_nodes_give(name, comfy, page):
     block = BLOCKS[name]
+    kind, *settings = comfy.object_info("TestTinyClip")["input"]["required"]["target"]
+    there = settings[0]["options"] if settings else kind
+    for _, source, widgets, _ in block.sources:
+        if source == "TestTinyClip" and widgets["target"] not in there:
+            pytest.skip(f"this ComfyUI has no text encoder of {widgets['target']}")
     page.messages.clear()
     page.load(FILES[name])
     trials = [[trial.widgets, block.wires | trial.wires] for trial in block.trials.values()]
