@@ -48,6 +48,12 @@ _ENCODERS = {
     ("Ideogram4Qwen3VLTEModel", ""): "ideogram4",
     ("FluxClipModel", ""): "flux1",
 }
+# Targets that read the same CLIP, laid out another way.
+_ALSO = {
+    "krea2": ("krea2-edit",),
+    "qwen-image": ("qwen-image-edit-plus",),
+    "qwen-image-2.1": ("qwen-image-2.1-edit",),
+}
 
 
 def _attention(device: torch.device) -> Any:
@@ -176,6 +182,11 @@ def target_of_clip(clip: Any) -> str | None:
         if found is not None:
             return found
     return None
+
+
+def reads_for(own: str, target: str) -> bool:
+    """Whether the CLIP of one target is the text encoder of another one, too."""
+    return own == target or target in _ALSO.get(own, ())
 
 
 class VLMFromCLIP(io.ComfyNode):

@@ -13,7 +13,7 @@ from ..vlm.conditioning.image_prompt import image_prompt, words_alone
 from ..vlm.model import VLM
 from ..vlm.targets import TARGETS, find_target
 from .caches import PREFIX_CACHE_MB
-from .clip import HUGGING_FACE, target_of_clip, vlm_from_clip
+from .clip import HUGGING_FACE, reads_for, target_of_clip, vlm_from_clip
 from .devices import conditioning_device
 from .picture import need_pictures
 from .prompting import NAMED, TARGETS_OWN, placement_input, prompt_input
@@ -176,7 +176,7 @@ def _goal(target: str, clip: Any, diffusion_model: Any, needs: Needs | None) -> 
 def _check_clip(clip: Any, goal: str) -> None:
     """Whether a CLIP is the target's own text encoder, as far as its class tells."""
     own = target_of_clip(clip)
-    if own in (None, goal):
+    if own is None or reads_for(own, goal):
         return
     row = find_target(goal)
     raise ValueError(

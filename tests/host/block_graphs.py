@@ -13,6 +13,8 @@ from graphs import Prompt, node
 from pack_graphs import LIKE_NATIVE
 from tiny_connectors import CONNECTOR
 
+from tools.blocks import BOTH, CLIP, VLM
+
 PICTURE, TEXT = "blocks.png", "a red house by the river"
 PROMPT = {"prompt": TEXT}
 MOST = 64 * 64  # pixels of a picture that Image Prompt looks at
@@ -71,16 +73,26 @@ def words(out: str = "out") -> Prompt:
     return {out: node("CLIPTextEncode", clip=["clip", 0], text=TEXT)}
 
 
-def in_prompt(target: str, **encode: Any) -> Prompt:
-    """A picture in the prompt, seen by the CLIP itself."""
+def from_clip() -> Prompt:
+    """VLM From CLIP."""
+    cache = {"prefix_cache_mb": 0}
+    return {"vlm": node("VLMCFromCLIP", clip=["clip", 0], preprocessing="huggingface", **cache)}
+
+
+def encoded(target: str, picture: bool = True, **encode: Any) -> Prompt:
+    """Words, and a picture in the prompt, encoded by the VLM."""
+    shown = {"images__image0": ["load", 0]} if picture else {}
     return {
-        "vlm": node("VLMCFromCLIP", clip=["clip", 0], preprocessing="huggingface",
-                    prefix_cache_mb=0),
-        "encode": node("VLMCEncode", model=["vlm", 0], prompt=TEXT, target=target,
-                       images__image0=["load", 0], **encode),
+        "encode": node("VLMCEncode", model=["vlm", 0], prompt=TEXT, target=target, **shown,
+                       **encode),
         "out": node("VLMCHiddenLayerSelect", hidden_states=["encode", 0], layers="auto",
                     combine="auto"),
     }  # fmt: skip
+
+
+def in_prompt(target: str, **encode: Any) -> Prompt:
+    """A picture in the prompt, seen by the CLIP itself."""
+    return from_clip() | encoded(target, **encode)
 
 
 def blended(
@@ -109,30 +121,36 @@ def image_prompt(target: str, wires: dict[str, list], **reference: Any) -> Promp
     }  # fmt: skip
 
 
-def _image_prompt_block(target: str, native: str, layers: int, vlm: bool = False) -> Block:
+def _image_prompt_block(
+    target: str, native: str, layers: int, models: tuple[str, ...] = CLIP, keep: str = "pooled"
+) -> Block:
     """A block of Picture Reference and Image Prompt.
 
     Args:
         target: Its target.
         native: Of TestTinyClip.
         layers: Decoder layers of the tiny text encoder.
-        vlm: Whether the picture is looked at by a VLM beside the CLIP.
+        models: What reads words and picture.
+        keep: What is kept of a picture of half its strength.
     """
-    sources = [_clip(native, layers), *([_vlm()] if vlm else []), LOAD]
-    models = {"clip": ["clip", 0]} | ({"vlm": ["vlm", 0]} if vlm else {})
-    given = {"model" if key == "vlm" else key: value for key, value in models.items()}
-    half = {"strength": 0.5, "keep": "pooled"}
-    seen = {"max_pixels": MOST}
-    usual = blended(target, "all", 0.3, "auto", **seen) if vlm else in_prompt(target, **seen)
+    wires = {each: [each, 0] for each in models}
+    given = {"model" if each == "vlm" else each: wire for each, wire in wires.items()}
+    half, seen = {"strength": 0.5, "keep": keep}, {"max_pixels": MOST}
+    usual, alone = {
+        CLIP: (in_prompt(target, **seen), words()),
+        VLM: (encoded(target, **seen), encoded(target, picture=False)),
+        BOTH: (blended(target, "all", 0.3, "auto", **seen), words()),
+    }[models]
+    sources = {"clip": _clip(native, layers), "vlm": _vlm()}
     return Block(
         inputs=[*models, "picture", "mask"],
         shows={"prompt": "", "strength": 1, "keep": "all"},
         inner=["VLMCImagePrompt", "VLMCPicture"],
-        sources=sources,
-        wires=models | {"picture": ["load", 0]},
+        sources=[*(sources[each] for each in models), LOAD],
+        wires=wires | {"picture": ["load", 0]},
         trials={
             "block": Trial(usual, PROMPT),
-            "off": Trial(words(), PROMPT | {"strength": 0}),
+            "off": Trial(alone, PROMPT | {"strength": 0}),
             "half": Trial(
                 image_prompt(target, given, mask=["load", 1], **half, **seen),
                 PROMPT | half,
@@ -206,11 +224,30 @@ def _flux1() -> Block:
     )  # fmt: skip
 
 
+# Whose text encoder this ComfyUI need not have: a Qwen3-VL of no diffusion model.
+OTHER = "qwen3-vl-8b"
 BLOCKS = {
     "FLUX Image Variation": _flux1(),
-    "Krea 2 Image Prompt": _image_prompt_block("krea2", "krea2", 36),
     "Krea 2 Picture Prompt": _krea2_picture(),
-    "Qwen-Image Image Prompt": _image_prompt_block("qwen-image", "qwen-image", 8),
-    "Z-Image Image Prompt": _image_prompt_block("z-image", "z-image", 36, vlm=True),
     "Z-Image Picture Style": _style(),
+} | {
+    f"{name} Image Prompt": _image_prompt_block(*given)
+    for name, *given in (
+        ("Z-Image", "z-image", "z-image", 36, BOTH),
+        ("FLUX.2 klein 4B", "flux2-klein-4b", "flux2-klein", 30, BOTH),
+        ("FLUX.2 klein 9B", "flux2-klein-9b", "flux2-klein-9b", 30, BOTH),
+        ("FLUX 3 klein", "flux3-klein", "", 0, VLM),
+        ("Krea 2", "krea2", "krea2", 36),
+        ("Krea 2 Edit", "krea2-edit", "krea2", 36),
+        ("Qwen-Image", "qwen-image", "qwen-image", 4),
+        ("Qwen-Image Edit Plus", "qwen-image-edit-plus", "qwen-image", 4),
+        ("Qwen-Image 2.1", "qwen-image-2.1", OTHER, 4),
+        ("Qwen-Image 2.1 Edit", "qwen-image-2.1-edit", OTHER, 4, CLIP, "all"),
+        ("HunyuanImage 2.1", "hunyuan-image", "hunyuan-image", 4),
+        ("MiniMax H3", "minimax-h3", "minimax-h3", 50),
+        ("Mage-Flow", "mage-flow", "mage-flow", 4),
+        ("Boogu", "boogu", "boogu", 4),
+        ("JoyImage", "joyimage", "joyimage", 4),
+        ("Ideogram 4", "ideogram4", "ideogram4", 36),
+    )
 }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 # Helpers lie beside the tests and are imported by their names.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -21,6 +23,9 @@ from tiny_connectors import write_connectors  # noqa: E402
 from tiny_writer import let_it_write  # noqa: E402
 
 TINY_NATIVE = Path(__file__).parent / "tiny_native"
+
+# As the servers, see comfy_process.py: what a test computes itself are the same tiny models.
+torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))
 
 
 def pytest_configure(config: pytest.Config) -> None:

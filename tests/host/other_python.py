@@ -17,6 +17,8 @@ def pytest_run(
 ) -> subprocess.CompletedProcess[str]:
     """`python -m pytest args` in a process of its own, with these environment variables."""
     outside = {k: v for k, v in os.environ.items() if k not in OWN and not k.startswith("PYTEST")}
+    # Tiny models on several threads, beside other tests, mostly wait for one another.
+    outside["OMP_NUM_THREADS"] = os.environ.get("TEST_THREADS", "1")
     command = [str(python), "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider"]
     return subprocess.run(
         [*command, *map(str, args)],

@@ -9,7 +9,6 @@ import torch
 from comfy_extras.nodes_boogu import TextEncodeBooguEdit
 from comfy_extras.nodes_joyimage import TextEncodeJoyImageEdit
 from comfy_extras.nodes_mage import TextEncodeMageFlowEdit
-from comfy_extras.nodes_minimax_h3 import MiniMaxH3ReferenceToVideo
 from comfy_extras.nodes_qwen import TextEncodeQwenImageEdit, TextEncodeQwenImageEditPlus
 
 from nodes import CLIPTextEncode
@@ -40,9 +39,11 @@ def _edit_plus(clip: Any, text: str, pictures: list[torch.Tensor]) -> Any:
 
 
 def _h3(clip: Any, text: str, pictures: list[torch.Tensor]) -> Any:
+    # Not in ComfyUI 0.29.
+    node = import_module("comfy_extras.nodes_minimax_h3").MiniMaxH3ReferenceToVideo
     vae = NoLatents()
     references = numbered(pictures, "ref_image_{}")
-    return MiniMaxH3ReferenceToVideo.execute(clip, vae, vae, text, **H3_SIZE, ref_images=references)
+    return node.execute(clip, vae, vae, text, **H3_SIZE, ref_images=references)
 
 
 def _mage(clip: Any, text: str, pictures: list[torch.Tensor]) -> Any:

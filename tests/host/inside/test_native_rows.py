@@ -19,12 +19,13 @@ CLIPS = {
     "qwen-image": "qwen-image",
     "qwen-image-edit-plus": "qwen-image",
     "hunyuan-image": "hunyuan-image",
-    "minimax-h3": "minimax-h3",
     "mage-flow": "mage-flow",
     "boogu": "boogu",
     "joyimage": "joyimage",
     "ideogram4": "ideogram4",
 }
+if "minimax-h3" in EVERY:
+    CLIPS["minimax-h3"] = "minimax-h3"
 if "qwen-image-2.1" in EVERY:
     CLIPS |= dict.fromkeys(["qwen-image-2.1", "qwen-image-2.1-edit"], "qwen-image-2.1")
 WORDS = {

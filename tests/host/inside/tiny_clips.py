@@ -17,7 +17,6 @@ import comfy.text_encoders.ideogram4
 import comfy.text_encoders.joyimage
 import comfy.text_encoders.krea2
 import comfy.text_encoders.mage_flow
-import comfy.text_encoders.minimax
 import comfy.text_encoders.qwen3vl
 import comfy.text_encoders.qwen35
 import comfy.text_encoders.qwen_image
@@ -98,7 +97,6 @@ MORE = {
         target="hunyuan-image",
         options={"byt5": False},
     ),
-    "minimax-h3": _qwen3_vl("minimax", "MiniMaxH3Tokenizer", "32b", 50, "minimax-h3"),
     "mage-flow": _qwen3_vl("mage_flow", "MageFlowTokenizer", "4b", 6, "mage-flow"),
     "boogu": _qwen3_vl("boogu", "BooguTokenizer", "8b", 6, "boogu"),
     "joyimage": _qwen3_vl("joyimage", "JoyImageTokenizer", "8b", 6, "joyimage"),
@@ -112,6 +110,9 @@ MORE = {
         "ideogram4",
     ),
 }
+if find_spec("comfy.text_encoders.minimax") is not None:  # not in ComfyUI 0.29
+    import_module("comfy.text_encoders.minimax")
+    MORE["minimax-h3"] = _qwen3_vl("minimax", "MiniMaxH3Tokenizer", "32b", 50, "minimax-h3")
 if find_spec("comfy.text_encoders.qwen_image21") is not None:  # newer than ComfyUI 0.33
     MORE["qwen-image-2.1"] = Kind(
         import_module("comfy.text_encoders.qwen_image21"),

@@ -15,8 +15,13 @@ import comfy.model_patcher
 import comfy.sd
 import comfy.sd1_clip
 import comfy.supported_models
+import comfy.text_encoders.boogu
 import comfy.text_encoders.flux
+import comfy.text_encoders.hunyuan_image
+import comfy.text_encoders.ideogram4
+import comfy.text_encoders.joyimage
 import comfy.text_encoders.krea2
+import comfy.text_encoders.mage_flow
 import comfy.text_encoders.qwen3vl
 import comfy.text_encoders.qwen_image
 import comfy.text_encoders.qwen_vl
@@ -51,6 +56,37 @@ CLIP_TARGETS: dict[str, tuple[Callable[[], type], type, str]] = {
         comfy.text_encoders.qwen_image.te,
         comfy.text_encoders.qwen_image.QwenImageTokenizer,
         "qwen25_7b",
+    ),
+    "hunyuan-image": (
+        partial(comfy.text_encoders.hunyuan_image.te, byt5=False),
+        comfy.text_encoders.hunyuan_image.HunyuanImageTokenizer,
+        "qwen25_7b",
+    ),
+    "mage-flow": (
+        comfy.text_encoders.mage_flow.te,
+        comfy.text_encoders.mage_flow.MageFlowTokenizer,
+        "qwen3vl_4b",
+    ),
+    "boogu": (
+        comfy.text_encoders.boogu.te,
+        comfy.text_encoders.boogu.BooguTokenizer,
+        "qwen3vl_8b",
+    ),
+    "joyimage": (
+        comfy.text_encoders.joyimage.te,
+        comfy.text_encoders.joyimage.JoyImageTokenizer,
+        "qwen3vl_8b",
+    ),
+    "ideogram4": (
+        comfy.text_encoders.ideogram4.te_qwen3vl,  # of a whole Qwen3-VL, which sees
+        comfy.text_encoders.ideogram4.Ideogram4Qwen3VLTokenizer,
+        "qwen3vl_8b",
+    ),
+    # Of no diffusion model that ComfyUI knows.
+    "qwen3-vl-8b": (
+        partial(comfy.text_encoders.qwen3vl.te, model_type="qwen3vl_8b"),
+        comfy.text_encoders.qwen3vl.tokenizer(model_type="qwen3vl_8b"),
+        "qwen3vl_8b",
     ),
     # No language model: what VLM From CLIP has to refuse.
     "sd15": (
