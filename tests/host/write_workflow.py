@@ -70,7 +70,12 @@ MAKE = """async ({nodes, note, subgraphs}) => {
         for (const [name, value] of Object.entries(wanted.inputs ?? {})) {
             if (!Array.isArray(value)) continue
             const node = made[key], [from, output] = value
-            const slot = node.inputs.findIndex(i => i.name === name || i.widget?.name === name)
+            const is = i => i.name === name || i.widget?.name === name
+            const find = () => node.inputs.findIndex(is)
+            // An input that grows is there a moment after the one before it was connected.
+            for (let tries = 0; find() < 0 && tries < 100; tries++)
+                await new Promise(done => setTimeout(done, 50))
+            const slot = find()
             if (slot < 0) throw new Error(`${wanted.class_type} has no input ${name}`)
             if (!made[from].connect(output, node, slot))
                 throw new Error(`${key}.${name} refuses the link`)
@@ -153,7 +158,8 @@ def build(page: ComfyPage, spec: dict[str, Any], name: str) -> dict[str, Any]:
     places, groups = layout(spec, made)
     lines = sum(1 + len(line) // 46 for line in spec["note"].splitlines())
     note = [NOTE_WIDTH, max(300, 60 + 16 * lines)]
-    workflow = page.evaluate(PLACE, {"places": places, "groups": groups, "note": note})
+    placed = page.evaluate(PLACE, {"places": places, "groups": groups, "note": note})
+    workflow = {key: value for key, value in placed.items() if value is not None}
     for node in nodes_in(workflow):  # who opens it gets the picture that its note speaks of
         values = node.get("widgets_values") or []
         node["widgets_values"] = ["fixed" if value == "randomize" else value for value in values]
@@ -163,7 +169,6 @@ def build(page: ComfyPage, spec: dict[str, Any], name: str) -> dict[str, Any]:
         named = {k: v for k, v in inputs.get(node["id"], {}).items() if isinstance(v, str)}
         if files & set(named.values()):
             node["widgets_values_named"] = named
-    workflow = {key: value for key, value in workflow.items() if value is not None}
     workflow["id"] = str(uuid.uuid5(uuid.NAMESPACE_URL, name))
     workflow["extra"] = {"ds": spec.get("view", VIEW)}
     if "app" in spec:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ from ..files.json_lines import lines_of, object_of
 from ..files.names import LONGEST, is_file_name
 from ..pictures.media_files import read_text
 from ..prompts.system_file import read_system_prompt
-from .recipe import Recipe, option
+from .recipe import Recipe, bare_turns, facts_of, option
+from .turns import read_turns, read_turns_file
 
 KEYS = ("id", "text_file", "system_file", *(field.name for field in fields(Recipe)))
 NUMBERS = ("fps", "clip_sigma", "weight", "alpha")
 MOST = 1e30  # of any number
 COUNTS = ("min_pixels", "max_pixels")
-_PLACES = ("text_file", "system_file", "video", "stats", "image")
+_PLACES = ("text_file", "system_file", "video", "stats", "image", "conversation")
 EXAMPLE = '{"text": "a boat"}'
 _SHOWN = 60  # characters of a refused value in a message
 
@@ -131,6 +132,12 @@ def make_job(
     given = dict(given)
     if root is not None:
         _check_places(given, place, root)
+    turns_place = place
+    if isinstance(talk := given.get("conversation"), str):
+        turns_place = (place / talk).parent
+        given["conversation"] = read_turns_file(place / talk)
+    if root is not None:
+        _check_turns(given, turns_place, root)
     for key, read in (("text", read_text), ("system", read_system_prompt)):
         if (file := given.pop(f"{key}_file", None)) is not None:
             if key in given:
@@ -140,13 +147,16 @@ def make_job(
     written.need_prompt()
     # Without places, so that a batch that moves to another machine goes on there.
     stats = written.stats and Path(written.stats).name
-    facts = [asdict(replace(written, stats=stats)), asdict(maker)]
+    turns = written.conversation if "conversation" in given else bare_turns(written)
+    facts = [facts_of(replace(written, stats=stats, conversation=turns)), asdict(maker)]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     placed: dict[str, Any] = {
         key: str(place / given[key]) for key in ("video", "stats") if key in given
     }
     if "image" in given:
         placed["image"] = tuple(str(place / file) for file in given["image"])
+    if "conversation" in given:
+        placed["conversation"] = tuple(turn.at(turns_place) for turn in written.conversation)
     return Job(name, replace(written, **placed), digest)
 
 
@@ -182,7 +192,9 @@ def _value(name: str, value: Any) -> Any:
         layers = value if isinstance(value, list) else [value]
         if layers and all(_is_whole(layer) for layer in layers):
             return ",".join(str(int(layer)) for layer in layers)
-    if name == "no_final_norm":
+    if name == "conversation" and not isinstance(value, str):  # else its file
+        return read_turns(value)
+    if name in ("no_final_norm", "placed"):
         return _need(isinstance(value, bool), name, value, "true or false")
     if name in NUMBERS:
         return float(_need(_is_number(value), name, value, "a number"))
@@ -226,13 +238,23 @@ def _check_id(name: str) -> None:
 def _check_places(given: Mapping[str, Any], place: Path, root: Path) -> None:
     for key in _PLACES:
         named = given.get(key, ())
-        for file in [named] if isinstance(named, str) else named:
-            if not is_inside(place / file, root):
-                raise ValueError(
-                    f"{key} is {told(file)}, which lies outside of {root}. Name a file inside, a "
-                    "folder around all of them with --root, or give --allow-outside if you trust "
-                    "who wrote these jobs."
-                )
+        files = [named] if isinstance(named, str) else named
+        _check_files(key, [file for file in files if isinstance(file, str)], place, root)
+
+
+def _check_turns(given: Mapping[str, Any], place: Path, root: Path) -> None:
+    for turn in given.get("conversation", ()):
+        _check_files("A file of the conversation", turn.files, place, root)
+
+
+def _check_files(what: str, files: Iterable[str], place: Path, root: Path) -> None:
+    for file in files:
+        if not is_inside(place / file, root):
+            raise ValueError(
+                f"{what} is {told(file)}, which lies outside of {root}. Name a file inside, a "
+                "folder around all of them with --root, or give --allow-outside if you trust "
+                "who wrote these jobs."
+            )
 
 
 def take(name: str, where: str, taken: dict[str, str]) -> None:

@@ -140,4 +140,6 @@ def _plain(value: Any) -> Any:
     """A value of a NumPy column as JSON has it."""
     if isinstance(value, np.ndarray):
         return [_plain(item) for item in value.tolist()]
+    if isinstance(value, dict):  # a turn of a conversation
+        return {key: _plain(item) for key, item in value.items()}
     return value.item() if isinstance(value, np.generic) else value

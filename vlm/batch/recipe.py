@@ -16,7 +16,9 @@ from ..arguments import told
 from ..finite import LOUD, need_finite
 from ..model import VLM
 from ..pictures.media_files import read_picture, read_video
-from ..prompts.templates import TEMPLATES
+from ..prompts.conversation import Conversation
+from ..prompts.markers import check_names, rename
+from ..prompts.templates import TEMPLATES, find_template
 from ..running.hidden_states import HiddenStates
 from ..targets import TARGETS
 from ..tokens.alphas import SCHEDULES
@@ -27,6 +29,7 @@ from ..tokens.normalize import MODES, normalize
 from ..tokens.select import COMBINES, choose_layers, select_layers
 from ..tokens.stats import Stats, load_stats, measure_stats
 from ..tokens.tokens import Tokens
+from .turns import Said, check_turn_names, read_conversation
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "target": tuple(TARGETS),
@@ -60,6 +63,8 @@ class Recipe:
         clip_sigma, weight: As in `normalize`.
         alpha: The picture's share in the blend; None = no blend.
         blend, schedule: As in `blend`.
+        placed: Whether `<image1>` in the words stands for the first picture.
+        conversation: Turns before the prompt.
     """
 
     text: str = ""
@@ -85,6 +90,8 @@ class Recipe:
     alpha: float | None = None
     blend: str = "auto"
     schedule: str = "constant"
+    placed: bool = False
+    conversation: tuple[Said, ...] = ()
 
     def __post_init__(self) -> None:
         """Checks every value that can be checked without the model.
@@ -108,6 +115,10 @@ class Recipe:
             raise ValueError(f"--weight is the share of per_dim, 0 to 1; this is {self.weight}.")
         if not 0 <= self.clip_sigma < math.inf:
             raise ValueError(f"--clip-sigma is {self.clip_sigma}, expected 0 (no clip) or more.")
+        if not isinstance(self.conversation, tuple):
+            raise ValueError(
+                f"--conversation is {told(self.conversation)}, expected a list of turns."
+            )
         _ = self.roles
         _check_spelling(self.layers, self.combine)
         _check_spelling(self.reference_layers, self.combine)
@@ -124,14 +135,24 @@ class Recipe:
         """As `select_layers` reads it: None = as the target does."""
         return False if self.no_final_norm else None
 
+    @property
+    def names_pictures(self) -> bool:
+        """Whether `<image1>` in the words stands for a picture: some templates write it."""
+        template = self.template or TARGETS[self.target].template
+        return self.placed and not find_template(template).writes_markers
+
     def need_prompt(self) -> None:
-        """Refuses a recipe of nothing.
+        """Refuses a recipe of nothing, and names of pictures that are not there.
 
         Raises:
-            ValueError: Neither text nor pictures nor a video.
+            ValueError: Neither text nor pictures nor a video; a name like `<image9>` without its
+                picture.
         """
         if not (self.text or self.image or self.video):
             raise ValueError("There is nothing to encode. Give --text, --image or --video.")
+        if self.names_pictures:
+            check_names(self.text, len(self.image))
+            check_turn_names(self.conversation)
 
 
 @dataclass(frozen=True)
@@ -143,12 +164,14 @@ class Inputs:
         video: Frames, or None.
         fps: Frames per second of the video.
         stats: Saved reference statistics, or None.
+        conversation: Turns before the prompt, or None.
     """
 
     images: list[Image.Image]
     video: Sequence[Image.Image] | None = None
     fps: float = 24.0
     stats: Stats | None = None
+    conversation: Conversation | None = None
 
 
 @dataclass(frozen=True)
@@ -188,7 +211,8 @@ def read_inputs(recipe: Recipe) -> Inputs:
     """
     images = [read_picture(file) for file in recipe.image]
     video, fps = read_video(recipe.video, recipe.fps) if recipe.video else (None, 24.0)
-    return Inputs(images, video, fps, load_stats(recipe.stats) if recipe.stats else None)
+    stats = load_stats(recipe.stats) if recipe.stats else None
+    return Inputs(images, video, fps, stats, read_conversation(recipe.conversation))
 
 
 def make(model: VLM, recipe: Recipe, inputs: Inputs) -> Made:
@@ -211,6 +235,8 @@ def make(model: VLM, recipe: Recipe, inputs: Inputs) -> Made:
         template=recipe.template,
         system=recipe.system,
         edit=recipe.edit,
+        placed=recipe.placed,
+        conversation=inputs.conversation,
     )
     choice = choose_layers(states, recipe.layers, recipe.combine, recipe.final_norm)
     tokens = gate(states, recipe.layers, recipe.combine, recipe.final_norm)
@@ -240,8 +266,10 @@ def gate(states: HiddenStates, layers: str, combine: str | None, final_norm: boo
 
 
 def encode_reference(model: VLM, recipe: Recipe) -> Tokens:
-    """The text alone, as the target's own encoder would see it."""
+    """The text alone, as the target's own encoder would see it: no names of pictures in it."""
     words = recipe.text if recipe.reference is None else recipe.reference
+    if recipe.names_pictures:
+        words = rename(words, {})
     states = model.encode(
         words, target=recipe.target, template=recipe.template, system=recipe.system
     )
@@ -257,11 +285,27 @@ def notes_of(recipe: Recipe, model: str, dtype: str) -> dict[str, Any]:
         model: The model's name.
         dtype: As it was asked for.
     """
-    notes = asdict(recipe)
+    notes = facts_of(replace(recipe, conversation=bare_turns(recipe)))
     images = [Path(file).name for file in notes.pop("image")]
     for key in ("video", "stats"):
         notes[key] = notes[key] and Path(notes[key]).name
     return {**notes, "dtype": dtype, "model": model, "images": images}
+
+
+def facts_of(recipe: Recipe) -> dict[str, Any]:
+    """All that a recipe says; what came later than the first files, only where it says something.
+
+    So a digest stays what it was for recipes that do without.
+    """
+    facts = asdict(recipe)
+    return {
+        key: value for key, value in facts.items() if value or key not in ("placed", "conversation")
+    }
+
+
+def bare_turns(recipe: Recipe) -> tuple[Said, ...]:
+    """The turns of a recipe without places on this machine."""
+    return tuple(turn.without_places() for turn in recipe.conversation)
 
 
 @functools.lru_cache

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..batch.recipe import Inputs, Made, Recipe, make, notes_of, read_inputs
+from ..batch.turns import read_turns_file
 from ..conditioning.check import Needs, check
 from ..conditioning.entries import Entry
 from ..conditioning.file import save_conditioning
@@ -71,13 +72,17 @@ def read_recipe(options: argparse.Namespace) -> Recipe:
     """The options of the prompt, checked.
 
     Raises:
-        ValueError: A value out of its range, a text or system prompt file that is not UTF-8.
+        ValueError: A value out of its range, a text or system prompt file that is not UTF-8, a
+            conversation that is none.
         FileNotFoundError: No such file.
     """
     given = {field.name: getattr(options, field.name) for field in fields(Recipe)}
     given["text"] = read_text(options.text_file) if options.text_file else options.text or ""
     if options.system_file:
         given["system"] = read_system_prompt(options.system_file)
+    place = Path(options.conversation or "").parent
+    turns = read_turns_file(options.conversation) if options.conversation else ()
+    given["conversation"] = tuple(turn.at(place) for turn in turns)
     return Recipe(**{**given, "image": tuple(options.image)})
 
 
@@ -99,6 +104,8 @@ def check_and_read(options: argparse.Namespace, recipe: Recipe) -> Inputs:
         raise FileNotFoundError(f"The folder {out.parent} for --out does not exist. Make it first.")
     if options.report is not None:
         _check_report(Path(options.report))
+        if any(turn.video for turn in recipe.conversation):
+            raise ValueError("--report draws no video of a conversation. Drop it, or that video.")
     return read_inputs(recipe)
 
 
@@ -118,9 +125,11 @@ def report(model: VLM, recipe: Recipe, inputs: Inputs, made: Made) -> Inspection
         kept += f"; the dimensions below are theirs, before and after normalising ({mode})"
     if recipe.alpha is not None:
         kept += f"; then they were blended at alpha {recipe.alpha:g}"
+    turns = inputs.conversation.turns if inputs.conversation else ()
+    before = [picture for turn in turns for picture in turn.images or ()]
     return inspect_tokens(
         made.states,
-        inputs.images,
+        [*before, *inputs.images],
         inputs.video,
         layer=max(made.choice.indices),
         stats=made.stats,

@@ -49,6 +49,10 @@ Examples:
   a video; an animated GIF works too
     ... --video frames/ --fps 12
 
+  two pictures where the words name them, after a conversation
+    ... --image a.png --image b.png --placed --text "<image1> in the light of <image2>" \\
+        --conversation talk.json
+
   every picture of a folder, with boat.txt beside boat.png as its prompt
     ... --folder pictures/ --keep image --normalize per_dim --out encoded/
 
@@ -151,6 +155,19 @@ def _prompt(group: Any) -> None:
         "--fps",
         type=_positive(float),
         help="frames per second of --video (default: as the animation says, 24 for a folder)",
+    )
+    group.add_argument(
+        "--placed",
+        action="store_true",
+        help="<image1> in the text stands for the first picture, <image2> for the second, ... "
+        "(default: pictures before the text, and such names are words)",
+    )
+    group.add_argument(
+        "--conversation",
+        metavar="FILE.json",
+        help="turns before the prompt: a list such as "
+        """[{"role": "user", "text": "What is it?", "image": ["a.png"]}, {"role": "assistant", """
+        """"text": "A boat."}]; paths start at this file""",
     )
     _layout(group)
 
