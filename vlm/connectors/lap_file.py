@@ -89,7 +89,7 @@ def lap_metadata(path: str | Path) -> dict[str, str]:
         return {}
     if metadata.get("version") != str(VERSION):
         raise ValueError(
-            f"{path.name} holds LAP weights of version {metadata.get('version')}, this pack reads "
+            f"{path.name} holds LAP weights of version {told(metadata.get('version'))}, this pack reads "
             f"{VERSION}. Update the pack, or write the file again with this one."
         )
     return metadata
