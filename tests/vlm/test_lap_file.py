@@ -114,7 +114,7 @@ WRONG = {
         "refiner_blocks.0.prenorm.weight is [32], expected [64]",
     ),
     "no metadata": (lambda w: (w, None), "do not say how many heads"),
-    "another version": (lambda w: (w, METADATA | {"version": "2"}), "of version 2, this pack"),
+    "another version": (lambda w: (w, METADATA | {"version": "2"}), "of version '2', this pack"),
     "heads that do not divide": (
         lambda w: (w, METADATA | {"heads": "5"}),
         "5 heads do not divide 64 dimensions",

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..arguments import told
 from ..files.tensor_file import SAFETENSORS
 from ..tokens.filter import keep_roles
 from ..weights.safetensors_header import read_header
@@ -49,8 +50,8 @@ def read_trained(path: Path) -> Trained | None:
         return None
     if metadata.get("version") != VERSION:
         raise ValueError(
-            f"{path.name} holds a connector of version {metadata.get('version')}, this pack reads "
-            f"{VERSION}. Update the pack."
+            f"{path.name} holds a connector of version {told(metadata.get('version'))}, this pack "
+            f"reads {VERSION}. Update the pack."
         )
     keep = metadata.get("keep") or "all"
     keep_roles(keep)

@@ -89,8 +89,8 @@ def lap_metadata(path: str | Path) -> dict[str, str]:
         return {}
     if metadata.get("version") != str(VERSION):
         raise ValueError(
-            f"{path.name} holds LAP weights of version {metadata.get('version')}, this pack reads "
-            f"{VERSION}. Update the pack, or write the file again with this one."
+            f"{path.name} holds LAP weights of version {told(metadata.get('version'))}, this pack "
+            f"reads {VERSION}. Update the pack, or write the file again with this one."
         )
     return metadata
 
