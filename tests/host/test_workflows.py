@@ -43,6 +43,7 @@ FILES = {
     "clip_name2": "text_encoders",
     "vae_name": "vae",
     "control_net_name": "controlnet",
+    "model_name": "geometry_estimation",
     "connector": "vlm_connectors",
     "embedder": "vlm_connectors",
     "lora_name": "loras",
@@ -55,7 +56,10 @@ VLM_SOURCES = {
     "VLM/Qwen2.5-VL-7B-Instruct": "Qwen/Qwen2.5-VL-7B-Instruct",
     "VLM/Qwen2VL-Flux": "Djrango/Qwen2vl-Flux",
 }
-IN_REPOSITORIES = ("qwen2vl-flux.safetensors", "connector.pt", "t5_embedder.pt", "_proj.pt")
+IN_REPOSITORIES = (
+    "qwen2vl-flux.safetensors", "connector.pt", "t5_embedder.pt", "_proj.pt",
+    "flux-controlnet-union.safetensors",
+)  # fmt: skip
 PICTURES = {
     "z-image-layer-comparison": 4,
     "z-image-picture-variation": 4,

@@ -60,6 +60,10 @@ MODELS = {
     "loras/krea2_style_reference.safetensors": ("stub", {"kind": "lora", "width": 0}),
     "vae/minimax_h3_video_vae_fp16.safetensors": ("h3_vae", {}),
     "controlnet/flux-canny-controlnet-v3.safetensors": ("flux_controlnet", {"width": 4096}),
+    "controlnet/flux-controlnet-union.safetensors": ("flux_union", {"width": 4096}),
+    "geometry_estimation/depth_anything_3_mono_large.safetensors": (
+        "stub", {"kind": "depth", "width": 64},
+    ),
     "text_encoders/clip_l.safetensors": ("stub", {"width": 768}),
     "text_encoders/t5xxl_fp16.safetensors": ("stub", {"width": 4096}),
 }  # fmt: skip
@@ -143,10 +147,10 @@ def _weights():
 
 
 def _save(module, path: Path, drop: str = "-", rename: tuple[str, str] = ("-", "-")) -> None:
-    """Saves a module's state dict without the names that begin with `drop`, some renamed."""
+    """Saves a state dict, or a module's, without the names that begin with `drop`, some renamed."""
     from safetensors.torch import save_file
 
-    state = module.state_dict()
+    state = module if isinstance(module, dict) else module.state_dict()
     kept = {name: x.contiguous() for name, x in state.items() if not name.startswith(drop)}
     tensors = {name.replace(*rename): x for name, x in kept.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -217,6 +221,27 @@ def make_flux_controlnet(path: Path, width: int) -> None:
     model = ControlNetFlux(**_flux1_config(width), operations=comfy.ops.disable_weight_init)
     _weights().fill(model, "flux_controlnet.", sharp=True)
     _save(model, path, rename=("_norm.weight", "_norm.scale"))  # by which loaders know the format
+
+
+def make_flux_union(path: Path, width: int) -> None:
+    """A union ControlNet as InstantX publishes it for FLUX.1: diffusers' names, ten modes."""
+    import comfy.ops
+    from comfy.ldm.flux.controlnet import ControlNetFlux
+    from comfy.utils import flux_to_diffusers
+
+    model = ControlNetFlux(
+        latent_input=True, num_union_modes=10, **_flux1_config(width),
+        operations=comfy.ops.disable_weight_init,
+    )  # fmt: skip
+    state = _weights().fill(model, "flux_union.", sharp=True).state_dict()
+    sizes = {"depth": 1, "depth_single_blocks": 1, "hidden_size": model.hidden_size}
+    named, seen = {}, set()
+    for name, found in flux_to_diffusers(sizes).items():
+        own, part = (found, None) if isinstance(found, str) else found[:2]
+        if own in state and (part or own not in seen):  # some have a second name
+            named[name] = state[own].narrow(*part) if part else state[own]
+            seen.add(own)
+    _save(named | {name: x for name, x in state.items() if name not in seen}, path)
 
 
 def make_taesd(path: Path) -> None:

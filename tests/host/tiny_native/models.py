@@ -249,6 +249,27 @@ def tiny_minimax_h3(width: int = 5120) -> comfy.model_patcher.ModelPatcher:
     )
 
 
+def tiny_depth(width: int = 64) -> comfy.model_patcher.ModelPatcher:
+    """A Depth Anything 3 for single pictures: four blocks of `width`, one head."""
+    import comfy.ldm.depth_anything_3.model as native
+
+    blocks = {"hidden_size": width, "num_hidden_layers": 4, "num_attention_heads": 1}
+    with mock.patch.dict(native._BACKBONE_PRESETS, vits=blocks | {"use_swiglu_ffn": False}):
+        return _tiny_model(
+            comfy.supported_models.DepthAnything3(
+                {
+                    "image_model": "DepthAnything3",
+                    "backbone_name": "vits",
+                    "out_layers": [0, 1, 2, 3],
+                    "head_dim_in": width,
+                    "head_features": 16,
+                    "head_out_channels": [8, 8, 8, 8],
+                }
+            ),
+            "depth.",
+        )
+
+
 def _tiny_model(config: Any, prefix: str) -> comfy.model_patcher.ModelPatcher:
     """The random diffusion model of a config, in float32, as ComfyUI's loader would wrap it."""
     device = comfy.model_management.get_torch_device()

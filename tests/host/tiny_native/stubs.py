@@ -16,6 +16,7 @@ import comfy.sd
 from .models import (
     CLIP_TARGETS,
     tiny_clip,
+    tiny_depth,
     tiny_flux_clip,
     tiny_minimax_h3,
     tiny_qwen_image,
@@ -36,6 +37,7 @@ MODELS = {
     "z-image": tiny_z_image,
     "qwen-image": tiny_qwen_image,
     "minimax-h3": tiny_minimax_h3,
+    "depth": tiny_depth,
 }
 
 
