@@ -13,6 +13,8 @@ from graphs import klein, node
 from pack_graphs import blended, conditioning, dump, picture, plain, seen, through_filter
 from refusals import change, failed, refused
 
+from vlm.download.pins import pins
+
 # --- widgets ----------------------------------------------------------------------------------
 
 
@@ -286,13 +288,17 @@ def test_an_empty_list_says_which_folder_to_fill_and_then_fills(start_comfy, mod
     try:
         late = ("matplotlib", "transformers.models.qwen2_vl", "transformers.models.qwen3_vl")
         assert host.modules(*late) == []
-        (only,) = listed(host)
-        assert "put a Qwen-VL folder into" in only and "models/VLM" in only
-        (text,) = refused(host, seen("nothing there", model=only)).details("vlm")
+        offered = listed(host)  # what can be fetched
+        assert sorted(offered) == sorted(pins())
+        (text,) = refused(host, seen("nothing there", model=offered[0])).details("vlm")
+        assert "not there yet" in text and "`download`" in text and "models/VLM" in text
+        (text,) = refused(host, seen("nothing there", model="VLM/mine")).details("vlm")
         assert "models/VLM" in text and "VLM Loader" in text and "config.json" in text
         fill(models / "VLM" / "tiny", empty, extra)
         host.wait_for_option("VLMCLoader", "model", "VLM/tiny")
-        assert sorted(listed(host)) == ["LLM/deep/er", "VLM/tiny", "language/beside"]
+        assert sorted(set(listed(host)) - set(offered)) == [
+            "LLM/deep/er", "VLM/tiny", "language/beside",
+        ]  # fmt: skip
         assert host.run(seen("there now", model="language/beside")).dump("dump")
     finally:
         host.stop()

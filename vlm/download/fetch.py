@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..arguments import reason
 from .hub import Stopped, connection_errors, fetch_file
 from .pins import Pin, PinnedFile, gigabytes
 
@@ -173,7 +174,7 @@ def _in_words(error: Exception, pin: Pin) -> Exception:
 
     host = constants.ENDPOINT.partition("://")[2]
     kept = "What has come is kept, and the next try goes on from there."
-    said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    said = reason(error)
     if isinstance(error, HfHubHTTPError):
         status = getattr(error.response, "status_code", None)
         if status in (401, 403, 404):
