@@ -88,6 +88,7 @@ def told(value: Any, most: int = _LONGEST) -> str:
         text = repr(value)
     except (RecursionError, ValueError):  # too deep; a number too long to be written
         text = f"a {type(value).__name__}"
+    text = " ".join(text.split()) if "\n" in text else text  # an array's rows
     return text if len(text) <= most else f"{text[:most]}…"
 
 

@@ -124,6 +124,12 @@ def test_something_else_where_conditioning_is_expected(wrong):
         read_entries(wrong, "picture")
 
 
+def test_names_of_sockets_are_told_in_a_line():
+    with pytest.raises(TypeError) as error:
+        read_entries(None, "a\rb", takes="x" * 5000)
+    assert "\r" not in str(error.value) and len(str(error.value)) < 300
+
+
 @pytest.mark.parametrize(
     "entry",
     [torch.zeros(1, 4, 8), [torch.zeros(1, 4, 8)], [None, {}], [torch.zeros(1, 4, 8), None], "x"],

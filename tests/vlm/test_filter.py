@@ -1,5 +1,6 @@
 """The token filter: what stays, that it keeps its map, and what it says when nothing does."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -76,6 +77,8 @@ def test_images_restrict_image_tokens_and_their_markers_only():
     assert kept(filter_tokens(t, ("image", "text"), images=(1,))) == [7, 9, 10]
     assert kept(filter_tokens(t, "all", images=[1])) == [0, 1, *range(6, 16)]
     assert kept(filter_tokens(t, "prompt", images=[5])) == [9, 10]
+    assert kept(filter_tokens(t, "image", images=np.int64(1))) == [7]
+    assert kept(filter_tokens(t, "prompt", turns=np.int64(0))) == [9, 10]
     only_first = filter_tokens(t, "image", images={0}).token_map
     assert [grid["image"] for grid in only_first["grids"]] == [0]
 

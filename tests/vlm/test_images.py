@@ -209,6 +209,14 @@ def test_floats_far_outside_are_refused(values, words):
             to_pictures(picture)
 
 
+def test_a_list_that_holds_itself_is_refused():
+    ring: list = []
+    ring.append(ring)
+    with pytest.raises(ValueError, match="lie in one another, 8 deep"):
+        to_pictures(ring)
+    assert to_pictures([None, [None]]) == []
+
+
 def test_arrays_and_bytes_are_the_same_picture(tmp_path):
     picture = noise(9, 7)
     array = np.array(picture)

@@ -199,6 +199,17 @@ def test_measuring_refuses_what_gives_no_spread():
         measure_stats(broken)
 
 
-def test_prompts_that_are_a_tensor_are_refused():
-    with pytest.raises(ValueError, match="prompts 'tensor.*expected a list of texts"):
-        Stats([0.0], [1.0], prompts=torch.tensor(1))
+@pytest.mark.parametrize(
+    ("notes", "words"),
+    [
+        ({"prompts": torch.tensor(1)}, r"prompts tensor\(1\), expected a list of texts"),
+        ({"prompts": np.array(0.0)}, r"prompts array\(0\.\), expected a list of texts"),
+        ({"layer": np.zeros((0, 2)), "sinks": 3}, "layer array.*expected a layer's number"),
+        ({"count": np.zeros((2, 2)), "sinks": 3}, "count array.*expected a number of tokens"),
+        ({"count": "\t1", "sinks": 3}, r"count '\\t1', expected a number of tokens"),
+    ],
+)
+def test_notes_of_another_kind_are_refused_in_a_line(notes, words):
+    with pytest.raises(ValueError, match=words) as error:
+        Stats([0.0], [1.0], **notes)
+    assert len(str(error.value).splitlines()) == 1

@@ -134,5 +134,5 @@ def test_notes_of_another_kind_are_refused_by_the_files_name(tmp_path, note, tex
 
 
 def test_more_sinks_than_tokens_are_no_statistics():
-    with pytest.raises(ValueError, match="sinks '5', expected at most count"):
+    with pytest.raises(ValueError, match="sinks 5, expected at most count"):
         Stats([0.0], [1.0], count=4, sinks=5)

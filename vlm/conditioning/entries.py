@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..arguments import checked
+from ..arguments import checked, printable
 from ..devices import torch_device
 from ..finite import LOUD, OVERFLOW, is_finite, need_finite
 from ..token_map import map_text, read_map
@@ -23,6 +23,7 @@ MAP = "vlm_tokens"
 START, END = "start_percent", "end_percent"
 STRENGTH = "strength"  # by which ComfyUI's samplers weigh what each entry predicts
 POOLED = "pooled_output"
+_LONGEST_NAME = 60  # characters of a socket's name in a message
 SMALLEST_GAP = 1e-4  # of the schedule; native nodes leave a smaller one between ranges
 
 
@@ -98,6 +99,7 @@ def read_entries(
         TypeError: Not a CONDITIONING.
         ValueError: An empty one, or an entry whose tensor is not [B, N, D] or holds NaN or Inf.
     """
+    socket, takes = (printable(name[:_LONGEST_NAME]) for name in (socket, takes))
     if not isinstance(conditioning, list):
         kind = type(conditioning).__name__
         fix = f"Connect {takes}."

@@ -17,6 +17,7 @@ from .upright import make_upright
 Picture: TypeAlias = Image.Image | torch.Tensor | np.ndarray | str | Path
 # How far a resize or a VAE may overshoot 0..1; beyond it the numbers mean something else.
 OVERSHOOT = 0.5
+_DEEPEST = 8  # lists of pictures in lists, one that holds itself among them
 _EXPECTED = (
     "Expected a PIL picture, the path of a picture file, a tensor or array [H, W, C] or "
     "[B, H, W, C] (float 0..1 or uint8 0..255), or a list of these."
@@ -43,6 +44,10 @@ def to_pictures(images: Picture | Sequence[Picture] | None) -> list[Image.Image]
         FileNotFoundError: no such file.
         TypeError: something else.
     """
+    return _pictures(images, 0)
+
+
+def _pictures(images: Any, depth: int) -> list[Image.Image]:
     if images is None:
         return []
     if isinstance(images, Image.Image):
@@ -54,7 +59,9 @@ def to_pictures(images: Picture | Sequence[Picture] | None) -> list[Image.Image]
     if isinstance(images, torch.Tensor):
         return _from_tensor(images)
     if isinstance(images, list | tuple | Film):
-        return [picture for image in images for picture in to_pictures(image)]
+        if depth == _DEEPEST:
+            raise ValueError(f"Lists of pictures lie in one another, {depth} deep. {_EXPECTED}")
+        return [picture for image in images for picture in _pictures(image, depth + 1)]
     raise TypeError(f"A picture of type {type(images).__name__} cannot be read. {_EXPECTED}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Integral
 from typing import TYPE_CHECKING, TypeVar
 
 from ..arguments import checked, told
@@ -107,7 +108,7 @@ def _image_numbers(
     """``images`` as a set that exists in the map; None where it restricts nothing."""
     if images is None or not set(roles) & set(_OF_AN_IMAGE):
         return None
-    wanted = {images} if isinstance(images, int) else set(images)
+    wanted = {images} if isinstance(images, Integral) else set(images)
     there = sorted({i for i in token_map["image"] if i >= 0})
     missing = sorted(wanted - set(there))
     if missing:
@@ -123,7 +124,7 @@ def _of_turns(token_map: dict, kept: list[int], turns: int | Iterable[int] | Non
     """Those of some indices that belong to some turns."""
     if turns is None:
         return kept
-    wanted = {turns} if isinstance(turns, int) else set(turns)
+    wanted = {turns} if isinstance(turns, Integral) else set(turns)
     column = turn_column(token_map)
     there = sorted(set(column))
     missing = sorted(wanted - set(there))

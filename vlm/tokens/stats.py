@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -77,7 +78,8 @@ class Stats:
                 )
         if self.prompts is not None and not isinstance(self.prompts, str):
             prompts = self.prompts
-            several = isinstance(prompts, Iterable) and not isinstance(prompts, torch.Tensor)
+            arrays = torch.Tensor | np.ndarray
+            several = isinstance(prompts, Iterable) and not isinstance(prompts, arrays)
             object.__setattr__(self, "prompts", tuple(prompts) if several else prompts)
         check_notes(self)
         if self.global_std is None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from ..arguments import told
 from ..finite import is_finite
 
 LARGEST_STD = 3.4e38  # what float32 holds
@@ -36,6 +37,7 @@ def check_notes(stats: Any) -> None:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
 
     std, prompts = stats.global_std, stats.prompts
+    most = stats.count if whole(stats.count) and stats.count else math.inf
     kinds = {
         "model": (isinstance(stats.model, str), "text"),
         "layer": (isinstance(stats.layer, str) or number(stats.layer), "a layer's number or text"),
@@ -44,15 +46,15 @@ def check_notes(stats: Any) -> None:
             "a list of texts",
         ),
         "count": (whole(stats.count), "a number of tokens"),
-        "sinks": (whole(stats.sinks) and stats.sinks <= (stats.count or math.inf), "at most count"),
+        "sinks": (whole(stats.sinks) and stats.sinks <= most, "at most count"),
         "global_std": (number(std) and 0 <= std <= LARGEST_STD, "a std from 0"),
     }
     for name, (right, expected) in kinds.items():
         value = getattr(stats, name)
         if value is not None and not right:
             raise ValueError(
-                f"Reference statistics have {name} {str(value)[:40]!r}, expected {expected}. "
-                f"Measure them again."
+                f"Reference statistics have {name} {told(value)}, expected {expected}. "
+                "Measure them again."
             )
 
 
