@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..arguments import told
+from ..arguments import reason, told
 from ..pictures.media_files import read_picture, read_text, read_video
 from ..prompts.conversation import Conversation
 from ..prompts.markers import check_names
@@ -66,11 +66,12 @@ def read_turns_file(file: str | Path) -> tuple[Said, ...]:
         FileNotFoundError: No such file.
         ValueError: It is not UTF-8, not JSON, or no conversation.
     """
+    text = read_text(str(file))
     try:
-        found = json.loads(read_text(str(file)))
-    except (json.JSONDecodeError, RecursionError) as error:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:  # a number can be too long as well
         raise ValueError(
-            f"{Path(file).name} is not JSON ({error}). Write a list of turns, such as {EXAMPLE}."
+            f"{Path(file).name} is not JSON ({reason(error)}). Write a list of turns, such as {EXAMPLE}."
         ) from error
     return read_turns(found)
 
