@@ -72,7 +72,7 @@ def test_the_command_equals_the_library(folder, place, expected, monkeypatch):
     assert torch.equal(made.states, expected.states)
     assert made.token_map == expected.token_map and set(made.token_map["image"]) == {-1, 0, 1, 2}
     about = load_about(place / "out.safetensors")
-    assert about["placed"] and about["conversation"][0]["image"] == ["boat.png"]
+    assert about["placed"] and tuple(about["conversation"][0]["image"]) == ("boat.png",)
     assert (place / "report.png").stat().st_size
     without = encode(folder, place, "--text", TEXT, *given)
     assert without.n < made.n and "conversation" not in load_about(place / "out.safetensors")
