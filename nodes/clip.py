@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from comfy.ldm.modules.attention import optimized_attention_for_device
@@ -54,6 +55,8 @@ _ALSO = {
     "qwen-image": ("qwen-image-edit-plus",),
     "qwen-image-2.1": ("qwen-image-2.1-edit",),
 }
+# By ComfyUI's own tokenizer: to read one takes a second, and Image Prompt asks in every run.
+_READ: WeakKeyDictionary[Any, dict[str, Tokenizer]] = WeakKeyDictionary()
 
 
 def _attention(device: torch.device) -> Any:
@@ -132,7 +135,14 @@ def _native_tokenizer(clip: Any) -> Any:
 
 
 def _tokenizer(own: Any, family: Family) -> Tokenizer:
-    """What it splits text with, with the family's chat template."""
+    """What it splits text with, with the family's chat template; read once."""
+    read = _READ.setdefault(own, {})
+    if family.title not in read:
+        read[family.title] = _read_tokenizer(own, family)
+    return read[family.title]
+
+
+def _read_tokenizer(own: Any, family: Family) -> Tokenizer:
     if hasattr(own, "serialize_model"):  # SentencePiece, which came with the weights
         return SentencePieceTokenizer(own.tokenizer, own.special_tokens, family.chat_template)
     return Tokenizer(Path(own.name_or_path), family.chat_template)

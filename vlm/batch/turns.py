@@ -71,7 +71,8 @@ def read_turns_file(file: str | Path) -> tuple[Said, ...]:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:  # a number can be too long as well
         raise ValueError(
-            f"{Path(file).name} is not JSON ({reason(error)}). Write a list of turns, such as {EXAMPLE}."
+            f"{Path(file).name} is not JSON ({reason(error)}). Write a list of turns, such as "
+            f"{EXAMPLE}."
         ) from error
     return read_turns(found)
 

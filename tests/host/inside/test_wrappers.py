@@ -52,3 +52,4 @@ def test_it_is_the_model_that_runs(as_vlm, picture, wrapper):
     assert torch.equal(h.layers(layers), states)
     seen = model.encode(TEXT, images=[picture(90, 70)], target="chat", depth=20)
     assert seen.has_images and seen.layer(20).isfinite().all()
+    assert as_vlm(clip.clone()).tokenizer is model.tokenizer  # which takes a second to read
