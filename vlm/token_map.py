@@ -78,7 +78,7 @@ def new_map(
     for key, plain in _NUMBERS.items():
         column = given[key]
         out[key] = [plain] * len(role) if column is None else [int(v) for v in column]
-    out["grids"] = [{k: int(v) for k, v in grid.items()} for grid in grids]
+    out["grids"] = [{k: int(v) for k, v in grid.items() if k in _GRID_KEYS} for grid in grids]
     out = _with_turns(out, [0] * len(role) if turns is None else [int(turn) for turn in turns])
     wrong = what_is_wrong(out)
     if wrong:
