@@ -158,9 +158,9 @@ def test_take_keeps_order_places_and_the_grids_of_images_that_remain():
 
 
 def test_what_else_a_grid_says_is_left_out():
-    foreign = two_images()
-    foreign["grids"][0]["more"] = [1]
-    assert take(read_map(foreign, 12), range(4))["grids"] == two_images()["grids"][:1]
+    grid = {"image": 0, "frames": 1, "rows": 1, "cols": 1}
+    made = new_map(["image"], images=[0], grids=[{**grid, "more": [1]}])
+    assert made["grids"] == [grid]
 
 
 def test_join_appends_and_renumbers_the_second_ones_images():
