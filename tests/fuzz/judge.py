@@ -13,6 +13,7 @@ import torch
 
 from vlm import Entry, Tokens
 from vlm.finite import is_finite
+from vlm.running.decoder_layer import CallError
 from vlm.token_map import what_is_wrong
 
 HERE = Path(__file__).resolve().parent
@@ -23,7 +24,8 @@ KINDS = (GOOD, REFUSED, RAW, BROKEN, HANG, MEMORY, OUTSIDE, EXECUTED)
 FAULTS = KINDS[2:]
 
 LONGEST = 2000  # letters of a message, paths of the sandbox among them
-_OWN = (ValueError, TypeError, OSError, MemoryError)  # MemoryError is counted as memory before
+# CallError is ours: transformers does not run a model. MemoryError is counted as memory before.
+_OWN = (ValueError, TypeError, OSError, MemoryError, CallError)
 # What no message may hold: it moves a terminal's cursor. What turns the direction of a file's name
 # is escaped where a message goes out, on the command line and in the log.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")

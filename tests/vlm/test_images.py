@@ -209,6 +209,27 @@ def test_floats_far_outside_are_refused(values, words):
             to_pictures(picture)
 
 
+def test_tensors_larger_than_any_picture_are_refused_without_their_memory():
+    for shape in [(10**6, 10**6), (10**6, 10**6, 3), (10**5, 512, 512, 3)]:
+        with pytest.raises(ValueError, match="is larger than any picture"):
+            to_pictures(torch.zeros(1).expand(shape))
+    assert to_pictures(torch.zeros(1).expand(3, 64, 64, 3))[2].size == (64, 64)
+
+
+def test_a_picture_with_damaged_exif_is_seen(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (8, 4), "red").save(tmp_path / "whole.webp", exif=exif, lossless=True)
+    whole = (tmp_path / "whole.webp").read_bytes()
+    assert to_pictures(tmp_path / "whole.webp")[0].size == (4, 8)
+    start = whole.index(b"EXIF") + 8
+    for damage in range(start, len(whole)):
+        broken = whole[:damage] + bytes([whole[damage] ^ 0xFF]) + whole[damage + 1 :]
+        (tmp_path / "broken.webp").write_bytes(broken)
+        seen = to_pictures(tmp_path / "broken.webp")[0]
+        assert {*seen.size} == {4, 8} and seen.getpixel((0, 0))[0] >= 254
+
+
 def test_a_list_that_holds_itself_is_refused():
     ring: list = []
     ring.append(ring)

@@ -17,6 +17,8 @@ from .upright import make_upright
 Picture: TypeAlias = Image.Image | torch.Tensor | np.ndarray | str | Path
 # How far a resize or a VAE may overshoot 0..1; beyond it the numbers mean something else.
 OVERSHOOT = 0.5
+_LARGEST = 2**28  # pixels of a picture: 16384 x 16384
+_MOST = 2**31  # numbers of a tensor whose memory holds fewer, repeated by strides of 0
 _DEEPEST = 8  # lists of pictures in lists, one that holds itself among them
 _EXPECTED = (
     "Expected a PIL picture, the path of a picture file, a tensor or array [H, W, C] or "
@@ -176,7 +178,18 @@ def _check(images: torch.Tensor) -> None:
             f"A tensor of shape {shape} is not a picture. Expected [H, W, C] or [B, H, W, C] "
             "with 1, 3 or 4 channels last."
         )
+    rows, cols = shape[-3:-1] if images.ndim > 2 else shape
+    if rows * cols > _LARGEST or (images.numel() > _MOST and _repeats(images)):
+        raise ValueError(
+            f"A tensor of shape {shape} is larger than any picture. Expected at most {_LARGEST} "
+            "pixels in each."
+        )
     if 0 in shape:
         raise ValueError(
             f"The picture batch is empty (shape {shape}). Connect at least one picture."
         )
+
+
+def _repeats(images: torch.Tensor) -> bool:
+    """Whether a tensor has more numbers than its memory."""
+    return images.numel() * images.element_size() > images.untyped_storage().nbytes()

@@ -23,7 +23,7 @@ def make_upright(picture: Image.Image) -> Image.Image:
         Mode RGB; of modes with 16 or 32 bits per pixel (`I...`, `F`) that mode. Over `LARGEST`
         pixels it is shrunk by a whole factor.
     """
-    orientation = picture.getexif().get(0x0112, 1)
+    orientation = _orientation(picture)
     if picture.mode.startswith(("I", "F")):
         opaque = picture.copy()
     elif picture.width * picture.height > LARGEST:
@@ -34,6 +34,14 @@ def make_upright(picture: Image.Image) -> Image.Image:
         return opaque
     opaque.getexif()[0x0112] = orientation
     return ImageOps.exif_transpose(opaque)
+
+
+def _orientation(picture: Image.Image) -> int:
+    """How the camera was held, as EXIF has it; 1 = upright, also where that cannot be read."""
+    try:
+        return picture.getexif().get(0x0112, 1)
+    except Exception:  # what damaged EXIF ends in depends on the damage; the pixels are there
+        return 1
 
 
 def _on_white(picture: Image.Image) -> Image.Image:

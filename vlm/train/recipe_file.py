@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from ..arguments import reason, told
+from ..arguments import need_path, reason, told
 from .built_in import BUILT_IN
 from .recipe import CHOICES, MOST, TrainRecipe, keys, kind_of
 
@@ -39,6 +39,7 @@ def read_recipe(place: str, changes: Mapping[str, Any] | None = None) -> TrainRe
     changes = dict(changes or {})
     if place in BUILT_IN:
         return replace(BUILT_IN[place].recipe, **_checked(changes, "The options"))
+    need_path(place, "recipe")
     path = Path(place)
     if path.suffix != ENDING or not path.is_file():
         near, known = _nearest(place, BUILT_IN), ", ".join(BUILT_IN)
