@@ -92,3 +92,10 @@ def test_a_folder_is_looked_through_once(tmp_path, monkeypatch):
     for number in range(5):
         write_whole(tmp_path / str(number), b"x")
     assert looks == [tmp_path]
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "红" * 85, "\u202e" * 85])
+def test_the_longest_name_that_a_file_can_have(tmp_path, name):
+    write_whole(tmp_path / name, b"all of it")
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes() == b"all of it"

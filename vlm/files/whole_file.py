@@ -16,6 +16,7 @@ except ImportError:  # Windows, where nobody can delete a file that is open
     fcntl = None  # type: ignore[assignment]
 
 _PART = re.compile(r"\..+\.[0-9a-f]{8}\.part")
+_START = 200  # bytes of a name that stand in its part's, which is longer than it
 _JUST_MADE = 60  # seconds in which an empty part may belong to someone who has not locked it yet
 _swept: set[Path] = set()  # folders in which this process has looked for parts
 
@@ -42,7 +43,8 @@ def write_whole(path: Path, data: bytes) -> None:
     if path.parent not in _swept:
         _swept.add(path.parent)
         remove_parts(path.parent)
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    start = path.name.encode("utf-8", "ignore")[:_START].decode("utf-8", "ignore")
+    beside = path.with_name(f".{start or 'file'}.{uuid.uuid4().hex[:8]}.part")
     try:
         with beside.open("xb") as file:
             if fcntl is not None:
