@@ -197,7 +197,7 @@ def _value(name: str, value: Any) -> Any:
     if name in ("no_final_norm", "placed"):
         return _need(isinstance(value, bool), name, value, "true or false")
     if name in NUMBERS:
-        return float(_need(_is_number(value), name, value, "a number"))
+        return float(_need(_is_number(value), name, value, f"a number (at most {MOST:g})"))
     if name in COUNTS:
         return int(_need(_is_whole(value), name, value, "a whole number"))
     return _need(isinstance(value, str), name, value, "text")
