@@ -358,7 +358,8 @@ def test_app_mode_lists_picture_words_and_strength(page):
     page.evaluate(toggle)
     try:
         for name in ("image", "prompt", "strength"):
-            page.page.get_by_text(name, exact=True).first.wait_for()
+            shown = page.page.get_by_text(name, exact=True).locator("visible=true")  # not the note
+            shown.first.wait_for()
     finally:
         page.evaluate(toggle)
 
