@@ -178,7 +178,7 @@ def test_damaged_shards_are_told(shards):
         fill(shard)
         shard.finish()
     (shards[0].folder / "job-1.safetensors").unlink()
-    with pytest.raises(ValueError, match="lacks job-1.safetensors. Delete .*shard-00000"):
+    with pytest.raises(ValueError, match="lacks .job-1.safetensors.. Delete .*shard-00000"):
         shards[0].done()
     (shards[1].folder / INDEX).write_text("{}\n")
     with pytest.raises(ValueError, match="cannot be read .*Delete .*shard-00001"):
