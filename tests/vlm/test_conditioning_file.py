@@ -183,7 +183,7 @@ def test_missing_foreign_and_truncated_files(tmp_path):
     with pytest.raises(ValueError, match="not a whole safetensors file"):
         load_about(path)
     save_file({"mean": torch.ones(2), "std": torch.ones(2)}, path)
-    with pytest.raises(ValueError, match="no VLM conditioning but mean, std.*`save_cond"):
+    with pytest.raises(ValueError, match="no VLM conditioning but 'mean', 'std'.*`save_cond"):
         load_conditioning(path)
 
 

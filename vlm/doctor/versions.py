@@ -24,6 +24,8 @@ OLDEST = {
     "numpy": "1.26",
     "matplotlib": "3.8",
     "tqdm": "4.66",
+    "huggingface_hub": "0.34",
+    "filelock": "3.12",
 }
 TRANSFORMERS = "transformers"
 
