@@ -171,7 +171,7 @@ def _side(weights: Mapping[str, torch.Tensor], key: str, axis: int, name: str) -
 
 def _heads(metadata: Mapping[str, str], name: str) -> int:
     heads = whole(metadata.get("heads", ""))
-    if not heads:
+    if heads is None:
         raise ValueError(
             f"{name} is LAP weights of the layout {UNIFUSION}, and its metadata do not say how "
             f"many heads it has. Write it with vlm.save_lap, or with the metadata format {FORMAT}, "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from numbers import Integral
 from typing import TYPE_CHECKING, TypeVar
 
 from ..arguments import checked, told
@@ -108,7 +107,7 @@ def _image_numbers(
     """``images`` as a set that exists in the map; None where it restricts nothing."""
     if images is None or not set(roles) & set(_OF_AN_IMAGE):
         return None
-    wanted = {images} if isinstance(images, Integral) else set(images)
+    wanted = _numbers(images)
     there = sorted({i for i in token_map["image"] if i >= 0})
     missing = sorted(wanted - set(there))
     if missing:
@@ -120,11 +119,16 @@ def _image_numbers(
     return wanted
 
 
+def _numbers(given: int | Iterable[int]) -> set[int]:
+    """One number, of numpy's too, or several."""
+    return set(given) if isinstance(given, Iterable) else {int(given)}
+
+
 def _of_turns(token_map: dict, kept: list[int], turns: int | Iterable[int] | None) -> list[int]:
     """Those of some indices that belong to some turns."""
     if turns is None:
         return kept
-    wanted = {turns} if isinstance(turns, Integral) else set(turns)
+    wanted = _numbers(turns)
     column = turn_column(token_map)
     there = sorted(set(column))
     missing = sorted(wanted - set(there))
