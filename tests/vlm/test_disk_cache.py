@@ -13,8 +13,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from vlm.files.units import MEGABYTE
 from vlm.running import disk_cache
-from vlm.running.disk_cache import MEGABYTE, DiskCache
+from vlm.running.disk_cache import DiskCache
 
 ROOT = Path(__file__).resolve().parents[2]
 A, B, C, D = (letter * 64 for letter in "abcd")
