@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import vlm
-from vlm.connectors.lap_blocks import LAP, Origin, Sizes
+from tests.fuzz.surfaces.exported import exported_calls
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,65 +62,8 @@ def model(tiny_folder):
 
 
 @pytest.fixture(scope="module")
-def calls(model, tiny_folder, tmp_path_factory):
-    """Every exported function with arguments that it takes."""
-    place = tmp_path_factory.mktemp("surface")
-    h = model.encode("a red house", images=[Image.new("RGB", (64, 64))])
-    t = vlm.select_layers(h, -1)
-    text = vlm.filter_tokens(t, "prompt")
-    stats = vlm.measure_stats(t)
-    entries = [vlm.Entry(t, {})]
-    grid = t.token_map["grids"][0]
-    vlm.save_stats(stats, place / "stats.safetensors")
-    vlm.save_conditioning(entries, place / "made.safetensors")
-    sizes = Sizes("unifusion", 64, 2, 4, 4, 128)
-    lap = LAP(sizes, Origin("lap", "Tiny", (0, 1), "none"))
-    vlm.save_lap(lap, place / "lap.safetensors")
-    mask = torch.ones(grid["rows"], grid["cols"])
-    return {
-        vlm.Conversation: {"turns": vlm.Conversation().user("a").turns},
-        vlm.Dot: {"x": 0.5, "y": 0.5, "radius": 0.5},
-        vlm.Entry: {"tokens": t, "options": {}},
-        vlm.Needs: {"title": "a model"},
-        vlm.PromptSyntax: {"embeddings": [place], "weights": "scale states"},
-        vlm.Stats: {"mean": [0.0], "std": [1.0]},
-        vlm.Tokens: {"states": t.states},
-        vlm.alpha_ramp: {"first": 0.8, "last": 0.2},
-        vlm.add_style: {"text": text, "delta": t},
-        vlm.apply_mask: {"t": t, "mask": mask},
-        vlm.blend: {"vl": t, "text": text},
-        vlm.blend_over_time: {
-            "pairs": [(e, e) for e in entries],
-            "steps": [(0.0, 1.0, 0.5)],
-            "mix": vlm.blend,
-        },
-        vlm.check: {"entries": entries, "needs": vlm.Needs("a model")},
-        vlm.filter_tokens: {"t": t},
-        vlm.hand_over: {"first": entries, "second": entries, "percent": 0.5},
-        vlm.inspect_tokens: {"tokens": t},
-        vlm.lap_pool: {"h": h, "layers": [0, 1]},
-        vlm.load: {"folder": tiny_folder("qwen3_vl", 2)},
-        vlm.load_conditioning: {"path": place / "made.safetensors"},
-        vlm.load_connector: {"path": place / "lap.safetensors"},
-        vlm.load_stats: {"path": place / "stats.safetensors"},
-        vlm.mask_outliers: {"t": t, "stats": stats},
-        vlm.measure_stats: {"tokens": t},
-        vlm.normalize: {"t": t, "stats": stats},
-        vlm.pool_tokens: {"t": t, "tokens": 2},
-        vlm.radial_mask: {"rows": 3, "cols": 3, "dots": [vlm.Dot(0.5, 0.5, 0.5)]},
-        vlm.read_entries: {"conditioning": vlm.write_entries(entries)},
-        vlm.resample_mask: {"mask": mask, "rows": 2, "cols": 2},
-        vlm.save_conditioning: {"entries": entries, "path": place / "out.safetensors"},
-        vlm.save_lap: {"lap": lap, "path": place / "out.safetensors"},
-        vlm.save_stats: {"stats": stats, "path": place / "out.safetensors"},
-        vlm.select_layers: {"h": h},
-        vlm.style_delta: {"styled": t, "neutral": text},
-        vlm.write_entries: {"entries": entries},
-        model.encode: {"text": "a"},
-        model.rewrite: {"text": "a", "answer": "b", "max_tokens": 1},
-        h.layer: {"k": -1},
-        h.layers: {"ks": [-1]},
-    }
+def calls(tmp_path_factory):
+    return exported_calls(tmp_path_factory.mktemp("surface"))
 
 
 def names():
@@ -128,7 +71,7 @@ def names():
     return sorted(one.__name__ for one in exported if callable(one))
 
 
-METHODS = ["encode", "rewrite", "layer", "layers"]
+METHODS = ["encode", "rewrite", "layer", "layers", "user", "assistant"]
 
 
 def test_every_exported_name_is_tried(calls):
