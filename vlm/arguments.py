@@ -34,6 +34,7 @@ _HINTS = {  # what a person meant by something else, by its class
 }
 # Beyond these nothing counts, and neither torch nor float32, in which all is computed, holds them.
 _LARGEST = {int: 2**64, float: 3.4028234663852886e38}
+MOST = 1e30  # of a number in a job or a recipe: nothing counts so far
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _LONGEST = 60  # characters of a value in a message
 

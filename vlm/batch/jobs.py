@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..arguments import need_path, told
+from ..arguments import MOST, need_path, told
 from ..files.inside import is_inside
 from ..files.json_lines import lines_of, object_of
 from ..files.names import LONGEST, is_file_name
@@ -21,7 +21,6 @@ from .turns import read_turns, read_turns_file
 
 KEYS = ("id", "text_file", "system_file", *(field.name for field in fields(Recipe)))
 NUMBERS = ("fps", "clip_sigma", "weight", "alpha")
-MOST = 1e30  # of any number
 COUNTS = ("min_pixels", "max_pixels")
 _PLACES = ("text_file", "system_file", "video", "stats", "image", "conversation")
 EXAMPLE = '{"text": "a boat"}'

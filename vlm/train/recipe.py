@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
-from ..arguments import need_path, told
+from ..arguments import MOST, need_path, told
 from ..prompts.templates import TEMPLATES
 from ..targets import TARGETS
 from ..tokens.filter import KEEP_PRESETS
@@ -40,7 +40,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "precision": PRECISIONS,
     "vlm_dtype": ("auto", "float32", "bfloat16", "float16"),
 }
-MOST = 1e30  # of any number
 PLACES = ("captions", "vlm", "teacher", "dit", "start", "out", "cache")
 # Numbers that begin at 1; all others begin at 0.
 _FROM_ONE = ("size", "steps", "batch", "accumulate", "every", "keep", "calibrate", "buffer")

@@ -11,9 +11,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from ..arguments import need_path, reason, told
+from ..arguments import MOST, need_path, reason, told
 from .built_in import BUILT_IN
-from .recipe import CHOICES, MOST, TrainRecipe, keys, kind_of
+from .recipe import CHOICES, TrainRecipe, keys, kind_of
 
 try:
     import tomllib

@@ -15,6 +15,7 @@ from .shards import read_index
 GENERATION = "generation_config.json"
 INDEX = "model.safetensors.index.json"
 UNBUILDABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+_NAMED = 5  # of missing files in a message
 SHARDS = "model-?????-of-?????.safetensors"
 
 
@@ -160,9 +161,10 @@ def weight_files(path: Path) -> list[Path]:
             "lies in it out of it; an archive may have been unpacked twice."
         )
     if missing:
+        more = f" and {len(missing) - _NAMED} more" if missing[_NAMED:] else ""
         raise FileNotFoundError(
-            f"{path} lacks {', '.join(missing[:5])}{weights_instead(path)}. Download the missing "
-            "files of the model; weights are read as safetensors only."
+            f"{path} lacks {', '.join(missing[:_NAMED])}{more}{weights_instead(path)}. Download "
+            "the missing files of the model; weights are read as safetensors only."
         )
     return [path / name for name in names]
 
