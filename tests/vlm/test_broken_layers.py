@@ -10,11 +10,19 @@ import logging
 import pytest
 import torch
 import transformers
+from layer_breakers import (
+    OF_THE_CACHE,
+    RAISING,
+    new_argument,
+    parameters_of,
+    returned_tuple,
+    scaled,
+)
 
 import vlm
 from vlm.families import FAMILIES as KNOWN
 from vlm.running import self_check, versions
-from vlm.running.decoder_layer import CACHE_NAMES, CallError
+from vlm.running.decoder_layer import CallError
 from vlm.running.plain_forward import PlainForward
 
 pytestmark = pytest.mark.slow
@@ -29,103 +37,6 @@ families = pytest.mark.parametrize("family", FAMILIES)
 
 ALL = tuple(name for name in KNOWN if hasattr(transformers, KNOWN[name].architecture))
 every = pytest.mark.parametrize("family", ALL)
-
-
-# --- ways to break a layer: (its forward) to another forward, and the signature to show
-
-
-def _cache_name(forward):
-    return next(name for name in CACHE_NAMES if name in inspect.signature(forward).parameters)
-
-
-def _parameters(forward):
-    return list(inspect.signature(forward).parameters.values())
-
-
-def renamed_cache(forward):
-    """The cache has a name that nobody knows yet."""
-    name = _cache_name(forward)
-
-    def broken(self, hidden_states, kv_store=None, **kwargs):
-        assert name not in kwargs
-        return forward(self, hidden_states, **{name: kv_store}, **kwargs)
-
-    shown = [
-        one.replace(name="kv_store") if one.name == name else one for one in _parameters(forward)
-    ]
-    return broken, shown
-
-
-def new_argument(forward):
-    """There is one argument more, without a default."""
-
-    def broken(self, hidden_states, *, block_table, **kwargs):
-        return forward(self, hidden_states, **kwargs)
-
-    *shown, rest = _parameters(forward)
-    assert rest.kind is rest.VAR_KEYWORD
-    return broken, [*shown, inspect.Parameter("block_table", inspect.Parameter.KEYWORD_ONLY), rest]
-
-
-def renamed_mask(forward):
-    """The mask has another name; who says the old one is not told."""
-
-    def broken(self, hidden_states, block_mask=None, **kwargs):
-        kwargs["attention_mask"] = block_mask
-        return forward(self, hidden_states, **kwargs)
-
-    shown = [
-        one.replace(name="block_mask") if one.name == "attention_mask" else one
-        for one in _parameters(forward)
-    ]
-    return broken, shown
-
-
-def returned_dict(forward):
-    """States come in a dict."""
-
-    def broken(self, *args, **kwargs):
-        return {"hidden_states": forward(self, *args, **kwargs)}
-
-    return broken, _parameters(forward)
-
-
-def another_cache(forward):
-    """Attention asks the cache for something that ours has not."""
-    name = _cache_name(forward)
-
-    def broken(self, *args, **kwargs):
-        if kwargs.get(name) is not None:
-            kwargs[name].pages_of_next_year()
-        return forward(self, *args, **kwargs)
-
-    return broken, _parameters(forward)
-
-
-def returned_tuple(forward):
-    """States come in a tuple, as those of 4.57 do."""
-
-    def broken(self, *args, **kwargs):
-        output = forward(self, *args, **kwargs)
-        return output if isinstance(output, tuple) else (output, None)
-
-    return broken, _parameters(forward)
-
-
-def scaled(forward):
-    """The residual stream grows by another factor."""
-
-    def broken(self, *args, **kwargs):
-        output = forward(self, *args, **kwargs)
-        output = output[0] if isinstance(output, tuple) else output
-        return output * 1.01
-
-    return broken, _parameters(forward)
-
-
-RAISING = (renamed_cache, new_argument, renamed_mask, returned_dict, another_cache)
-# These two show only where a cache is given.
-OF_THE_CACHE = (renamed_cache, another_cache)
 
 
 @pytest.fixture
@@ -322,7 +233,7 @@ def test_memory_that_runs_out_is_no_reason(toy, break_layers, caplog):
         def broken(self, *args, **kwargs):
             raise torch.OutOfMemoryError("no room")
 
-        return broken, _parameters(forward)
+        return broken, parameters_of(forward)
 
     break_layers(toy, full)
     with pytest.raises(torch.OutOfMemoryError, match="out of memory"):

@@ -33,6 +33,7 @@ else:
     sys.modules["pack"] = pack
 
     import tiny_clips
+    from partial_loading import brought, budget  # noqa: F401 (fixtures)
 
     tiny_clips.shrink_vision_towers()
 
