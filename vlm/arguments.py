@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ForwardRef, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
 import torch
 
 from .files.names import path_problem
@@ -42,8 +43,9 @@ _LONGEST = 60  # characters of a value in a message
 def checked(function: Callable[P, R], name: str = "") -> Callable[P, R]:
     """Has a function's arguments compared with their annotations before it runs.
 
-    Numbers of numpy are numbers, a bool is none. Elements of lists, tuples and mappings are
-    compared too. What an annotation leaves open (`Any`, other protocols) is left to the function.
+    Numbers of numpy are numbers, which the function gets as Python's own; a bool is none. Elements
+    of lists, tuples and mappings are compared too. What an annotation leaves open (`Any`, other
+    protocols) is left to the function.
 
     Args:
         function: With annotations.
@@ -57,11 +59,11 @@ def checked(function: Callable[P, R], name: str = "") -> Callable[P, R]:
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            given = signature.bind(*args, **kwargs).arguments
+            given = signature.bind(*args, **kwargs)
         except TypeError:  # too many, too few, unknown: Python says which
             return function(*args, **kwargs)
         hints = _hints(function)
-        for argument, value in given.items():
+        for argument, value in given.arguments.items():
             hint = hints.get(argument, Any)
             variadic = signature.parameters[argument].kind is inspect.Parameter.VAR_POSITIONAL
             for one in value if variadic else [value]:
@@ -69,7 +71,9 @@ def checked(function: Callable[P, R], name: str = "") -> Callable[P, R]:
                     raise TypeError(_message(name or function.__name__, argument, one, hint))
                 if _asks_for_path(hint):
                     need_path(one, argument)
-        return function(*args, **kwargs)
+            if isinstance(value, np.generic):
+                given.arguments[argument] = value.item()
+        return function(*given.args, **given.kwargs)
 
     return call
 

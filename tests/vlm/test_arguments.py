@@ -3,9 +3,12 @@
 import logging
 import zipfile
 
+import numpy as np
 import pytest
+import torch
 
-from vlm.arguments import printable, reason, told, whole
+import vlm
+from vlm.arguments import checked, printable, reason, told, whole
 from vlm.cli import main
 from vlm.files.names import path_problem
 from vlm.files.units import in_bytes
@@ -128,3 +131,19 @@ def test_an_archive_quotes_itself_in_a_line(tmp_path):
     with pytest.raises(ValueError, match="holds no statistics but") as caught:
         load_stats(file)
     assert str(caught.value).isprintable() and len(str(caught.value)) < 700
+
+
+def test_numbers_of_numpy_come_as_pythons_own():
+    """`isinstance(x, int)` inside a function does not know numpy's."""
+
+    @checked
+    def kinds(a: int, b: float | list[float], *more: float, c: int | None = None) -> list[type]:
+        return [type(value) for value in (a, b, c)]
+
+    numbers = kinds(np.int64(3), np.float32(0.5), c=np.uint8(7))
+    assert numbers == [int, float, int]
+    tokens = vlm.Tokens(torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(0)))
+    half = vlm.blend(tokens, tokens, np.float32(0.5))
+    assert torch.equal(half.states, vlm.blend(tokens, tokens, 0.5).states)
+    with pytest.raises(ValueError, match="goes from 0 to 1, this is 3"):
+        vlm.blend(tokens, tokens, np.int64(3))
