@@ -14,7 +14,7 @@ import comfy.sd
 import gguf
 import numpy as np
 import pytest
-from tiny_clips import KINDS, native_encode, ours, text_config, weights_of
+from tiny_clips import KINDS, handed_on, native_encode, ours, text_config, weights_of
 
 PACK = Path(os.environ["COMFYUI_GGUF"])
 TEXT = "a red house, 红色的房子 🏠"
@@ -118,7 +118,7 @@ def test_words_give_the_clips_own_bits(loaded, as_vlm, native, form):
 def test_pictures_give_the_clips_own_bits(loaded, as_vlm, picture, form):
     clip = loaded("qwen-image", form)
     image = picture(130, 99)
-    want = native_encode(clip, TEXT, images=[image])
+    want = native_encode(clip, TEXT, images=handed_on("qwen-image", [image]))
     assert (ours(as_vlm(clip), TEXT, "qwen-image", images=[image]) == want).all()
     assert want.isfinite().all()
 
