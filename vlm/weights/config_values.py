@@ -72,12 +72,12 @@ def check_rope(config: Mapping[str, Any], where: Path) -> None:
     """
     for part in (config, config.get("text_config") or {}):
         rope = part.get("rope_scaling") or part.get("rope_parameters")
-        sections = rope.get("mrope_section") if isinstance(rope, Mapping) else None
-        width = _turning(part, rope) if sections is not None else None
-        if width is None:
+        if not isinstance(rope, Mapping) or (sections := rope.get("mrope_section")) is None:
             continue
-        counts = isinstance(sections, list) and all(type(n) is int and n >= 0 for n in sections)
-        if not counts or 2 * sum(sections) != width:
+        width = _turning(part, rope)
+        listed = sections if isinstance(sections, list) else [None]
+        counts = [n for n in listed if type(n) is int and n >= 0]
+        if width is not None and (len(counts) < len(listed) or 2 * sum(counts) != width):
             raise ValueError(
                 f"The config.json of {where} says mrope_section {told(sections)}, expected three "
                 f"whole numbers that sum to {width // 2}, half of what turns of a head. Download "
