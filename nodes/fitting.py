@@ -8,7 +8,7 @@ from pathlib import Path
 from ..vlm.download.pins import pins
 from ..vlm.fitting import ModelFacts, best_for, fix_width, read_facts
 from ..vlm.model import VLM
-from ..vlm.targets import TARGETS, Target, find_target
+from ..vlm.targets import TARGETS, find_target
 from . import folders
 
 FITS = "vlmc_fits"  # what web/fitting.js reads
@@ -23,11 +23,11 @@ def fits() -> dict[str, str]:
 
 def misfit_note(model: VLM, target: str) -> str:
     """What is to be said where a VLM is not as wide as a target reads; "" = it is."""
-    row: Target = find_target(target)
-    width = model.backbone.width
-    if not fix_width(row, width, None):
+    row, width = find_target(target), model.backbone.width
+    if not fix_width(row, width):
         return ""
-    return fix_width(row, width, best_for(row, _listed(), pins()))
+    best = best_for(row, _listed(), pins())
+    return fix_width(row, width, f"Choose {best} on VLM Loader" if best else "")
 
 
 def _listed() -> dict[str, ModelFacts]:

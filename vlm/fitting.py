@@ -74,13 +74,13 @@ def best_for(
     return min(suiting, key=lambda name: (not models[name].sees, name not in known), default=None)
 
 
-def fix_width(target: Target, width: int, best: str | None) -> str:
+def fix_width(target: Target, width: int, choose: str = "") -> str:
     """What is to be said of a model whose width a target cannot read.
 
     Args:
         target: The diffusion model that will read the result.
         width: Of the model's hidden states.
-        best: As `best_for` names it.
+        choose: How to take one that is there ("Choose NAME"); "" = none is.
 
     Returns:
         A sentence; "" where the width is right, or any is.
@@ -88,9 +88,10 @@ def fix_width(target: Target, width: int, best: str | None) -> str:
     wanted = target.encoder_width
     if target.layers is None or wanted is None or wanted == width:
         return ""
-    choose = f"Choose {best} on VLM Loader" if best else f"Load {target.encoder}"
-    if best is None and "VL" not in target.encoder:
-        choose += " or, for pictures, the Qwen3-VL of its size"
+    if not choose:
+        choose = f"Load {target.encoder}"
+        if "VL" not in target.encoder:
+            choose += " or, for pictures, the Qwen3-VL of its size"
     return (
         f"This VLM is {width} wide, {target.title} reads {wanted} ({target.encoder}). {choose}, or "
         "put a connector in between."

@@ -114,10 +114,10 @@ def test_other_files_are_no_models(tmp_path):
 
 def test_what_is_said_of_a_width():
     target = find_target("z-image")
-    assert fix_width(target, 2560, None) == "" == fix_width(find_target("flux1"), 64, None)
-    assert fix_width(find_target("krea2"), 2560, None) == ""  # twelve layers of it
-    assert fix_width(target, 3584, "VLM/mine") == (
-        "This VLM is 3584 wide, Z-Image reads 2560 (Qwen3-4B). Choose VLM/mine on VLM Loader, or "
-        "put a connector in between."
+    assert fix_width(target, 2560) == "" == fix_width(find_target("flux1"), 64)
+    assert fix_width(find_target("krea2"), 2560) == ""  # twelve layers of it
+    assert fix_width(target, 3584, "Choose VLM/mine") == (
+        "This VLM is 3584 wide, Z-Image reads 2560 (Qwen3-4B). Choose VLM/mine, or put a "
+        "connector in between."
     )
-    assert "Load Qwen3-4B or, for pictures, the Qwen3-VL" in fix_width(target, 3584, None)
+    assert "Load Qwen3-4B or, for pictures, the Qwen3-VL" in fix_width(target, 3584)
