@@ -17,6 +17,7 @@ from ..vlm.prompts.templates import TEMPLATES
 from ..vlm.running.hidden_states import HiddenStates as Encoded
 from ..vlm.targets import TARGETS, find_target
 from ..vlm.token_map import count_roles, turn_column
+from .fitting import misfit_note
 from .prompting import (
     NAMED,
     TARGETS_OWN,
@@ -207,7 +208,8 @@ class VLMEncode(io.ComfyNode):
                 each.reach(int(depth))
         states.hold_model_weakly()  # the model's memory is its own node's to keep
         line = f"{_told(states)}, {time.perf_counter() - start:.1f} s"
-        return shown(with_notes(line, notes_of(states, prompt)), states)
+        notes = [misfit_note(model, target), *notes_of(states, prompt)]
+        return shown(with_notes(line, [note for note in notes if note]), states)
 
 
 def _told(states: Encoded) -> str:

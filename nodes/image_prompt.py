@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from comfy_api.latest import io
@@ -15,12 +17,13 @@ from ..vlm.targets import TARGETS, find_target
 from .caches import PREFIX_CACHE_MB
 from .clip import HUGGING_FACE, reads_for, target_of_clip, vlm_from_clip
 from .devices import conditioning_device
+from .fitting import misfit_note
 from .picture import need_pictures
 from .prompting import NAMED, TARGETS_OWN, placement_input, prompt_input
 from .shown import shown
 from .sockets import Model, Pictures, need
 from .target import needs_of, targets_of
-from .words import in_node_words
+from .words import in_node_words, with_notes
 
 AUTO = "auto"
 READ_BY_A_MODEL = [
@@ -119,22 +122,37 @@ class ImagePrompt(io.ComfyNode):
             model = vlm_from_clip(clip, HUGGING_FACE, PREFIX_CACHE_MB)
         placed = image_placement == NAMED
         words = words_alone(prompt, goal) if placed else prompt
-        result = image_prompt(
-            prompt,
-            chain,
-            target=goal,
-            model=model,
-            words=None if clip is None else lambda: _encode(clip, words),
-            needs=needs,
-            device=conditioning_device(),
-            placed=placed,
-        )
+        looks = model is not None and (chain or clip is None)
+        note = misfit_note(model, goal) if looks else ""
+        with _telling(note):
+            result = image_prompt(
+                prompt,
+                chain,
+                target=goal,
+                model=model,
+                words=None if clip is None else lambda: _encode(clip, words),
+                needs=needs,
+                device=conditioning_device(),
+                placed=placed,
+            )
         tokens = result.entries[0].tokens
         fits = f"fits {needs.title}" if needs is not None else f"for {find_target(goal).title}"
         steps = "; ".join(in_node_words(step) for step in result.steps)
         seconds = time.perf_counter() - start
         line = f"{fits}: {tokens.n} tokens, {tokens.width} wide; {steps}; {seconds:.1f} s"
+        line = with_notes(line, [note] if note else [])
         return shown(line, write_entries(result.entries, conditioning_device()))
+
+
+@contextmanager
+def _telling(note: str) -> Iterator[None]:
+    """Puts which model to choose behind what the library refuses."""
+    try:
+        yield
+    except ValueError as error:
+        if not note:
+            raise
+        raise ValueError(f"{error} {note}") from error
 
 
 def _encode(clip: Any, prompt: str) -> list[Entry]:

@@ -15,6 +15,7 @@ from ..vlm.weights.safetensors_header import read_header
 from . import downloads, folders
 from .caches import disk_cache, disk_cache_input, prefix_cache_input
 from .devices import DEVICES, ComfyHost
+from .fitting import FITS, fits
 from .native_files import load_with_comfyui
 from .native_sizes import is_read_by_comfyui
 from .shown import shown
@@ -55,7 +56,7 @@ class VLMLoader(io.ComfyNode):
                 io.Combo.Input(
                     "model",
                     options=[*folders.model_names(), *downloads.names()],
-                    extra_dict={downloads.LABELS: downloads.labels()},
+                    extra_dict={downloads.LABELS: downloads.labels(), FITS: fits()},
                     tooltip="Model folder (config.json, tokenizer, safetensors) or single "
                     ".safetensors file of a Qwen model, found up to two levels deep in "
                     "models/VLM, models/vlm, models/LLM or models/text_encoders, and in the "

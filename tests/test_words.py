@@ -175,6 +175,7 @@ def test_out_of_memory_and_the_log_speak_of_widgets(words):
 
 # Handlers that put a place before a sentence of our own.
 OUR_SENTENCES = {
+    "nodes/image_prompt.py": "why pictures are refused",
     "vlm/batch/folder.py": "why a job of a folder is refused",
     "vlm/batch/jobs.py": "why a line is refused",
     "vlm/conditioning/sweep_values.py": "why layers are refused",

@@ -15,8 +15,9 @@ import pytest
 from comfy_host import ComfyHost
 from conftest import default_packs
 from graphs import node
-from test_workflows import FILES, NEWER, STARTS
-from workflow_tools import API, BARE, WORKFLOWS, example_picture, read
+from test_workflow_files import FILES
+from test_workflows import NEWER
+from workflow_tools import API, BARE, STARTS, WORKFLOWS, example_picture, read
 
 pytestmark = pytest.mark.timeout(1800)
 

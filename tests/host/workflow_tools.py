@@ -15,6 +15,8 @@ from PIL import Image, ImageDraw
 WORKFLOWS = REPO / "workflows"
 API = WORKFLOWS / "api"
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+# What a person opens first is named as a person would say it.
+STARTS = [name for name in NAMES if name.endswith(")")]
 
 # Where ComfyUI's bars do not reach, once the settings below took the floating ones away.
 LEFT, TOP = 70, 170
