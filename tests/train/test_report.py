@@ -78,8 +78,7 @@ def test_states_and_weights_are_those_of_the_file(recipe, place, drawn, monkeypa
     found, want = seen["series"], report.make_series("ours", tokens, "black")
     assert torch.allclose(found.mean, want.mean, atol=1e-4)
     assert torch.allclose(found.std, want.std, rtol=1e-3)
-    weights = [title for title in drawn if title.endswith("what it takes of each layer")]
-    assert len(weights) == (kind != "linear")
+    assert (report.TAKES in drawn) == (kind != "linear")
 
 
 def test_lines_are_the_numbers_of_the_log():

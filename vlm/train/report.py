@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from .item import Item
 from .recipe import LOSSES, TrainRecipe
 from .student import Student
 
-REPORT = "report.png"
+REPORT, TAKES = "report.png", "What it takes of each layer"
 MOST_CAPTIONS = 16  # over which the connector's states are measured
 COLOURS = (BLUE, ORANGE, GREEN, RED, GREY)
 _SMOOTH = 50  # the thick line is the mean over this part of a run
@@ -72,7 +73,7 @@ def write_report(
     panels = [loss_panel(log), *held_out_panels(log), pace_panel(log, recipe.clip)]
     panels += state_panels(student, items)
     weights = weights_panel(load_connector(file), None)
-    panels += [weights] if weights is not None else []
+    panels += [replace(weights, title=TAKES)] if weights is not None else []
     notes = [
         f"{int(log[-1]['step'])} updates of {recipe.batch * recipe.accumulate} captions; loss "
         f"{_learnt(recipe)}; lr {recipe.lr:g}, {recipe.schedule} after {recipe.warmup} updates of "
