@@ -214,7 +214,7 @@ def test_app_mode_lists_picture_words_and_strength(page):
 
 def test_picture_of_the_readme(page):
     shown = REPO / "docs" / "graph.png"
-    workflow = read(WORKFLOWS / "z-image-picture-style.json")
+    workflow = read(WORKFLOWS / "Prompt with a picture (Z-Image).json")
     if updating():
         page.load(workflow)
         page.page.wait_for_timeout(1000)
