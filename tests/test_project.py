@@ -23,6 +23,11 @@ NODES = sorted((ROOT / "nodes").glob("*.py"))
 SOURCES = [*LIBRARY, *NODES]
 WORKFLOWS = {file.stem for file in (ROOT / "workflows").glob("*.json")}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+# What a person reads, and where the rest is.
+PAGES = {
+    name: (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    for name in ("workflows", "nodes", "library")
+}
 
 MOST_LINES = 400
 MOST_LINES_OF_A_FUNCTION = 55
@@ -254,15 +259,33 @@ def test_no_path_of_a_machine():
 # --- the README ----------------------------------------------------------------------------------
 
 
-def test_readme_names_files_that_exist():
-    missing = {path for path in PATH_OF_OURS.findall(README) if not (ROOT / path).exists()}
-    assert missing == set()
+MOST_LINES_OF_README = 300
+LINKS = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
-def test_readme_names_every_node_and_workflow():
+def test_readme_is_a_page():
+    assert len(README.splitlines()) <= MOST_LINES_OF_README
+
+
+def test_readme_and_its_pages_name_files_that_exist():
+    for text in (README, *PAGES.values()):
+        missing = {path for path in PATH_OF_OURS.findall(text) if not (ROOT / path).exists()}
+        assert missing == set()
+
+
+def test_links_between_pages_lead_somewhere():
+    pages = [ROOT / "README.md", ROOT / "SECURITY.md", *ROOT.glob("docs/*.md")]
+    pages += ROOT.glob("gallery/*.md")
+    for page in pages:
+        links = LINKS.findall(page.read_text(encoding="utf-8"))
+        missing = [link for link in links if not (page.parent / link).exists()]
+        assert missing == [], page
+
+
+def test_pages_name_every_node_and_workflow():
     for name in schema_texts("display_name"):
-        assert f"| {name} |" in README
-    table = README.split("| workflow | shows |")[1].split("\n\n")[0]
+        assert f"| {name} |" in PAGES["nodes"]
+    table = PAGES["workflows"].split("| workflow | shows |")[1].split("\n\n")[0]
     listed = set(re.findall(r"^\| ([a-z0-9.-]+) \|", table, flags=re.MULTILINE))
     starts = {name for name in WORKFLOWS if name.endswith(")")}
     assert listed == WORKFLOWS - starts
@@ -292,15 +315,17 @@ def test_readme_says_the_test_command_that_ci_runs():
 
 
 @pytest.mark.slow
-def test_readme_python_runs():
-    blocks = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+def test_python_of_the_librarys_page_runs():
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGES["library"], flags=re.MULTILINE | re.DOTALL)
     assert len(blocks) == 3
     assert "64 wide, Z-Image reads 2560" in run_python("\n".join(blocks))
 
 
 @pytest.mark.slow
-def test_readme_commands_are_known():
-    for command in re.findall(r"-m vlm (\w+)", README):
+def test_commands_of_the_pages_are_known():
+    named = set(re.findall(r"-m vlm (\w+)", README + PAGES["library"]))
+    assert {"demo", "encode", "doctor"} <= named
+    for command in named:
         help_text = run_python(f"from vlm.cli import main; main(['{command}', '--help'])")
         assert command in help_text
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
+from pathlib import Path
 
 import pytest
 from PIL import Image
 from played_comfy import STYLE, load, of_class
 
 gallery = load("gallery")
+ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = [
     "--setting", "weak: VLMCAlphaBlend.alpha=0.1",
     "--setting", "strong: VLMCAlphaBlend.alpha=0.5; VLMCHiddenLayerSelect.layers=-6",
@@ -112,3 +115,20 @@ def test_options_of_a_gallery_that_cannot_be(comfy, cases, capsys, words, said):
     assert make_gallery(comfy, cases, *words) == 1
     assert said in capsys.readouterr().err
     assert comfy.prompts == []
+
+
+def test_the_command_of_the_gallery_folder(comfy, tmp_path, monkeypatch, capsys):
+    """As its page has it, but for server and folder: each case at each of four strengths."""
+    page = (ROOT / "gallery" / "README.md").read_text(encoding="utf-8")
+    block = page.split("```\n")[1]
+    words = shlex.split(block.replace("\\\n", " "))
+    assert words[:2] == ["python", "workflows/api/gallery.py"]
+    words[words.index("--out") + 1] = str(tmp_path / "out")
+    monkeypatch.chdir(ROOT)
+    assert gallery.main([*words[2:], "--server", comfy.address]) == 0
+    assert [of_class(p, "VLMCPicture")["strength"] for p in comfy.prompts] == [
+        strength for strength in (0, 0.5, 1, 2) for _ in range(3)
+    ]
+    assert len({of_class(p, "VLMCImagePrompt")["prompt"] for p in comfy.prompts}) == 3
+    assert len([*(tmp_path / "out").glob("strength */*_1.png")]) == 12
+    assert "12 of 12 made" in capsys.readouterr().out

@@ -86,6 +86,7 @@ class ComfyPage:
         host: a running server.
         size: width and height of the window in pixels.
         settings: more ComfyUI settings, such as {"Comfy.VueNodes.Enabled": True}.
+        density: pixels of a screenshot for each of the window's, along a side.
     """
 
     def __init__(
@@ -94,13 +95,16 @@ class ComfyPage:
         host: ComfyHost,
         size: tuple[int, int] = (1600, 1000),
         settings: dict[str, Any] | None = None,
+        density: int = 1,
     ):
         self.host = host
         self.messages: list[str] = []
         self.failed_requests: list[str] = []
         # Without this the first page shows its templates dialog, which blocks the mouse.
         host.post("/api/settings", {"Comfy.TutorialCompleted": True} | (settings or {}))
-        self.page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+        self.page = browser.new_page(
+            viewport={"width": size[0], "height": size[1]}, device_scale_factor=density
+        )
         self.page.route("**/*", self._stay_local)
         self.page.on("console", self._on_console)
         self.page.on("response", self._on_response)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from comfy_find import REPO
-from layouts import assert_apart, is_sampler
+from layouts import LEAST_CONTRAST, assert_apart, is_sampler
 from PIL import Image
 from workflow_tools import API, NAMES, STARTS, WORKFLOWS, nodes_in, read
 
@@ -63,6 +63,24 @@ def test_note_says_which_weights_go_where(name):
             assert VLM_SOURCES[node["inputs"]["model"]] in text
     assert "Comfy-Org/" in text
     assert "## To play with" in text
+
+
+def light(color: str) -> float:
+    """Relative luminance of a colour such as #432 or #9e9eff (WCAG 2)."""
+    digits = color.lstrip("#")
+    wide = len(digits) // 3
+    channels = [int((digits[i : i + wide] * 2)[:2], 16) / 255 for i in range(0, 3 * wide, wide)]
+    linear = [one / 12.92 if one <= 0.03928 else ((one + 0.055) / 1.055) ** 2.4 for one in channels]
+    return sum(part * one for part, one in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@each_workflow
+def test_links_of_a_note_can_be_read(name):
+    """The classic renderer writes them in #9e9eff; what it lies behind them is the node's."""
+    notes = [n for n in read(WORKFLOWS / f"{name}.json")["nodes"] if n["type"] == "MarkdownNote"]
+    assert notes
+    for note in notes:
+        assert (light("#9e9eff") + 0.05) / (light(note["bgcolor"]) + 0.05) >= LEAST_CONTRAST
 
 
 @each_workflow

@@ -215,15 +215,20 @@ def test_app_mode_lists_picture_words_and_strength(page):
         page.evaluate(toggle)
 
 
-def test_picture_of_the_readme(page):
+def test_picture_of_the_readme(host, browser):
+    """UPDATE_SNAPSHOTS=1 draws it, with two pixels to each of the page's."""
+    from browser import ComfyPage
+
     shown = REPO / "docs" / "graph.png"
-    workflow = read(WORKFLOWS / "z-image-picture-style.json")
     if updating():
+        workflow = read(WORKFLOWS / "Prompt with a picture (Z-Image).json")
+        page = ComfyPage(browser, host, settings=BARE, density=2)
         page.load(workflow)
         page.page.wait_for_timeout(1000)
-        picture(page, groups(workflow), 1600).save(shown, optimize=True)
+        picture(page, groups(workflow), 1000).save(shown, optimize=True)
+        page.close()
     with Image.open(shown) as found:
-        assert found.format == "PNG" and found.width == 1600
+        assert found.format == "PNG" and found.width == 2000
 
 
 def test_sweep_script_runs_the_vlm_once(host, tmp_path):

@@ -109,7 +109,7 @@ PLACE = """({places, groups, note}) => {
     const readme = graph.nodes.find(n => n.type === 'MarkdownNote')
     readme.pos = [0, 30]
     readme.size = note
-    readme.bgcolor = '#543'  // its own is too light for links in Nodes 2.0
+    readme.bgcolor = '#432'  // its own is too light for links
     for (const [id, x, y, width, height] of places) {
         const node = graph.getNodeById(id)
         node.pos = [x, y]

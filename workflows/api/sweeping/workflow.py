@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 Prompt = dict[str, dict[str, Any]]
-ENCODERS = ("VLMCEncode", "VLMCRewrite", "VLMCImageInfluence")
+ENCODERS = ("VLMCEncode", "VLMCImagePrompt", "VLMCRewrite", "VLMCImageInfluence")
 # What inputs of other nodes that hold a prompt are called, the likeliest first.
 WORDS = ("prompt", "text", "value", "string", "positive")
 FOLDER = Path(__file__).parents[1]
@@ -107,11 +107,14 @@ def set_words(prompt: Prompt, words: str) -> None:
     """Sets the prompt of what reads it with the VLM, and of encoders that had the same words.
 
     Raises:
-        SweepError: no VLM Encode, or its prompt comes over a wire from a node without one.
+        SweepError: neither VLM Encode nor Image Prompt, or its prompt comes over a wire from a node
+            without one.
     """
     encoders = [node for node in prompt.values() if node["class_type"] in ENCODERS]
     if not encoders:
-        raise SweepError("The workflow has no VLM Encode, so --prompt has nowhere to go.")
+        raise SweepError(
+            "The workflow has no VLM Encode or Image Prompt, so --prompt has nowhere to go."
+        )
     for encoder in encoders:
         old = encoder["inputs"].get("prompt", "")
         if isinstance(old, list):
