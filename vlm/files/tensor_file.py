@@ -65,7 +65,7 @@ def _check_kind(path: Path, ending: str) -> None:
     if ending == SAFETENSORS and pickled and start[8:9] != b"{":
         raise ValueError(
             f"{path.name} is named {SAFETENSORS} but is a PyTorch file. Rename it to .pt, or "
-            f"convert it: python -m vlm convert {path.stem}.pt {path.name}"
+            f"convert it (python -m vlm convert {path.stem}.pt {path.name})."
         )
     if ending != SAFETENSORS and start[8:9] == b"{" and not pickled:
         raise ValueError(
