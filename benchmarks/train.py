@@ -23,6 +23,7 @@ import torch
 WIDTH, LAYERS = 256, 12
 STEPS, ROUNDS, BATCH = 12, 3, 4
 LOOP_LIMIT, CACHE_LIMIT, MEMORY_LIMIT = 1.1, 0.6, 1.1
+LOOSE_LIMIT = 1.5  # a prediction that says far too much sends people away
 WORDS = ("red", "house", "old", "dog", "river", "quiet", "city", "boat", "tree", "lamp", "bird")
 
 
@@ -142,7 +143,7 @@ def beside_plain(folder: Path, name: str, recipe: Any) -> table.Row:
     return table.Row(f"{name}: a step", ratio, LOOP_LIMIT, "of a plain loop's")
 
 
-def memory(folder: Path, name: str, recipe: Any) -> table.Row:
+def memory(folder: Path, name: str, recipe: Any) -> list[table.Row]:
     """Tensors of a step when they are most, and the models' weights, of what was foretold."""
     from lap import peak_bytes
 
@@ -164,7 +165,10 @@ def memory(folder: Path, name: str, recipe: Any) -> table.Row:
     )
     peak = peak_bytes(lambda: run._update(next(steps)))
     ratio = (weights + states + peak) / foretold.memory
-    return table.Row(f"{name}: most memory", ratio, MEMORY_LIMIT, "of what was foretold")
+    return [
+        table.Row(f"{name}: most memory", ratio, MEMORY_LIMIT, "of what was foretold"),
+        table.Row(f"{name}: memory foretold", 1 / ratio, LOOSE_LIMIT, "of what it was"),
+    ]
 
 
 def second_epoch(folder: Path, recipe: Any) -> table.Row:
@@ -194,16 +198,16 @@ def main(arguments: list[str] | None = None) -> int:
         recipe = TrainRecipe(
             captions=str(folder / "captions.txt"), vlm=str(folder / "vlm"), teacher=str(folder),
             dit=str(folder), layers="-2", connector="linear", device="cpu", steps=STEPS, size=128,
-            batch=BATCH, held_out=0, calibrate=8, every=1000, align="tokens",
+            batch=BATCH, held_out=0, calibrate=8, every=1000, align="tokens", report=False,
         )  # fmt: skip
         attention = replace(recipe, features=0.0, attention=1.0)
         rows = [
             beside_plain(folder, "features", recipe),
             beside_plain(folder, "attention", attention),
             second_epoch(folder, recipe),
-            memory(folder, "features", recipe),
-            memory(folder, "attention", attention),
-            memory(folder, "checkpointing", replace(attention, checkpointing=True)),
+            *memory(folder, "features", recipe),
+            *memory(folder, "attention", attention),
+            *memory(folder, "checkpointing", replace(attention, checkpointing=True)),
         ]
     return table.finish(rows, options.json)
 

@@ -26,7 +26,7 @@ from .running.prefix_cache import PrefixCache
 from .running.self_check import LAYERS, runs_plain
 from .weights import single_file
 from .weights.checkpoint import Checkpoint, load_model
-from .weights.config_values import check_counts, check_kinds
+from .weights.config_values import check_counts, check_kinds, check_rope
 from .weights.folder import (
     build_config,
     check_tokenizer,
@@ -183,6 +183,7 @@ def _read_folder(path: Path, tokenizer: str | Path | None, config: dict | None) 
     check_config(config, path)
     check_counts(config, check_weights(path), path)
     check_vision_numbers(config, path)
+    check_rope(config, path)
     built = build_config(config, family, path)
     place = _tokenizer_of(path) if tokenizer is None else tokenizer
     reads = _read_tokenizer(place, config=built if Path(place) == path else None)
@@ -215,6 +216,7 @@ def _read_file(path: Path, tokenizer: str | Path | None, config: dict | None) ->
         )
     check_counts(config, len(files.entries), path)
     check_vision_numbers(config, path)
+    check_rope(config, path)
     built = build_config(config, family, path)
     place = single_file.tokenizer_beside(path) if tokenizer is None else tokenizer
     # The folder's own template may be that of another model with the same tokenizer.

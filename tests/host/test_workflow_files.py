@@ -34,7 +34,7 @@ VLM_SOURCES = {
 }
 IN_REPOSITORIES = (
     "qwen2vl-flux.safetensors", "connector.pt", "t5_embedder.pt", "_proj.pt",
-    "flux-controlnet-union.safetensors",
+    "flux-controlnet-union.safetensors", "qwen3vl-zimage-projection.safetensors",
 )  # fmt: skip
 each_workflow = pytest.mark.parametrize("name", NAMES)
 

@@ -34,7 +34,10 @@ from workflow_tools import (
 from tools.cards import model_of
 
 # A model that a ComfyUI may not have: a native node that came with it, and the first that has it.
-NEWER = {"Qwen-Image 2.1": ("TextEncodeQwenImage21", "0.37")}
+NEWER = {
+    "Qwen-Image 2.1": ("TextEncodeQwenImage21", "0.37"),
+    "MiniMax H3": ("EmptyMiniMaxH3LatentAV", "0.33"),
+}
 PICTURES = {
     "z-image-layer-comparison": 4,
     "z-image-picture-variation": 4,

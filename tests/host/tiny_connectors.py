@@ -17,10 +17,13 @@ VLMS = {
 CONNECTOR = "qwen2vl-flux/connector.pt"
 EMBEDDER = "qwen2vl-flux/t5_embedder.pt"
 ALIGNNET = "x2i/qwen2.5-vl-7b_proj.pt"
+TRAINED, Z_IMAGE = "qwen3vl-zimage-projection.safetensors", 2560  # and the width on both sides
 
 
 def write_connectors(models: Path) -> None:
     """Writes all of them into a models folder, in the containers they are published in."""
+    from vlm.connectors.connector_metadata import FORMAT, VERSION
+    from vlm.connectors.file import write_state_dict
     from vlm.tiny.folder import write_tiny
 
     for name, family in VLMS.items():
@@ -33,6 +36,9 @@ def write_connectors(models: Path) -> None:
     torch.save(embedder_weights(), folder / EMBEDDER)
     config = {"in_channels": LAYERS, "input_dim": WIDTH, "use_t5": False, "use_cnn": True}
     torch.save({"config": config, "state_dict": alignnet_weights()}, folder / ALIGNNET)
+    facts = {"vlm": "Qwen3-VL-4B-Instruct", "layers": "-2", "target": "Z-Image", "keep": "all"}
+    about = {"format": FORMAT, "version": VERSION, **facts}
+    write_state_dict(trained_weights(), folder / TRAINED, about)
 
 
 def linear_weights() -> dict[str, torch.Tensor]:
@@ -56,6 +62,17 @@ def alignnet_weights() -> dict[str, torch.Tensor]:
         "mlp.projector.2.weight": _some(10, CONTEXT, CONTEXT),
         "mlp.fc.1.weight": _some(11, POOLED, CONTEXT),
         "mlp.fc.1.bias": _some(12, POOLED),
+    }
+
+
+def trained_weights() -> dict[str, torch.Tensor]:
+    """Norm and linear as `python -m vlm train` names them."""
+    width = Z_IMAGE
+    return {
+        "0.weight": 1 + _some(13, width),
+        "0.bias": _some(14, width),
+        "1.weight": _some(15, width, width),
+        "1.bias": _some(16, width),
     }
 
 

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from browser import ComfyPage, chromium
-from comfy_find import HOW_TO, find_comfyui
+from comfy_find import HOW_TO, REPO, find_comfyui
 from comfy_host import PACK_FOLDER, ComfyHost, pack_source
 from workflow_tools import BARE, name_pack, nodes_in
 
@@ -180,6 +180,7 @@ def build(page: ComfyPage, spec: dict[str, Any], name: str) -> dict[str, Any]:
 
 def main(source: str, out: str) -> None:
     """Starts ComfyUI and its page, and writes the file."""
+    sys.path.insert(0, str(REPO))
     spec = json.loads(Path(source).read_text(encoding="utf-8"))
     checkout = find_comfyui()
     if checkout is None:

@@ -64,6 +64,7 @@ def recipe(place, tmp_path):
             every=2,
             out=str(tmp_path / "run"),
             cache=str(place / "cache"),
+            report=False,
         )
         return replace(toys, **changes)
 

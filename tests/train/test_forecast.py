@@ -45,10 +45,11 @@ def test_a_step_takes_what_was_foretold(recipe, z_image, changes):
     before = sum(each.nbytes for module in held for each in module.parameters())
     before += sum(each.nbytes for state in run._optimizer.state.values()
                   for each in state.values())  # fmt: skip
-    with FlopCounterMode(display=False) as counted:
-        peak = live_bytes(lambda: run._update(next(steps)))
+    peak = live_bytes(lambda: run._update(next(steps)))
+    with FlopCounterMode(display=False) as counted:  # holds on to what is computed again
+        run._update(next(steps))
     assert before + peak <= 1.1 * foretold.memory
-    assert foretold.memory <= 1.5 * (before + peak)
+    assert foretold.memory <= 1.25 * (before + peak)
     assert counted.get_total_flops() <= 1.05 * foretold.operations
     assert foretold.seconds > 0
 

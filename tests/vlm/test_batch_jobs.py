@@ -201,6 +201,8 @@ OUTSIDE = [
     {"text_file": "../secret.txt"},
     {"system_file": "../secret.txt"},
     {"video": ".."},
+    {"video": "."},  # with link.png among its frames
+    {"video": ""},
     {"stats": "sub/../../s.safetensors"},
     {"text_file": "/etc/hostname"},
 ]

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import pytest
 import torch
+from rounding import rounding
 
 import vlm
 from vlm import cli
@@ -78,7 +79,7 @@ def test_the_command_equals_the_library(folder, place, expected, monkeypatch):
     assert without.n < made.n and "conversation" not in load_about(place / "out.safetensors")
 
 
-def test_a_job_equals_the_library(folder, place, expected):
+def test_a_job_equals_the_library(folder, place, expected, err):
     (place / "boat.png").replace(place / "talk" / "boat.png")
     inside = [{**USER, "image": ["talk/boat.png"]}, ANSWER]
     (place / "talk" / "turns.json").write_text(json.dumps(TURNS), encoding="utf-8")
@@ -95,7 +96,8 @@ def test_a_job_equals_the_library(folder, place, expected):
     assert [outcome.error for outcome in outcomes] == ["", "", ""]
     for name in ("list", "file"):
         (entry,) = load_conditioning(place / f"{name}.safetensors")
-        assert torch.equal(entry.tokens.states, expected.states)
+        # What was read before is reused: other shapes, another last bit.
+        assert err(entry.tokens.states, expected.states) <= rounding(10)
 
 
 def test_names_are_no_words_of_the_reference(folder, place):

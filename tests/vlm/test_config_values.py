@@ -194,3 +194,16 @@ def test_an_empty_model_has_all_its_buffers(tiny_folder, family):
     model = build_empty(built, FAMILIES[family], tiny_folder(family, 2))
     assert all(parameter.is_meta for parameter in model.parameters())
     assert not any(buffer.is_meta for buffer in model.buffers())
+
+
+@pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5"])
+@pytest.mark.parametrize("sections", [[3, 3], [2, 3, 1, 9], [1, 1, 1.0], "4, 2, 2", {}, [-4, 6, 6]])
+def test_positions_that_no_head_could_be_turned_by(changed, family, sections):
+    def change(config):
+        for part in (config, config.get("text_config", {})):
+            for name in ("rope_scaling", "rope_parameters"):
+                if part.get(name):
+                    part[name]["mrope_section"] = sections
+
+    with pytest.raises(ValueError, match="mrope_section .* three whole numbers that sum"):
+        vlm.load(changed(family, change), dtype="float32")

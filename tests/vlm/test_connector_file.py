@@ -174,6 +174,19 @@ def test_small_files_of_endless_or_huge_content(tmp_path, what):
         read_state_dict(tmp_path / "evil.pt")
 
 
+def test_a_zip_that_claims_more_than_it_holds(tmp_path):
+    """PyTorch would take 4 GB first, and only then see that they are not there."""
+    file = tmp_path / "evil.pt"
+    torch.save(WEIGHTS, file)
+    data = bytearray(file.read_bytes())
+    # In the directory at the end, the size of an entry follows 24 bytes behind its mark.
+    at = data.rfind(b"PK\x01\x02", 0, data.rfind(b"/data/0")) + 24
+    data[at : at + 4] = (0xFFFFFFFE).to_bytes(4, "little")
+    file.write_bytes(data)
+    with pytest.raises(ValueError, match=r"evil\.pt.*an entry claims 4294967294 bytes"):
+        read_state_dict(file)
+
+
 @pytest.mark.parametrize("data", [b"\x80\x02.", b"\x80\x02]]]aaaaaaaaa.", b"\x80\x02}(K\x01u."])
 def test_damaged_pickles(tmp_path, data):
     (tmp_path / "evil.pt").write_bytes(data)

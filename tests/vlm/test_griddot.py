@@ -181,6 +181,13 @@ def test_a_dot_says_what_is_wrong_with_it(values, message):
         ({"dots": [Dot(0.6, 0.6, 0.01)]}, r"radius, 0\.01, reaches 0\.04 tokens"),
         ({"dots": [Dot(0.5, 0.5, 1, -1)]}, "All dots are negative; set floor to 1"),
         ({"mask": torch.zeros(4, 6)}, "The MASK is black"),
+        (
+            {"mask": torch.ones(4, 6).to_sparse()},
+            "dense tensor .*this one is .*spar",
+        ),
+        ({"mask": torch.ones(4, 6, device="meta")}, "dense tensor .*this one has no data"),
+        ({"mask": torch.full((4, 6), math.nan)}, "holds NaN or Inf"),
+        ({"mask": torch.full((4, 6), 2.0)}, "goes from 2 to 2, a mask is 0 to 1"),
     ],
 )
 def test_bad_settings(change, message):

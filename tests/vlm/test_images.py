@@ -212,3 +212,5 @@ def test_rules_without_a_file():
 def test_rules_that_contradict_the_model():
     with pytest.raises(ValueError, match="patch_size is 14.*16 in config.json"):
         read_rules(QWEN2_FILE, {"patch_size": 16})
+    with pytest.raises(ValueError, match="merge_size is 2.*spatial_merge_size 1 in config.json"):
+        read_rules(QWEN2_FILE, {"spatial_merge_size": 1})

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from rounding import rounding
 
 # ---- pictures
 
@@ -29,13 +30,13 @@ def test_pictures_of_every_kind(tiny, picture):
     assert model.encode("x", []).prompt.ids == model.encode("x").prompt.ids
 
 
-def test_a_tensor_means_the_same_picture(tiny, picture):
+def test_a_tensor_means_the_same_picture(tiny, picture, err):
     model = tiny("qwen3_vl", 2)
     image = picture(64, 80)
     tensor = torch.from_numpy(np.asarray(image).astype(np.float32) / 255)
     one, other = model.encode("x", [image]), model.encode("x", tensor)
     assert one.prompt.prefix_key == other.prompt.prefix_key
-    assert torch.equal(one.layer(2), other.layer(2))
+    assert err(other.layer(2), one.layer(2)) <= rounding(2)  # the second reuses the first
 
 
 def test_pictures_that_cannot_be(tiny, picture):

@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+from rounding import rounding
 from safetensors.torch import save_file
 
 import vlm
@@ -166,6 +167,12 @@ class Bomb:
         return os.mkdir, ("exploded",)
 
 
+def bundle(*tensors):
+    """Embeddings as a LoRA file has them."""
+    names = (f"bundle_emb.{n}.string_to_param.*" for n in range(len(tensors)))
+    return dict(zip(names, tensors, strict=True))
+
+
 @pytest.mark.parametrize(
     "write, said",
     [
@@ -173,6 +180,8 @@ class Bomb:
         (lambda f: save_file({"x": torch.full((1, 64), torch.nan)}, f), "holds NaN or Inf"),
         (lambda f: save_file({"x": torch.zeros(1, 64).int()}, f), "holds no vectors"),
         (lambda f: save_file({"x": torch.zeros(0, 64)}, f), "holds no vectors"),
+        (lambda f: save_file(bundle(torch.ones(()), torch.ones(())), f), "is 1 wide"),
+        (lambda f: save_file(bundle(torch.ones(1, 64), torch.ones(1, 8)), f), "holds no vectors"),
         (lambda f: f.write_bytes(b"\x08\0\0\0\0\0\0\0{\"x\":"), "not a whole safetensors file"),
         (lambda f: f.write_bytes(b""), "is empty"),
     ],
@@ -274,10 +283,11 @@ def test_an_embedding_takes_its_weight(model):
     assert weights == pytest.approx([1.2] * 3 + [1.1] * 3)
 
 
-def test_a_weight_of_one_is_nothing(model):
+def test_a_weight_of_one_is_nothing(model, err):
     h = model.encode("a (red:1) house", target="krea2", syntax=SCALE)
     plain = model.encode("a red house", target="krea2")
-    assert torch.equal(h.layer(3), plain.layer(3)) and h.prompt.key == plain.prompt.key
+    assert err(h.layer(3), plain.layer(3)) <= rounding(3)  # the second reuses the first
+    assert h.prompt.key == plain.prompt.key
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,14 @@ def test_settings_that_leave_one_token(how):
     assert {sampling.choose(logits, generator) for _ in range(20)} == {int(logits.argmax())}
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+@pytest.mark.parametrize("odd", [float("nan"), float("inf")])
+def test_scores_that_are_no_numbers_choose_no_word(temperature, odd):
+    sampling, logits = Sampling(temperature=temperature), torch.tensor([0.0, odd, 1.0])
+    with pytest.raises(ValueError, match="scores of the next word hold NaN or Inf"):
+        sampling.choose(logits, sampling.generator())
+
+
 def test_draws_follow_the_distribution():
     chances = torch.tensor([0.1, 0.5, 0.25, 0.15])
     sampling = Sampling(temperature=1.0, top_p=0.7, top_k=3, seed=1)

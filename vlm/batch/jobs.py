@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from ..arguments import MOST, need_path, told
 from ..files.inside import is_inside
 from ..files.json_lines import lines_of, object_of
 from ..files.names import LONGEST, is_file_name
-from ..pictures.media_files import read_text
+from ..pictures.media_files import frames_in, read_text
 from ..prompts.system_file import read_system_prompt
 from .recipe import Recipe, bare_turns, facts_of, option
 from .turns import read_turns, read_turns_file
@@ -248,12 +248,19 @@ def _check_turns(given: Mapping[str, Any], place: Path, root: Path) -> None:
 
 def _check_files(what: str, files: Iterable[str], place: Path, root: Path) -> None:
     for file in files:
-        if not is_inside(place / file, root):
+        if not all(is_inside(path, root) for path in _with_frames(place / file)):
             raise ValueError(
-                f"{what} is {told(file)}, which lies outside of {root}. Name a file inside, a "
-                "folder around all of them with --root, or give --allow-outside if you trust "
-                "who wrote these jobs."
+                f"{what} is {told(file)}, which lies outside of {root}, or leads there. Name a "
+                "file inside, a folder around all of them with --root, or give --allow-outside if "
+                "you trust who wrote these jobs."
             )
+
+
+def _with_frames(path: Path) -> Iterator[Path]:
+    """A file, and behind a folder its pictures: each of them can be a link."""
+    yield path
+    if path.is_dir():
+        yield from frames_in(path)
 
 
 def take(name: str, where: str, taken: dict[str, str]) -> None:

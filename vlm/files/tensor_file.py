@@ -7,6 +7,7 @@ PyTorch's format is a pickle, which can run code as it is read. It is read here 
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ MOST_DIMENSIONS = 8  # a latent of a video has 5
 PICKLES = (".pt", ".pth", ".bin")
 _LONGEST_NAME = 300  # characters; Qwen3-VL's longest are 60
 _MOST_SHARED = 4  # times that tensors may take what their file does: tied weights are there once
+_MOST_DEFLATED = 1032  # times that deflate can shrink
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80")  # a zip as torch.save writes it; its older format
 
 
@@ -89,6 +91,7 @@ def _read_safetensors(
 
 def _read_pickle(path: Path) -> Any:
     try:
+        _need_room(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
@@ -101,6 +104,22 @@ def _read_pickle(path: Path) -> Any:
             f"{path.name} is not a whole PyTorch file ({reason(error)}). The download was "
             "cut short or the file is something else; download it again."
         ) from error
+
+
+def _need_room(path: Path) -> None:
+    """Refuses a zip with more in it than its bytes can hold: PyTorch takes that memory first.
+
+    Raises:
+        ValueError: An entry claims so; torch.save stores entries as they are.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as file:
+        for entry in file.infolist():
+            most = size if entry.compress_type == zipfile.ZIP_STORED else size * _MOST_DEFLATED
+            if entry.file_size > most:
+                raise ValueError(f"an entry claims {entry.file_size} bytes, the file has {size}")
 
 
 def need_names(names: list[str], path: Path) -> list[str]:

@@ -19,6 +19,12 @@ __all__ = ["PixelRules", "fit", "read_rules", "resize", "to_pictures"]
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_RATIO = 200
+# What both files of a model say: in the preprocessor file, in `vision_config` of config.json.
+_SAME = {
+    "patch_size": "patch_size",
+    "temporal_patch_size": "temporal_patch_size",
+    "merge_size": "spatial_merge_size",
+}
 MOST_PIXELS = 2**28  # of one picture as a model sees it; its patches take 6 GB
 
 
@@ -78,12 +84,12 @@ def rules_from(config: dict, vision: dict, default: PixelRules) -> PixelRules:
         values = [source.get(name) for name in names for source in (config, size)]
         return int(next((value for value in values if value is not None), fallback))
 
-    for key in ("patch_size", "temporal_patch_size"):
-        ours, theirs = config.get(key), vision.get(key)
+    for key, its in _SAME.items():
+        ours, theirs = config.get(key), vision.get(its)
         if ours is not None and theirs is not None and ours != theirs:
             raise ValueError(
                 f"The model folder contradicts itself: {key} is {ours} in the preprocessor file "
-                f"and {theirs} in config.json. Both files must come from the same model."
+                f"and {its} {theirs} in config.json. Both files must come from the same model."
             )
     patch = vision.get("patch_size", default.patch)
     rules = PixelRules(

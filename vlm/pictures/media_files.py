@@ -145,10 +145,10 @@ def read_video(place: str | Path, fps: float | None) -> tuple[Film, float]:
     """
     path = _there(place, "video")
     if path.is_dir():
-        files = [file for file in path.iterdir() if file.suffix.lower() in PICTURES]
+        files = frames_in(path)
         if not files:
             raise ValueError(f"The folder {place} holds no picture ({', '.join(PICTURES)}).")
-        return Film(str(place), sorted(files, key=natural_order)), fps or FOLDER_FPS
+        return Film(str(place), files), fps or FOLDER_FPS
     if path.suffix.lower() in MOVIES:
         raise ValueError(
             f"{place} is a movie file, which is not read here. Make a folder of its frames first, "
@@ -156,6 +156,19 @@ def read_video(place: str | Path, fps: float | None) -> tuple[Film, float]:
         )
     frames, seconds = _count_frames(_file(place, "video"))
     return Film(str(place), [path], frames), fps or (frames / seconds if seconds else FOLDER_FPS)
+
+
+def frames_in(folder: Path) -> list[Path]:
+    """The picture files of a folder, in the order of a video's frames.
+
+    Raises:
+        ValueError: it may not be looked into.
+    """
+    try:
+        files = [file for file in folder.iterdir() if file.suffix.lower() in PICTURES]
+    except OSError as error:
+        raise ValueError(f"The folder {folder} cannot be read: {reason(error)}.") from error
+    return sorted(files, key=natural_order)
 
 
 def _count_frames(path: Path) -> tuple[int, float]:

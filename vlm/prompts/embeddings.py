@@ -88,8 +88,9 @@ def _vectors_in(file: Path, key: str, width: int) -> Any:
     for ending in (f".{_INVERSION}.*", f".{key}"):
         names = [name for name in held if str(name).startswith(_BUNDLE)]
         bundle = [held[name] for name in names if name.endswith(ending)]
-        if bundle and all(isinstance(one, torch.Tensor) for one in bundle):
-            return torch.cat(bundle)
+        if bundle and all(isinstance(one, torch.Tensor) and one.ndim for one in bundle):
+            same = {(one.dtype, one.shape[1:]) for one in bundle}
+            return torch.cat(bundle) if len(same) == 1 else bundle
     return next(iter(held.values()), held)
 
 

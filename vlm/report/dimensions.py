@@ -89,6 +89,7 @@ def _range(axes: Any, values: torch.Tensor, kind: str) -> tuple[float, float]:
     if size > 20 * inner:  # a few dimensions far outside: logarithmic beyond the common ones
         _symmetric_log(axes, inner * 3, size)
         return -size * 1.3, size * 1.3
+    axes.locator_params(nbins=5)  # more numbers would touch where panels are narrow
     return -size * 1.08, size * 1.08
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ..finite import is_finite
+
 SMALLEST = 1e-37  # a temperature that float32 still divides by
 SEEDS = range(-(2**63), 2**64)  # that torch takes
 
@@ -54,7 +56,15 @@ class Sampling:
         Args:
             logits: [vocabulary], any float dtype and device.
             generator: Of `generator`; moves on by one draw.
+
+        Raises:
+            ValueError: NaN or Inf among them.
         """
+        if not is_finite(logits):
+            raise ValueError(
+                "The scores of the next word hold NaN or Inf, finite numbers were expected. The "
+                "model's files may be damaged; download them again."
+            )
         if self.temperature < SMALLEST:
             return int(logits.argmax())
         likeliest, ids = logits.float().cpu().topk(min(self.top_k or len(logits), len(logits)))

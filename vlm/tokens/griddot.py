@@ -16,6 +16,7 @@ import torch
 
 from ..arguments import checked, need_length, reason, told
 from ..token_grid import need_grid
+from .token_weights import mask_values
 
 COMBINE = ("max", "sum", "screen")
 MAX_DOTS = 1000
@@ -175,15 +176,16 @@ def radial_mask(
 
     Raises:
         ValueError: An empty grid, no dot, an unknown combine, a floor outside 0..1, a mask of
-            another size, too many dots, or weights that are all zero.
+            another size or kind, too many dots, or weights that are all zero.
     """
     _check_settings(rows, cols, dots, combine, floor, mask)
     positive = [dot for dot in dots if dot.strength >= 0]
+    values = None if mask is None else mask_values(mask)
     weights = torch.zeros(rows, cols, dtype=torch.float64)
     for dot in positive:
         weights = _joined(weights, dot.strength * _reach(rows, cols, dot), combine)
-    if mask is not None:
-        weights = mask.double().cpu() * (weights if positive else 1.0)
+    if values is not None:
+        weights = values * (weights if positive else 1.0)
     weights = floor + (1 - floor) * weights
     for dot in dots:
         if dot.strength < 0:

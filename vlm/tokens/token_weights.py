@@ -37,6 +37,22 @@ def resample_mask(mask: torch.Tensor, rows: int, cols: int) -> torch.Tensor:
             picture.
     """
     need_grid(rows, cols)
+    values = mask_values(mask)
+    down = area_shares(mask.shape[-2], rows)
+    right = area_shares(mask.shape[-1], cols)
+    return (down @ values.clamp(0, 1) @ right.T).clamp(0, 1).float()
+
+
+def mask_values(mask: torch.Tensor) -> torch.Tensor:
+    """What a mask holds, in its shape, float64 on the CPU.
+
+    Args:
+        mask: ``[H, W]`` or ``[B, H, W]``, 0..1, give or take an overshoot.
+
+    Raises:
+        ValueError: Another shape, an empty or sparse mask, one without data, NaN, values outside
+            0..1.
+    """
     if not isinstance(mask, torch.Tensor) or mask.ndim not in (2, 3) or 0 in mask.shape:
         given = list(mask.shape) if isinstance(mask, torch.Tensor) else type(mask).__name__
         raise ValueError(f"A mask is [height, width] or [batch, height, width], this is {given}.")
@@ -55,9 +71,7 @@ def resample_mask(mask: torch.Tensor, rows: int, cols: int) -> torch.Tensor:
         raise ValueError(
             f"This mask goes from {low:.3g} to {high:.3g}, a mask is 0 to 1. Scale it to that."
         )
-    down = area_shares(mask.shape[-2], rows)
-    right = area_shares(mask.shape[-1], cols)
-    return (down @ values.clamp(0, 1) @ right.T).clamp(0, 1).float()
+    return values
 
 
 def area_shares(size: int, cells: int) -> torch.Tensor:

@@ -27,7 +27,6 @@ from .objective import Loss, Objective
 from .student import Reading, Student
 
 SIDE, TIMES = 2048, 3  # of the matrices by which a device's speed is measured
-STEPS = 2
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def forecast(
     optimizer: Callable[[Student], torch.optim.Optimizer],
     readers: Sequence[nn.Module],
 ) -> Forecast:
-    """Walks through two steps, of which the second finds the optimiser's states there.
+    """Walks through steps of shapes alone.
 
     Args:
         student: The connector as it begins.
@@ -130,18 +129,33 @@ def forecast(
     shapes = [
         replace(each, layers=each.layers.to(META), real=torch.ones_like(each.real)) for each in read
     ]
-    with fused_attention(), LiveBytes() as live, FlopCounterMode(display=False) as counted:
-        _walk(walker, shapes, items, objective, optimizer(walker))
+
+    def walk(steps: int) -> None:
+        _walk(walker, shapes, items, objective, optimizer(walker), steps)
+
+    peak, operations = _counted(walk)
     first = next(student.parameters())
     frozen = {*readers, *(module for loss in losses for module in loss.frozen)}
     here = [student, *(each for each in frozen if _device_of(each) == first.device)]
-    memory = live.peak + sum(reading.layers.nbytes for reading in read)
+    memory = peak + sum(reading.layers.nbytes for reading in read)
     memory += sum(each.nbytes for module in here for each in module.parameters())
-    operations = counted.get_total_flops() // STEPS
     values = sum(each.numel() for module in readers for each in module.parameters())
     operations += 2 * values * sum(reading.layers.shape[2] for reading in read)
     dtype = next((each.dtype for module in frozen for each in module.parameters()), first.dtype)
     return Forecast(memory, operations, operations / measured_speed(first.device, dtype))
+
+
+def _counted(walk: Callable[[int], None]) -> tuple[int, int]:
+    """Most bytes of tensors in a step, and its operations.
+
+    They are counted apart: torch's counter holds on to what checkpointing computes again.
+    """
+    with fused_attention():
+        with LiveBytes() as live:
+            walk(2)  # the second finds the optimiser's states there
+        with FlopCounterMode(display=False) as counted:
+            walk(1)
+    return live.peak, counted.get_total_flops()
 
 
 def _walk(
@@ -150,9 +164,10 @@ def _walk(
     items: Sequence[Item],
     objective: Objective,
     optimizer: torch.optim.Optimizer,
+    steps: int,
 ) -> None:
-    """Two steps on shapes."""
-    for _ in range(STEPS):
+    """Some steps on shapes."""
+    for _ in range(steps):
         ready = [objective.prepare(item) for item in items]
         objective(ready, walker(shapes))[0].backward()
         optimizer.step()

@@ -13,14 +13,16 @@ from .reader import Reader
 from .recipe import TrainRecipe
 from .student import Student
 from .teacher import Teacher, load_teacher
+from .tracking import need_tracker
 
 
 def make_accelerator(recipe: TrainRecipe) -> Any:
     """accelerate's `Accelerator`: devices, processes, precision, gathered gradients.
 
     Raises:
-        ModuleNotFoundError: accelerate is not installed; says how it is.
+        ModuleNotFoundError: accelerate or the tracker is not installed; says how it is.
     """
+    need_tracker(recipe)
     try:
         from accelerate import Accelerator
         from accelerate.utils import DataLoaderConfiguration
@@ -37,6 +39,8 @@ def make_accelerator(recipe: TrainRecipe) -> Any:
         mixed_precision=recipe.precision,
         gradient_accumulation_steps=recipe.accumulate,
         dataloader_config=loading,
+        log_with=recipe.tracker or None,
+        project_dir=recipe.out if recipe.tracker else None,
     )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
+from ..arguments import told
 from ..connectors.alignnet import AlignNet, published_name
 from ..connectors.chain import Chain
 from ..connectors.lap_blocks import LAP, UNIFUSION, Origin, Sizes
@@ -68,6 +70,40 @@ def make_connector(recipe: TrainRecipe, shape: Shape, origin: Origin) -> Chain |
         "norm-linear": lambda: [_norm(into), _linear(into, out)],
     }
     return Chain(steps[kind]()).requires_grad_(True)
+
+
+def check_start(module: Chain | AlignNet | LAP, shape: Shape, recipe: TrainRecipe) -> None:
+    """Compares a connector that is gone on from with what the recipe maps.
+
+    Args:
+        module: Out of its file.
+        shape: Of the recipe's VLM and target.
+        recipe: Names the kind and the file.
+
+    Raises:
+        ValueError: Another kind, other widths, another number of layers or pooled vector.
+    """
+    kinds = {"lap": LAP, "alignnet": AlignNet}
+    kind = next((name for name, made in kinds.items() if isinstance(module, made)), "linear or mlp")
+    asked = recipe.connector.split("-")[0]
+    there: list[tuple[str, Any, Any]] = [
+        ("kind", kind, asked if asked in kinds else "linear or mlp"),
+        ("width of what it reads", module.in_width, shape.in_width),
+        ("width of what it gives", module.width, shape.width),
+    ]
+    if isinstance(module, LAP):
+        there.append(("number of layers", module.sizes.layers, shape.layers))
+    elif module.layers_read is not None:
+        there.append(("number of layers", module.layers_read, shape.layers))
+    if isinstance(module, AlignNet) and shape.pooled:
+        there.append(("width of its pooled vector", module.pooled, shape.pooled))
+    for name, found, wanted in there:
+        if found != wanted:
+            raise ValueError(
+                f"start is {told(recipe.start)}: its {name} is {found}, this recipe has {wanted}. "
+                "Name a connector that was trained with the same VLM, layers and target, or leave "
+                "start empty."
+            )
 
 
 def file_name_of(module: nn.Module, parameter: str) -> str:

@@ -28,6 +28,7 @@ PRECISIONS = ("no", "bf16", "fp16")
 LOSSES = ("features", "attention", "flow")
 CAPTION, PICTURE = "caption", "picture"
 TIMES = ("uniform", "logit_normal")  # as diffusers calls them
+TRACKERS = ("", "tensorboard")  # as accelerate calls them
 CHOICES: dict[str, tuple[str, ...]] = {
     "target": tuple(TARGETS),
     "template": ("", *TEMPLATES),
@@ -38,6 +39,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "times": TIMES,
     "schedule": tuple(SCHEDULES),
     "precision": PRECISIONS,
+    "tracker": TRACKERS,
     "vlm_dtype": ("auto", "float32", "bfloat16", "float16"),
 }
 PLACES = ("captions", "vlm", "teacher", "dit", "start", "out", "cache")
@@ -178,6 +180,10 @@ class TrainRecipe:
     )
     every: int = _key(200, "run", "updates between checkpoints, each with the held-out loss")
     keep: int = _key(2, "run", "checkpoints kept")
+    report: bool = _key(True, "run", "draw report.png beside the connector, with matplotlib")
+    tracker: str = _key(
+        "", "run", "where each update is logged beside log.jsonl: tensorboard; empty = nowhere"
+    )
     cache: str = _key(
         "",
         "run",

@@ -30,15 +30,20 @@ from .held_out import HeldOut
 from .item import Item
 from .losses import make_objective
 from .models import find_places, load_models, make_accelerator, make_optimizer
-from .new_connector import Shape, make_connector
+from .new_connector import Shape, check_start, make_connector
 from .recipe import SCHEDULES, TrainRecipe
+from .report import MOST_CAPTIONS, need_matplotlib, write_report
 from .result import write_connector
 from .student import Reading, Student
+from .tracking import Tracking
 
 RESULT, LOG, RUN = "connector.safetensors", "log.jsonl", "run.json"
 HELD_OUT = "held out"  # in place of an epoch: what is drawn for these captions never changes
 # What may change between the parts of a run: none of it decides a weight.
-FREE = ("every", "keep", "cache", "cache_mb", "licence", "device", "teacher_device", "out")
+FREE = (
+    "every", "keep", "cache", "cache_mb", "licence", "device", "teacher_device", "out", "report",
+    "tracker",
+)  # fmt: skip
 Row = dict[str, float]
 
 
@@ -81,9 +86,11 @@ def train(
             and the batch; a folder that holds another recipe's run.
         FileNotFoundError: A file or folder is missing.
         OSError: A file cannot be written.
-        ModuleNotFoundError: The extra `train` is not installed.
+        ModuleNotFoundError: The extra `train` is not installed, or what draws or tracks a run.
     """
     recipe.need_places()
+    if recipe.report:
+        need_matplotlib()
     accelerator = make_accelerator(recipe)
     data = read_data(recipe, accelerator.num_processes)
     out = Path(recipe.out)
@@ -99,6 +106,8 @@ def train(
     run.go(tell)
     if accelerator.is_main_process:
         run.write_result(out / RESULT)
+        if recipe.report:
+            run.write_report(out / RESULT)
     accelerator.wait_for_everyone()
     return Trained(out / RESULT, run.progress.log, resumed_at)
 
@@ -186,6 +195,7 @@ class Run:
         """
         recipe, progress, accelerator = self._recipe, self.progress, self._accelerator
         steps = self._batches()
+        tracking = Tracking(recipe, accelerator)
         while progress.updates < recipe.steps:
             ready = next(steps)
             row = self._update(ready)
@@ -199,7 +209,16 @@ class Run:
             if last or progress.updates % recipe.every == 0:
                 progress.log[-1] |= self._held_out(accelerator.unwrap_model(self._student))
                 self._save()
+            tracking(progress.log[-1])
             tell(progress.log[-1])
+        tracking.finish()
+
+    def write_report(self, file: Path) -> None:
+        """Draws the run's report beside the connector; see `report.write_report`."""
+        shown = (self._data.held_out or self._data.first)[:MOST_CAPTIONS]
+        items = [self._item(caption, HELD_OUT) for caption in shown]
+        student = self._accelerator.unwrap_model(self._student)
+        write_report(self._recipe, self.progress.log, file, student, items)
 
     def write_result(self, path: Path) -> None:
         """Writes the connector's file."""
@@ -286,11 +305,12 @@ class Run:
     def _make_student(self, measured: Sequence[Item], features: Features) -> Student:
         """A new connector in units of what it reads and gives, or one to go on from."""
         recipe, teacher, reader = self._recipe, self._teacher, self._reader
-        if recipe.start:
-            module = load_connector(recipe.start).module
-            return Student(module.requires_grad_(True))
         _, layers, _, width = measured[0].reading.layers.shape
         shape = Shape(width, teacher.width, layers, teacher.pooled)
+        if recipe.start:
+            module = load_connector(recipe.start).module
+            check_start(module, shape, recipe)
+            return Student(module.requires_grad_(True))
         title = TARGETS[recipe.target].title
         origin = Origin(RESULT, reader.vlm.name, reader.indices, title)
         module = make_connector(recipe, shape, origin)

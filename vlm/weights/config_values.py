@@ -60,6 +60,43 @@ def check_kinds(config: Mapping[str, Any], where: Path) -> None:
             check_kinds(value, where)
 
 
+def check_rope(config: Mapping[str, Any], where: Path) -> None:
+    """Compares how a config.json divides positions among time, rows and columns with its heads.
+
+    Args:
+        config: Content of config.json.
+        where: Whose it is, for the message.
+
+    Raises:
+        ValueError: `mrope_section` is no list of whole numbers that sum to half of what turns.
+    """
+    for part in (config, config.get("text_config") or {}):
+        rope = part.get("rope_scaling") or part.get("rope_parameters")
+        if not isinstance(rope, Mapping) or (sections := rope.get("mrope_section")) is None:
+            continue
+        width = _turning(part, rope)
+        listed = sections if isinstance(sections, list) else [None]
+        counts = [n for n in listed if type(n) is int and n >= 0]
+        if width is not None and (len(counts) < len(listed) or 2 * sum(counts) != width):
+            raise ValueError(
+                f"The config.json of {where} says mrope_section {told(sections)}, expected three "
+                f"whole numbers that sum to {width // 2}, half of what turns of a head. Download "
+                "config.json again."
+            )
+
+
+def _turning(part: Mapping[str, Any], rope: Mapping[str, Any]) -> int | None:
+    """How many dimensions of a head rotary positions turn; None = the file does not say."""
+    width, heads = part.get("hidden_size"), part.get("num_attention_heads")
+    head = part.get("head_dim")
+    if type(head) is not int and type(width) is int and type(heads) is int and heads > 0:
+        head = width // heads
+    share = rope.get("partial_rotary_factor", part.get("partial_rotary_factor", 1.0))
+    if type(head) is not int or isinstance(share, bool) or not isinstance(share, int | float):
+        return None
+    return int(head * share) if 0 < share <= 1 else None
+
+
 def check_counts(config: Mapping[str, Any], tensors: int, where: Path) -> None:
     """Compares how many parts a config.json counts with how many tensors there are.
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import comfy.text_encoders.lumina2
 import pytest
 import torch
 from tiny_gemma import KINDS, LAYERS, WINDOW, tiny_gemma
+
+
+def cut_short() -> bool:
+    """Whether ComfyUI's wrapper of the 4B gives embeddings alone, as that of 0.29 does."""
+    return "process_tokens" in vars(comfy.text_encoders.lumina2.Gemma3_4B_Vision_Model)
+
 
 TEXTS = [
     "a red house by the sea, über 🏠 and more words than the window of eight tokens holds",
@@ -13,7 +20,11 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(scope="module", params=KINDS)
+# In ComfyUI 0.29 the wrapper of the 4B cannot encode words: what it overrides lacks the mask.
+WHOLE = [kind for kind in KINDS if kind != "gemma3_4b_vision" or not cut_short()]
+
+
+@pytest.fixture(scope="module", params=WHOLE)
 def pair(request):
     """The CLIP, and it as a VLM."""
     from pack.nodes.clip import vlm_from_clip
