@@ -21,8 +21,9 @@ BOXES = """vue => app.rootGraph.nodes.map(node => {
     const {left, top, width, height} = element.getBoundingClientRect()
     return [node.title, ...[left, top, width, height].map(side => side / app.canvas.ds.scale)]
 })"""
-# The least contrast of the note's words, by tag, over what lies behind them.
-CONTRASTS = """() => {
+# The least contrast of words, by tag, over what lies behind them.
+NOTE, HELP = ".comfy-markdown-content *", ".node-help-content .markdown-content *"
+CONTRASTS = """selector => {
     const channels = color => {
         const [r, g, b, a = 1] = color.match(/[\\d.]+/g).map(Number)
         const unit = color.startsWith('color(') ? 255 : 1
@@ -44,7 +45,7 @@ CONTRASTS = """() => {
         return layers.reverse().reduce((under, layer) => over(layer, under), [0, 0, 0, 1])
     }
     const least = {}
-    for (const element of document.querySelectorAll('.comfy-markdown-content *')) {
+    for (const element of document.querySelectorAll(selector)) {
         const own = [...element.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())
         if (!own) continue
         const under = behind(element)
@@ -102,15 +103,15 @@ def overlaps(page: ComfyPage, vue: bool) -> list[str]:
     return found
 
 
-def hard_to_read(page: ComfyPage) -> dict[str, float]:
-    """Tags of the note whose words have too little contrast, in the Vue renderer.
+def hard_to_read(page: ComfyPage, where: str = NOTE) -> dict[str, float]:
+    """Tags of the note, in the Vue renderer, or of HELP whose words have too little contrast.
 
     Raises:
         LookupError: there is no note, so nothing was measured.
     """
-    found = page.evaluate(CONTRASTS)
+    found = page.evaluate(CONTRASTS, where)
     if not found:
-        raise LookupError("the page draws no note")
+        raise LookupError(f"the page draws no {where}")
     return {tag: contrast for tag, contrast in found.items() if contrast < LEAST_CONTRAST}
 
 

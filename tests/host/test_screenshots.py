@@ -1,7 +1,7 @@
 """Pictures of what a person opens first, to be looked at: SCREENSHOTS=FOLDER asks for them.
 
-Each start template and each help page, as ComfyUI shows them on a screen of 1366 x 768 with two
-pixels to each: in both renderers, dark and light, in English and Chinese.
+Each start template, as ComfyUI shows it on a screen of 1366 x 768 with two pixels to each: in both
+renderers, dark and light, in English and Chinese.
 """
 
 from __future__ import annotations
