@@ -41,7 +41,6 @@ MOST_PICTURES = 50
 EXPERIMENTS = {
     "flux2-klein-4b": "an experiment: nobody has shown pictures in klein's text conditioning",
     "flux2-klein-9b": "an experiment: people report worse pictures with Qwen3-VL-8B in klein 9B",
-    "qwen-image-2.1": "not compared with a native encoder",
 }
 
 
