@@ -63,7 +63,12 @@ class Watch:
             # What a link points to is opened or not, which is heard then.
             places = words[1:2] if "link" in event else words[:1]
             places += words[1:2] if event == "os.rename" else ()
-            self.outside += [f"{event} {place!r}" for place in places if not self._inside(place)]
+            whole = event == "os.chmod"  # the others change a link itself, wherever it leads
+            self.outside += [
+                f"{event} {place!r}"
+                for place in places
+                if not self._inside(place if whole else _in_its_folder(place))
+            ]
         elif event in RUNS:
             self.executed.append(f"{event} {str(words)[:100]}")
         elif event in ASKS:
@@ -89,6 +94,11 @@ class Watch:
     def _may_read(self, name: Any) -> bool:
         real = _real(name)
         return any(_below(real, place) for place in self._own) or real.startswith(self._system)
+
+
+def _in_its_folder(name: Any) -> Any:
+    """The folder of a name: its last part may be a link, which is not followed."""
+    return name if isinstance(name, int) else os.path.dirname(os.fsdecode(name).rstrip("/")) or "."
 
 
 def _below(path: str, folder: str) -> bool:

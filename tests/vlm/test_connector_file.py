@@ -1,5 +1,6 @@
 """Files of trained weights: what is read, and what is refused without running anything of it."""
 
+import json
 import pickle
 import zipfile
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import vlm
 from vlm.connectors.file import read_state_dict, write_state_dict
 
 WEIGHTS = {"linear.weight": torch.arange(6.0).view(2, 3), "linear.bias": torch.ones(2)}
@@ -185,6 +187,17 @@ def test_a_zip_that_claims_more_than_it_holds(tmp_path):
     file.write_bytes(data)
     with pytest.raises(ValueError, match=r"evil\.pt.*an entry claims 4294967294 bytes"):
         read_state_dict(file)
+
+
+def test_a_shape_beyond_every_number_without_a_byte(tmp_path):
+    """safetensors takes it, since nothing times anything is nothing; torch does not."""
+    tensor = {"dtype": "F32", "shape": [2**63, 0], "data_offsets": [0, 0]}
+    header = json.dumps({"mean": tensor, "std": tensor}).encode()
+    file = tmp_path / "evil.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header)
+    for read in (read_state_dict, vlm.load_stats):
+        with pytest.raises(ValueError, match=r"evil\.safetensors is not a"):
+            read(file)
 
 
 @pytest.mark.parametrize("data", [b"\x80\x02.", b"\x80\x02]]]aaaaaaaaa.", b"\x80\x02}(K\x01u."])

@@ -52,6 +52,33 @@ def test_chat_templates_of_another_kind(changed, file, value):
         assert str(error).isprintable() and len(str(error)) < 1000
 
 
+class PanicException(BaseException):  # noqa: N818
+    """As tokenizers calls its own, which is no `Exception`."""
+
+
+def test_a_panic_of_tokenizers_is_a_sentence(tiny_folder):
+    tokenizer = vlm.load(tiny_folder("qwen3_vl", 2)).tokenizer
+
+    class Broken:
+        def encode(self, *words, **how):
+            raise PanicException("no entry found for key")
+
+        decode = encode
+
+    class Stopped:
+        def encode(self, *words, **how):
+            raise KeyboardInterrupt
+
+    tokenizer._backend = Broken()
+    for call in (lambda: tokenizer.split("a"), lambda: tokenizer.text_of([1]),
+                 lambda: tokenizer.words_of([1])):  # fmt: skip
+        with pytest.raises(ValueError, match="no entry found for key.*Download its tokenizer"):
+            call()
+    tokenizer._backend = Stopped()
+    with pytest.raises(KeyboardInterrupt):
+        tokenizer.split("a")
+
+
 def test_json_of_gigabytes_is_not_read(changed):
     folder = changed("config.json", lambda held: None)
     with (folder / "config.json").open("r+b") as file:

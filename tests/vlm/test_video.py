@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from vlm.pictures.media_files import read_picture, read_video
 from vlm.pictures.patches import to_patches
 from vlm.pictures.video import (
     QWEN2_VIDEO,
@@ -268,3 +269,11 @@ def test_rates_that_no_video_has(rate, which):
     rates = {"fps": 24.0, "sample_fps": 2.0} | {which: rate}
     with pytest.raises(ValueError, match=f"{which} is .*expected a number of frames per second"):
         check_rates(8, **rates)
+
+
+def test_frames_larger_than_any_animation(tmp_path):
+    """Pillow would keep several canvases of them; a still picture of that size is read."""
+    Image.new("1", (5000, 4000)).save(tmp_path / "large.png")
+    with pytest.raises(ValueError, match="frames of 5000 x 4000 pixels, at most 16777216 are read"):
+        read_video(tmp_path / "large.png", None)
+    assert read_picture(tmp_path / "large.png").size == (5000, 4000)

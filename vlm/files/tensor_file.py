@@ -18,6 +18,8 @@ from safetensors import SafetensorError, safe_open
 from ..arguments import reason, told
 
 SAFETENSORS = ".safetensors"
+# What safetensors refuses, and what torch does of a shape such as [2**63, 0], which has no bytes.
+UNREADABLE = (SafetensorError, TypeError, OverflowError, RuntimeError)
 MOST_DIMENSIONS = 8  # a latent of a video has 5
 PICKLES = (".pt", ".pth", ".bin")
 _LONGEST_NAME = 300  # characters; Qwen3-VL's longest are 60
@@ -65,7 +67,7 @@ def _check_kind(path: Path, ending: str) -> None:
     if ending == SAFETENSORS and pickled and start[8:9] != b"{":
         raise ValueError(
             f"{path.name} is named {SAFETENSORS} but is a PyTorch file. Rename it to .pt, or "
-            f"convert it: python -m vlm convert {path.stem}.pt {path.name}"
+            f"convert it (python -m vlm convert {path.stem}.pt {path.name})."
         )
     if ending != SAFETENSORS and start[8:9] == b"{" and not pickled:
         raise ValueError(
@@ -82,7 +84,7 @@ def _read_safetensors(
             names = choose(need_names(list(getattr(file, "offset_keys", file.keys)()), path))
             # Cloned: what safe_open gives may lie in the file itself, which can be overwritten.
             return {name: file.get_tensor(name).clone() for name in names}
-    except SafetensorError as error:
+    except UNREADABLE as error:
         raise ValueError(
             f"{path.name} is not a whole safetensors file ({reason(error)}). The download was "
             "cut short or the file is something else; download it again."

@@ -19,6 +19,8 @@ PICTURES = (
 )  # fmt: skip
 MOVIES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 FOLDER_FPS = 24.0
+# Of an animated picture, 4096 x 4096: Pillow keeps several canvases of that size at once.
+MOST_OF_FRAMES = 2**24
 # What Pillow may read, whatever the file is called: it would start other programs for PostScript.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF")
 # What Pillow and the libraries below it raise for damaged files.
@@ -174,6 +176,12 @@ def frames_in(folder: Path) -> list[Path]:
 def _count_frames(path: Path) -> tuple[int, float]:
     """Frames of an animation and its seconds; one frame is held at a time."""
     with _open(path) as animation:
+        if animation.width * animation.height > MOST_OF_FRAMES:
+            raise ValueError(
+                f"{path} has frames of {animation.width} x {animation.height} pixels, at most "
+                f"{MOST_OF_FRAMES} are read of an animated picture. Shrink it, or make a folder of "
+                "its frames."
+            )
         if animation.format == "GIF":
             return gif_times(path)
         frames, seconds = 0, 0.0

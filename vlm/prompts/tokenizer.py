@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,8 @@ class Tokenizer:
 
     def _put_before(self) -> tuple[str, ...]:
         """The special tokens in front of a text that it splits by itself."""
-        encoding = self._backend.encode("a", add_special_tokens=True)
+        with _whole():
+            encoding = self._backend.encode("a", add_special_tokens=True)
         pairs = zip(encoding.tokens, encoding.special_tokens_mask, strict=True)
         return tuple(token for token, _ in takewhile(lambda pair: pair[1], pairs))
 
@@ -115,17 +117,40 @@ class Tokenizer:
         """Ids of ordinary text, and the characters [start, end) that each one covers."""
         if not text:
             return [], []
-        encoding = self._backend.encode(text, add_special_tokens=False)
+        with _whole():
+            encoding = self._backend.encode(text, add_special_tokens=False)
         return encoding.ids, encoding.offsets
 
     def text_of(self, ids: list[int]) -> str:
         """Text of ids, special tokens included."""
-        return self._backend.decode(ids, skip_special_tokens=False)
+        with _whole():
+            return self._backend.decode(ids, skip_special_tokens=False)
 
     def words_of(self, ids: Sequence[int]) -> str:
         """Text of ids without the special tokens, as transformers skips them."""
         spoken = [number for number in ids if number not in self._silent]
-        return self._backend.decode(spoken, skip_special_tokens=False)
+        with _whole():
+            return self._backend.decode(spoken, skip_special_tokens=False)
+
+
+@contextmanager
+def _whole() -> Iterator[None]:
+    """A sentence in place of what tokenizers ends in where files contradict themselves.
+
+    Its panics are no `Exception`.
+
+    Raises:
+        ValueError: It failed or panicked.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise  # an interrupt
+        raise ValueError(
+            f"The tokenizer cannot be used ({reason(error, 300)}): its files contradict one "
+            "another. Download its tokenizer files again."
+        ) from error
 
 
 def check_names(folder: Path) -> None:

@@ -16,11 +16,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 
 from ..arguments import checked, reason, told
-from ..files.tensor_file import check_dimensions
+from ..files.tensor_file import UNREADABLE, check_dimensions
 from ..files.whole_file import write_whole
 from .spread import STD_FLOOR, massive_dims, sink_tokens
 from .stats_npz import read_npz
@@ -232,7 +232,7 @@ def load_stats(path: str | Path) -> Stats:
             tensors = {name: file.get_tensor(name).clone() for name in names}
             metadata = file.metadata() or {}
             check_dimensions(tensors, path)
-    except SafetensorError as error:
+    except UNREADABLE as error:
         raise ValueError(
             f"{path.name} is not a safetensors file ({reason(error)}). {expected}"
         ) from error
