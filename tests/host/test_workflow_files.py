@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import colorsys
+
 import numpy as np
 import pytest
 from comfy_find import REPO
@@ -65,22 +67,31 @@ def test_note_says_which_weights_go_where(name):
     assert "## To play with" in text
 
 
-def light(color: str) -> float:
-    """Relative luminance of a colour such as #432 or #9e9eff (WCAG 2)."""
-    digits = color.lstrip("#")
-    wide = len(digits) // 3
-    channels = [int((digits[i : i + wide] * 2)[:2], 16) / 255 for i in range(0, 3 * wide, wide)]
+def luminance(channels: tuple[float, ...]) -> float:
+    """Of a colour of three channels from 0 to 1 (WCAG 2)."""
     linear = [one / 12.92 if one <= 0.03928 else ((one + 0.055) / 1.055) ** 2.4 for one in channels]
     return sum(part * one for part, one in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
+def contrast(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
 @each_workflow
 def test_links_of_a_note_can_be_read(name):
-    """The classic renderer writes them in #9e9eff; what it lies behind them is the node's."""
+    """Dark, the classic renderer writes them in #9e9eff; light, Nodes 2.0 in #555555.
+
+    What lies behind them is the node's colour; in a light theme half of the scale lighter (HSL).
+    """
     notes = [n for n in read(WORKFLOWS / f"{name}.json")["nodes"] if n["type"] == "MarkdownNote"]
     assert notes
     for note in notes:
-        assert (light("#9e9eff") + 0.05) / (light(note["bgcolor"]) + 0.05) >= LEAST_CONTRAST
+        behind = tuple(int(note["bgcolor"][i : i + 2], 16) / 255 for i in (1, 3, 5))
+        hue, lightness, saturation = colorsys.rgb_to_hls(*behind)
+        lighter = colorsys.hls_to_rgb(hue, lightness + 0.5, saturation)
+        assert contrast((158 / 255, 158 / 255, 1), behind) >= LEAST_CONTRAST
+        assert contrast((85 / 255,) * 3, lighter) >= LEAST_CONTRAST
 
 
 @each_workflow

@@ -109,7 +109,7 @@ PLACE = """({places, groups, note}) => {
     const readme = graph.nodes.find(n => n.type === 'MarkdownNote')
     readme.pos = [0, 30]
     readme.size = note
-    readme.bgcolor = '#432'  // its own is too light for links
+    readme.color = readme.bgcolor = '#3f380b'  // links can be read on it in either theme
     for (const [id, x, y, width, height] of places) {
         const node = graph.getNodeById(id)
         node.pos = [x, y]
