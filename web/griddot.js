@@ -6,7 +6,7 @@
 import { app } from '../../scripts/app.js'
 import { api } from '../../scripts/api.js'
 import { Panel } from './griddot/panel.js'
-import { pictureOf, viewUrl } from './griddot/picture.js'
+import { pictureOf, pictureOfTokens, viewUrl } from './griddot/picture.js'
 import { learn } from './words.js'
 
 const MIN_WIDTH = 340
@@ -33,7 +33,9 @@ function surroundings(node) {
   const ran = lastRun(node)
   const fits = ran?.image === imageNumber ? ran : null
   const wired = isWired(node, 'image')
-  const source = wired ? pictureOf(node, 'image', app.rootGraph, api) : null
+  const source = wired
+    ? pictureOf(node, 'image', app.rootGraph, api)
+    : pictureOfTokens(node, imageNumber, app.rootGraph, api)
   const shown = source ?? (wired && fits?.picture ? viewUrl(fits.picture, api) : null)
   return {
     picture: shown,

@@ -11,7 +11,7 @@ import pytest
 import torch
 from comfy_find import REPO
 from comfy_host import PACK_FOLDER
-from griddot_page import NODE
+from griddot_page import NODE, WIDE
 from PIL import Image
 from snapshot import updating
 from workflow_tools import example_picture
@@ -50,6 +50,32 @@ def test_the_picture_is_found_through_subgraphs(panel):
         "type => { made.inner = made.dotBlock.subgraph.nodes.find(n => n.type === type) }", NODE
     )
     assert "example.png" in panel.module(ADDRESS, "inner")
+
+
+BY_TOKENS = """(found, [name, number]) => found.pictureOfTokens(
+    made[name], number, app.rootGraph, {apiURL: x => x})"""
+
+
+def test_the_picture_is_found_through_the_tokens(panel):
+    """By its number, through the nodes between; what a batch may hold is not guessed."""
+    types = {
+        "first": ["LoadImage", 0, 0], "second": ["LoadImage", 0, 400],
+        "encode": ["VLMCEncode", 300, 0], "layer": ["VLMCHiddenLayerSelect", 640, 0],
+        "filter": ["VLMCTokenFilter", 640, 300], "dot": [NODE, 1000, 20],
+    }  # fmt: skip
+    links = [
+        ["first", 0, "encode", "images.image0"], ["second", 0, "encode", "images.image1"],
+        ["encode", 0, "layer", "hidden_states"], ["layer", 0, "filter", "tokens"],
+        ["filter", 0, "dot", "tokens"],
+    ]  # fmt: skip
+    values = {"first": {"image": "example.png"}, "second": {"image": WIDE}}
+    panel.build(types, values | {"dot": {"image_number": 1}}, links)
+    assert "example.png" in panel.module(BY_TOKENS, ["dot", 0])
+    assert "wide.png" in panel.module(BY_TOKENS, ["dot", 1])
+    assert panel.module(BY_TOKENS, ["dot", 2]) is None
+    panel.until(lambda: "2 × 6 tokens" in panel.status())  # the panel shows the wide one
+    panel.build(types | {"first": ["EmptyImage", 0, 0]}, {"second": {"image": WIDE}}, links)
+    assert panel.module(BY_TOKENS, ["dot", 1]) is None
 
 
 def test_no_picture_where_nothing_is_wired(panel):

@@ -3,6 +3,9 @@
 const SUBGRAPH_INPUT = -10 // origin of a link that comes from outside a subgraph
 const BYPASSED = 4 // a node's mode
 const MOST_HOPS = 100 // of a chain of links, so that a loop ends
+const PICTURES = /^images\.image\d+$/ // inputs of the nodes that encode
+// What the tokens of a picture come in by, through the nodes between.
+const TOKENS = ['tokens', 'hidden_states', 'picture', 'conditioning']
 
 /** Address of a picture that the server has: {filename, subfolder, type}. */
 export function viewUrl({ filename, subfolder = '', type = 'input' }, api) {
@@ -19,6 +22,31 @@ export function pictureOf(node, inputName, root, api) {
   // What a node shows may be older than what was chosen on it.
   if (shown && (!file || shown.includes(encodeURIComponent(file.filename)))) return shown
   return file ? viewUrl(file, api) : null
+}
+
+/**
+ * Address of a picture by its number among those of the node that encoded the tokens; null if
+ * unknown: a batch before it, a conversation's pictures or a CONDITIONING's own file.
+ */
+export function pictureOfTokens(node, number, root, api) {
+  let [at, inputs] = [node, null]
+  for (let hops = 0; at && hops < MOST_HOPS; hops++) {
+    inputs = at.inputs?.filter((input) => PICTURES.test(input.name) && input.link != null) ?? []
+    if (inputs.length) break
+    const slot = at.inputs?.findIndex((input) => TOKENS.includes(input.name) && input.link != null)
+    at = slot == null || slot < 0 ? null : sourceOf(at, slot, root, 0)
+  }
+  const wired = (name) => at?.inputs?.some((input) => input.name === name && input.link != null)
+  if (!at || !inputs?.length || wired('conversation')) return null
+  const each = inputs.slice(0, number + 1).map((input) => loaded(at, input, root))
+  if (number >= inputs.length || each.some((source) => !source)) return null
+  return pictureOf(at, inputs[number].name, root, api)
+}
+
+/** The Load Image node at an input, which gives one picture; null for any other. */
+function loaded(node, input, root) {
+  const source = sourceOf(node, node.inputs.indexOf(input), root, 0)
+  return source && loadedFile(source) ? source : null
 }
 
 /** The file that a Load Image node names, such as "sub/cat.png [output]". */
