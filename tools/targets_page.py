@@ -18,9 +18,9 @@ Written by `python -m tools.targets_page` from what the tests found; do not edit
 Weights are tiny and random. Prompts have words, none, blanks, a thousand tokens; pictures have five
 sizes and shapes. Beside ComfyUI's nodes, through VLM From CLIP with `preprocessing` comfyui, 0
 means that every bit of tensor and options is the same. Beside diffusers, in float32 and with
-pictures that neither side resizes, it is the largest difference over the largest value. The node of
-Qwen-Image 2.1 is newer than the ComfyUI that the tests run: `nodes_qwen.py` and `qwen_image21.py` of
-ComfyUI's commit ed26919 were laid into 0.33.0 for these rows.
+pictures that neither side resizes, it is the largest difference over the largest value. The node
+of Qwen-Image 2.1 is newer than the ComfyUI that the tests run: `nodes_qwen.py` and
+`qwen_image21.py` of ComfyUI's commit ed26919 were laid into 0.33.0 for these rows.
 
 ComfyUI's prompt syntax (`\\(`, `\\)`, `embedding:name`) gives the same bits in every row that
 ComfyUI has, with one exception: vectors of another width are refused, where ComfyUI warns and puts

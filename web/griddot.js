@@ -6,7 +6,7 @@
 import { app } from '../../scripts/app.js'
 import { api } from '../../scripts/api.js'
 import { Panel } from './griddot/panel.js'
-import { pictureOf, pictureOfTokens, viewUrl } from './griddot/picture.js'
+import { pictureOf, pictureOfTokens, picturesOfTokens, viewUrl } from './griddot/picture.js'
 import { learn } from './words.js'
 
 const MIN_WIDTH = 340
@@ -44,7 +44,18 @@ function surroundings(node) {
     maskWired: isWired(node, 'mask'),
     combine: widgetValue(node, 'combine', 'max'),
     floor: Number(widgetValue(node, 'floor', 0)),
+    number: imageNumber,
+    pictures: picturesOfTokens(node, app.rootGraph),
   }
+}
+
+/** Has the dots be those of another picture. */
+function choosePicture(node, number) {
+  const widget = node.widgets?.find((each) => each.name === 'image_number')
+  if (!widget) return
+  widget.value = number
+  widget.callback?.(number)
+  rememberForUndo(node)
 }
 
 /**
@@ -73,6 +84,7 @@ function makeWidget(node, name, spec) {
     surroundings: () => surroundings(node),
     rightful: () => rightful(panel.element, name),
     canvas: () => app.canvas,
+    onPicture: (number) => choosePicture(node, number),
     onChange: (text) => {
       widget.callback?.(text)
       rememberForUndo(node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import random
 
@@ -20,6 +21,7 @@ from vlm.tokens.griddot import Dot, parse_dots, radial_mask, write_dots
 
 pytest_plugins = ["griddot_fixtures"]
 ONE = '{"version":1,"dots":[{"x":0.4,"y":0.5,"radius":0.25,"strength":1}]}'
+COLOURS = itertools.count(1)
 TWO = ONE[:-2] + ',{"x":0.8,"y":0.2,"radius":0.5,"strength":-0.5}]}'
 
 
@@ -74,6 +76,16 @@ def test_the_picture_is_found_through_the_tokens(panel):
     assert "wide.png" in panel.module(BY_TOKENS, ["dot", 1])
     assert panel.module(BY_TOKENS, ["dot", 2]) is None
     panel.until(lambda: "2 × 6 tokens" in panel.status())  # the panel shows the wide one
+    tabs = panel.page.page.locator(".griddot button[aria-pressed]")
+    assert [tab.get_attribute("aria-pressed") for tab in tabs.all()] == ["false", "true"]
+    tabs.first.click()
+    panel.until(lambda: "2 × 6 tokens" not in panel.status())
+    assert (
+        panel.page.evaluate(
+            "() => made.dot.widgets.find(each => each.name === 'image_number').value"
+        )
+        == 0
+    )
     panel.build(types | {"first": ["EmptyImage", 0, 0]}, {"second": {"image": WIDE}}, links)
     assert panel.module(BY_TOKENS, ["dot", 1]) is None
 
@@ -122,7 +134,9 @@ def drawn_weights(panel, rows, cols):
 
 
 def test_text_drawing_and_executed_mask_agree(panel):
-    panel.running(TWO, ["LoadImage", 0, 400], {"image": "example.png"}, wire_image=False)
+    # The page does not know this picture: it is drawn grey. Nor does the server's cache.
+    plain = {"width": 128, "height": 128, "color": next(COLOURS)}
+    panel.running(TWO, ["EmptyImage", 0, 400], plain, wire_image=False)
     panel.drag((0.4, 0.5), (0.3, 0.6))
     mask = executed_mask(panel.page.queue())
     panel.settle()

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from griddot_page import NODE, WIDE
+
+from vlm.tokens.griddot import parse_dots, radial_mask
 
 pytest_plugins = ["griddot_fixtures"]
 HALF_PIXEL = 0.006  # of the picture, as large as the panel shows it
@@ -125,6 +128,22 @@ def test_a_dot_is_removed_by_the_menu(panel):
     assert panel.dots == []
 
 
+@pytest.mark.parametrize(
+    ("name", "heavy"), [("Left", (0.0, 0.4)), ("Bottom", (0.6, 1.0)), ("Middle", (0.3, 0.7))]
+)
+def test_dots_to_begin_with(panel, name, heavy):
+    """What the name says is where the weight lies, and it is one step to undo."""
+    panel.alone(TWO)
+    panel.page.page.locator(".griddot button", has_text="▾").click()
+    panel.page.page.locator(".griddot-menu button", has_text=name).click()
+    weights = radial_mask(12, 12, parse_dots(panel.saved()))
+    along = weights.sum(dim=1 if name == "Bottom" else 0)
+    low, high = (round(edge * 12) for edge in heavy)
+    assert along[low:high].mean() > 2 * torch.cat([along[:low], along[high:]]).mean()
+    panel.page.page.locator(".griddot button", has_text="↶").click()
+    panel.until(lambda: panel.saved() == TWO)
+
+
 # --- the keyboard and the fields -----------------------------------------------------------------
 
 
@@ -150,10 +169,11 @@ def test_the_panel_is_reached_by_tab_and_has_names(panel):
     panel.alone(ONE)
     panel.stage.focus()
     names = []
-    for _ in range(5):
+    for _ in range(6):
         panel.press("Tab")
         names.append(panel.page.evaluate("() => document.activeElement.getAttribute('aria-label')"))
-    assert [name.split(" ")[0] for name in names] == ["x", "y", "radius", "strength", "Remove"]
+    starts = ["x", "y", "radius", "strength", "Dots", "Remove"]
+    assert [name.split(" ")[0] for name in names] == starts
     assert "arrow keys move it" in panel.stage.get_attribute("aria-label")
     assert panel.page.page.locator(".griddot-status").get_attribute("aria-live") == "polite"
 

@@ -99,6 +99,10 @@ def test_bounds_that_cannot_hold_together(changed):
     [
         ("qwen3_vl", "vision_config", {"patch_size": 0}, "patch_size 0"),
         ("qwen3_vl", "vision_config", {"spatial_merge_size": -2}, "spatial_merge_size -2"),
+        ("qwen3_vl", "vision_config", {"num_heads": 26}, "num_heads 26, expected a divisor"),
+        ("qwen2_vl", "vision_config", {"num_heads": 7}, "num_heads 7, expected a divisor"),
+        ("gemma3", "vision_config", {"num_attention_heads": 5}, "num_attention_heads 5, expected"),
+        ("qwen3_vl", "vision_config", {"num_heads": 0}, "num_heads 0, expected a whole number"),
         ("qwen3_vl", None, {"vision_config": [1]}, r"vision_config \[1\]"),
         ("internvl", None, {"downsample_ratio": 0}, "downsample_ratio 0"),
         ("internvl", "vision_config", {"patch_size": [14, "x"]}, "patch_size 'x'"),

@@ -86,9 +86,20 @@ def check_vision_numbers(config: Mapping[str, Any], where: Path) -> None:
                     _whole(one, least, _LARGEST, key, file)
             elif value is not None:
                 _whole(value, least, _LARGEST, key, file)
+    _check_heads(vision or {}, file)
     ratio = config.get("downsample_ratio")
     if ratio is not None and not 0 < _number(ratio, "downsample_ratio", file) <= 1:
         raise _refusal(ratio, "downsample_ratio", "a number over 0, at most 1", file)
+
+
+def _check_heads(vision: Mapping[str, Any], file: str) -> None:
+    """Whether the tower's attention heads divide its width, where both are said."""
+    key = "num_heads" if vision.get("num_heads") is not None else "num_attention_heads"
+    width = vision.get("embed_dim", vision.get("hidden_size"))  # Qwen2-VL's hidden_size comes out
+    if vision.get(key) is not None:
+        heads = _whole(vision[key], 1, _LARGEST, key, file)
+        if type(width) is int and width % heads:
+            raise _refusal(heads, key, f"a divisor of its width, {width}", file)
 
 
 def _refusal(value: Any, key: str, expected: str, file: str) -> ValueError:

@@ -120,6 +120,13 @@ export class Dots {
     this.selected = Math.min(this.selected, this.list.length - 1)
   }
 
+  /** Other dots in place of these. */
+  replace(dots) {
+    this.unreadable = this.error = ''
+    this.list = dots.map((dot) => ({ ...dot }))
+    this.selected = this.list.length - 1
+  }
+
   clear() {
     this.list = []
     this.selected = -1

@@ -17,6 +17,7 @@ const fieldTitles = () => ({
   strength: say('1 keeps, -1 takes away'),
 })
 const buttonLooks = () => ({
+  presets: ['▾', say('Dots to begin with')],
   remove: ['✕', say('Remove the selected dot (Delete)')],
   undo: ['↶', say('Undo (Ctrl+Z)')],
   redo: ['↷', say('Redo (Ctrl+Y)')],
@@ -38,6 +39,8 @@ const STYLE = `
   box-shadow: inset 0 0 0 2px #4db4ff; pointer-events: none; }
 .griddot-stage canvas { position: absolute; inset: 0; width: 100%; height: 100%;
   pointer-events: none; }
+.griddot-row[hidden] { display: none; }
+.griddot button[aria-pressed='true'] { border-color: #4db4ff; font-weight: bold; }
 .griddot-row { display: flex; gap: 4px; align-items: end; flex: none; }
 .griddot label { display: flex; flex-direction: column; flex: 1 1 0; min-width: 0; font-size: 11px;
   color: var(--input-text, #ddd); }
@@ -71,7 +74,7 @@ function addStyle() {
   document.head.append(make('style', { id: 'griddot-style' }, STYLE))
 }
 
-/** @returns {{root, stage, canvas, fields, buttons, status}} */
+/** @returns {{root, tabs, stage, canvas, fields, buttons, status}} */
 export function build() {
   addStyle()
   const canvas = make('canvas', { 'aria-hidden': 'true' })
@@ -90,15 +93,32 @@ export function build() {
     row.append(make('label', { title: titles[name] }, names[name], fields[name]))
   row.append(...Object.values(buttons))
   const status = make('div', { class: 'griddot-status', role: 'status', 'aria-live': 'polite' })
+  const tabs = make('div', { class: 'griddot-row', role: 'group', 'aria-label': say('Pictures') })
   const root = make(
     'div',
     // The page hands the wheel to what has this and the focus.
     { class: 'griddot', role: 'group', 'aria-label': 'GridDot', 'data-capture-wheel': 'true' },
+    tabs,
     stage,
     row,
     status,
   )
-  return { root, stage, canvas, fields, buttons, status }
+  return { root, tabs, stage, canvas, fields, buttons, status }
+}
+
+/** A button for each of several pictures, the shown one pressed; none for a single one. */
+export function fillTabs(tabs, count, shown, choose) {
+  tabs.hidden = count < 2
+  if (tabs.hidden) return tabs.replaceChildren()
+  const numbers = Array.from({ length: count }, (_, number) => number)
+  tabs.replaceChildren(
+    ...numbers.map((number) => {
+      const tab = button([`${number + 1}`, say('Picture [n]', { n: number + 1 })])
+      tab.setAttribute('aria-pressed', number === shown)
+      tab.addEventListener('click', () => choose(number))
+      return tab
+    }),
+  )
 }
 
 function field(name, called) {

@@ -2,9 +2,10 @@
 import { say } from '../words.js'
 import { Dots } from './dots.js'
 import { DOT_SIZE, fit, handleOf, paint, shapeOf } from './draw.js'
-import { build, FIELDS, openMenu } from './elements.js'
+import { build, FIELDS, fillTabs, openMenu } from './elements.js'
 import { keyAction } from './keys.js'
 import { panWith } from './pan.js'
+import { presets } from './presets.js'
 import { estimateGrid, radialMask } from './weights.js'
 
 const LOOK_EVERY = 400 // milliseconds; wires and other widgets tell nobody that they changed
@@ -17,12 +18,14 @@ export class Panel {
    * @param {() => object} options.surroundings what is around: see griddot.js
    * @param {() => Element|null} options.rightful the panel that should be in this one's place
    * @param {() => object} options.canvas the graph's canvas, which the middle button moves
+   * @param {(number: number) => void} options.onPicture called when another picture is chosen
    * @param {(text: string) => void} options.onChange called after each change made here
    */
-  constructor({ surroundings, rightful, canvas, onChange }) {
+  constructor({ surroundings, rightful, canvas, onPicture, onChange }) {
     this.dots = new Dots()
     this.rightful = rightful
     this.surroundings = surroundings
+    this.onPicture = onPicture
     this.onChange = onChange
     this.around = surroundings()
     this.parts = build()
@@ -60,7 +63,10 @@ export class Panel {
     const before = JSON.stringify(this.around)
     this.around = this.surroundings()
     this.#loadPicture(this.around.picture)
-    if (JSON.stringify(this.around) !== before) this.draw()
+    if (JSON.stringify(this.around) === before) return
+    const { pictures, number } = this.around
+    fillTabs(this.parts.tabs, pictures, number, (chosen) => this.onPicture(chosen))
+    this.draw()
   }
 
   /** Rows and columns, and whether a run of the node told them. */
@@ -171,6 +177,7 @@ export class Panel {
       fields[name].addEventListener('change', () => this.#type(name, fields[name]))
     for (const name of ['remove', 'undo', 'redo'])
       buttons[name].addEventListener('click', () => this.act(name))
+    buttons.presets.addEventListener('click', () => this.#openPresets())
   }
 
   /** Does one thing by its name, as keys, buttons and the menu ask for it. */
@@ -179,6 +186,7 @@ export class Panel {
     if (name === 'add') dots.add(0.5, 0.5)
     else if (name === 'change') dots.change(values(dots.current))
     else if (name === 'select') dots.select(dots.selected + values)
+    else if (name === 'replace') dots.replace(values)
     else dots[name]()
     this.#finish(name === 'change' ? 'keys' : '', name === 'undo' || name === 'redo')
   }
@@ -291,6 +299,13 @@ export class Panel {
     if (field.value !== '' && Number.isFinite(value)) this.dots.change({ [name]: value })
     field.value = this.dots.current?.[name] ?? ''
     this.#finish()
+  }
+
+  #openPresets() {
+    this.menu?.remove()
+    const { left, top } = this.parts.stage.getBoundingClientRect()
+    const entries = presets().map(([name, dots]) => [name, () => this.act('replace', dots)])
+    this.menu = openMenu(this.parts.stage, { clientX: left + 8, clientY: top + 8 }, entries)
   }
 
   #openMenu(event) {

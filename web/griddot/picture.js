@@ -29,24 +29,34 @@ export function pictureOf(node, inputName, root, api) {
  * unknown: a batch before it, a conversation's pictures or a CONDITIONING's own file.
  */
 export function pictureOfTokens(node, number, root, api) {
-  let [at, inputs] = [node, null]
-  for (let hops = 0; at && hops < MOST_HOPS; hops++) {
-    inputs = at.inputs?.filter((input) => PICTURES.test(input.name) && input.link != null) ?? []
-    if (inputs.length) break
-    const slot = at.inputs?.findIndex((input) => TOKENS.includes(input.name) && input.link != null)
-    at = slot == null || slot < 0 ? null : sourceOf(at, slot, root, 0)
-  }
-  const wired = (name) => at?.inputs?.some((input) => input.name === name && input.link != null)
-  if (!at || !inputs?.length || wired('conversation')) return null
-  const each = inputs.slice(0, number + 1).map((input) => loaded(at, input, root))
-  if (number >= inputs.length || each.some((source) => !source)) return null
-  return pictureOf(at, inputs[number].name, root, api)
+  const { encoder, inputs } = encoded(node, root)
+  return number < inputs.length ? pictureOf(encoder, inputs[number].name, root, api) : null
 }
 
-/** The Load Image node at an input, which gives one picture; null for any other. */
-function loaded(node, input, root) {
-  const source = sourceOf(node, node.inputs.indexOf(input), root, 0)
-  return source && loadedFile(source) ? source : null
+/** How many pictures the tokens hold, as far as their numbers are known. */
+export function picturesOfTokens(node, root) {
+  return encoded(node, root).inputs.length
+}
+
+/** The node that encoded the tokens, and its inputs with one known picture each, from the first. */
+function encoded(node, root) {
+  let [at, inputs] = [node, []]
+  for (let hops = 0; at && hops < MOST_HOPS; hops++) {
+    inputs = wiredTo(at, (name) => PICTURES.test(name))
+    if (inputs.length) break
+    const [through] = wiredTo(at, (name) => TOKENS.includes(name))
+    at = through ? sourceOf(at, at.inputs.indexOf(through), root, 0) : null
+  }
+  if (!at || wiredTo(at, (name) => name === 'conversation').length) return { inputs: [] }
+  const unknown = inputs.findIndex((input) => {
+    const source = sourceOf(at, at.inputs.indexOf(input), root, 0)
+    return !source || !loadedFile(source)
+  })
+  return { encoder: at, inputs: unknown < 0 ? inputs : inputs.slice(0, unknown) }
+}
+
+function wiredTo(node, isAsked) {
+  return node.inputs?.filter((input) => isAsked(input.name) && input.link != null) ?? []
 }
 
 /** The file that a Load Image node names, such as "sub/cat.png [output]". */
