@@ -14,11 +14,25 @@ from . import folders
 FITS = "vlmc_fits"  # what web/fitting.js reads
 
 
-def fits() -> dict[str, str]:
-    """For each target the listed model that suits it best; targets without one are left out."""
-    there = _listed()
-    best = {name: best_for(target, there, pins()) for name, target in TARGETS.items()}
-    return {name: model for name, model in best.items() if model is not None}
+class _Fits:
+    """What suits each target, found anew when the list of models is."""
+
+    def __init__(self) -> None:
+        self._listed: dict[str, Path] | None = None
+        self._found: dict[str, str] = {}
+
+    def __call__(self) -> dict[str, str]:
+        """For each target the listed model that suits it best; those without one are left out."""
+        listed = folders.models()
+        if listed is not self._listed:  # ComfyUI asks for it with every schema
+            there = _listed()
+            best = {name: best_for(target, there, pins()) for name, target in TARGETS.items()}
+            self._found = {name: model for name, model in best.items() if model is not None}
+            self._listed = listed
+        return self._found
+
+
+fits = _Fits()
 
 
 def misfit_note(model: VLM, target: str) -> str:

@@ -89,16 +89,19 @@ class Pin:
         A folder that holds a whole model under this name is somebody's choice, whatever its files
         are, and lacks nothing.
         """
+        if not place.exists():  # as it mostly is; asked for with each list of models
+            return list(self.files)
         files = [file for file in self.files if _size(self.target(place, file)) != file.size]
         state = _state(place) if files else ()
         return [] if state and _is_whole(place, self.is_folder, state) else files
 
     def to_come(self, place: Path) -> int:
         """Bytes that a download would bring now, without the parts that have come already."""
-        return sum(
-            file.size - min(file.size, max(0, _size(self.part(place, file))))
-            for file in self.lacking(place)
-        )
+        lacking = self.lacking(place)
+        size = sum(file.size for file in lacking)
+        if not lacking or not self.part(place, lacking[0]).parent.is_dir():
+            return size
+        return size - sum(min(file.size, max(0, _size(self.part(place, file)))) for file in lacking)
 
 
 def read_pins(file: Path) -> dict[str, Pin]:

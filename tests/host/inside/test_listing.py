@@ -305,3 +305,20 @@ def test_names_that_files_can_have(folders, name):
     from pack.nodes.files import SaveConditioning
 
     assert SaveConditioning.validate_inputs(name=name) is True
+
+
+def test_what_suits_a_target_is_found_once_a_list(folders, monkeypatch, tmp_path):
+    """ComfyUI asks for it with every schema."""
+    from pack.nodes import fitting
+
+    fits = fitting._Fits()
+    size = '"hidden_size": 2560, "num_hidden_layers": 36'
+    config(tmp_path / "models/VLM/a", f'{{"model_type": "qwen3_vl", "text_config": {{{size}}}}}')
+    folders.forget_models()
+    assert fits()["z-image"] == "VLM/a"
+    asked = []
+    monkeypatch.setattr(fitting, "_listed", lambda: asked.append(1) or {})
+    assert fits()["z-image"] == "VLM/a" and asked == []
+    config(tmp_path / "models/VLM/b", '{"model_type": "qwen3_vl"}')
+    folders.forget_models()
+    assert fits() == {} and asked == [1]
