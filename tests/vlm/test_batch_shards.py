@@ -236,3 +236,38 @@ def test_a_flipped_bit_in_the_index_is_mended(shards, caplog):
     index.write_bytes(before.replace(b'"tokens": 3', b'"tokens": 7'))
     assert shards[0].settle() and index.read_bytes() == before
     assert "damaged index.jsonl" in caplog.text
+
+
+def test_a_shard_that_another_worker_finishes_meanwhile_stays_finished(shards, monkeypatch):
+    """It is finished between the look at its files and what is done about them."""
+    shard, other = shards[0], shards[0]
+    fill(shard, JOBS[:1])
+    look = Shard.done
+
+    def finished_behind(self):
+        found = look(self)
+        monkeypatch.setattr(Shard, "done", look)
+        fill(other, JOBS[1:2])
+        other.finish()
+        return found
+
+    monkeypatch.setattr(Shard, "done", finished_behind)
+    assert not shard.settle()  # as it was when it was looked at
+    assert shard.folder.is_dir() and not shard.part.exists()
+    assert shard.settle() and len(shard.done()) == 2
+
+
+def test_a_shard_that_is_finished_while_it_is_looked_at(shards, monkeypatch):
+    shard = shards[0]
+    fill(shard)
+    there = type(shard.part).is_dir
+
+    def finished_behind(path):
+        found = there(path)
+        if path == shard.part and found:
+            monkeypatch.setattr(type(path), "is_dir", there)
+            shard.finish()
+        return found
+
+    monkeypatch.setattr(type(shard.part), "is_dir", finished_behind)
+    assert shard.done() == {"job-0": "digest 0", "job-1": "digest 1"}

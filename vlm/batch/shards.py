@@ -68,7 +68,11 @@ class Shard:
         if not self.part.is_dir():
             return {}
         names = {INDEX, FAILED, *(job.id + ENDING for job in self.jobs)}
-        for file in self.part.iterdir():
+        try:
+            files = list(self.part.iterdir())
+        except FileNotFoundError:  # another worker has just finished it
+            return self.done() if self.folder.is_dir() else {}
+        for file in files:
             if file.name not in names and not _is_half(file):
                 raise ValueError(_not_ours(self.part))
         return held(self.part, self.jobs)
@@ -129,9 +133,10 @@ class Shard:
         Raises:
             ValueError: As `done`.
         """
+        complete = self.folder.is_dir()  # before: another worker may finish it meanwhile
         done = self.done()
         whole = len(done) == len(self.jobs)
-        if self.folder.is_dir() and not (whole and self._has_true_index()):
+        if complete and not (whole and self._has_true_index()):
             self._open_again(len(self.jobs) - len(done))
         if not whole:
             return False
