@@ -87,12 +87,12 @@ def test_a_killed_runs_last_steps_are_done(shards):
 def test_half_files_go_and_damaged_ones_are_made_again(shards):
     shard = shards[0]
     fill(shard)
-    (shard.part / ".0123.part").write_bytes(b"half")
+    (shard.part / ".job-0.0123abcd.part").write_bytes(b"half")
     file = shard.part / "job-1.safetensors"
     file.write_bytes(file.read_bytes()[:50])
     assert list(shard.done()) == ["job-0"]
     shard.start()
-    assert not (shard.part / ".0123.part").exists()
+    assert not (shard.part / ".job-0.0123abcd.part").exists()
 
 
 def test_the_slower_of_two_accepts(shards, tmp_path):
@@ -271,3 +271,22 @@ def test_a_shard_that_is_finished_while_it_is_looked_at(shards, monkeypatch):
 
     monkeypatch.setattr(type(shard.part), "is_dir", finished_behind)
     assert shard.done() == {"job-0": "digest 0", "job-1": "digest 1"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs locks of files")
+def test_what_another_worker_is_writing_stays(shards):
+    import fcntl
+
+    shard = shards[0]
+    fill(shard, JOBS[:1])
+    open_, left = shard.part / ".job-1.0123abcd.part", shard.part / ".job-1.4567cdef.part"
+    left.write_bytes(b"half")
+    with open_.open("xb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(b"ha")
+        file.flush()
+        shard.start()
+        assert open_.exists() and not left.exists()
+    fill(shard, JOBS[1:2])
+    shard.finish()
+    assert not list(shard.folder.glob(".*")) and len(shard.done()) == 2

@@ -22,7 +22,7 @@ from typing import Any
 from ..arguments import reason, told
 from ..conditioning.entries import Entry
 from ..conditioning.file import load_about, save_conditioning
-from ..files.whole_file import sync, sync_folder, write_whole
+from ..files.whole_file import remove_parts, sync, sync_folder, write_whole
 from ..logger import LOG
 from ..tokens.tokens import Tokens
 from .jobs import Job
@@ -120,7 +120,7 @@ class Shard:
             retry: Forgets which jobs failed.
         """
         self.part.mkdir(parents=True, exist_ok=True)
-        _sweep(self.part)
+        remove_parts(self.part)  # not those that another worker is writing
         if retry:
             (self.part / FAILED).unlink(missing_ok=True)
 
@@ -160,7 +160,6 @@ class Shard:
         """Writes the index and gives the folder its name; another worker may have been faster."""
         try:
             _write_index(self.part, self.jobs)
-            _sweep(self.part)
             (self.part / FAILED).unlink(missing_ok=True)
             sync_folder(self.part)
             os.rename(self.part, self.folder)
