@@ -71,11 +71,16 @@ def checked(function: Callable[P, R], name: str = "") -> Callable[P, R]:
                     raise TypeError(_message(name or function.__name__, argument, one, hint))
                 if _asks_for_path(hint):
                     need_path(one, argument)
-            if isinstance(value, np.generic):
-                given.arguments[argument] = value.item()
+            plain = tuple(map(_plain, value)) if variadic else _plain(value)
+            given.arguments[argument] = plain
         return function(*given.args, **given.kwargs)
 
     return call
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy as Python's own; anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def told(value: Any, most: int = _LONGEST) -> str:

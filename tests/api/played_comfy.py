@@ -24,6 +24,16 @@ def load(name):
     return module
 
 
+def words_for(comfy, out, *words):
+    """The command line of sweep.py for z-image-picture-style and this ComfyUI."""
+    return [str(STYLE), "--server", comfy.address, "--out", str(out), *words]
+
+
+def pictures(folder):
+    """What it made."""
+    return list(folder.glob("z-image*.png"))
+
+
 def png(text):
     """A picture whose colour tells texts apart."""
     drawn = io.BytesIO()

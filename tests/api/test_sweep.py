@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from played_comfy import API, PNG, STYLE, load, of_class
+from played_comfy import API, PNG, STYLE, load, of_class, pictures, words_for
 
 sweep = load("sweep")
 axes = importlib.import_module("sweeping.axes")
@@ -16,11 +16,7 @@ workflow = importlib.import_module("sweeping.workflow")
 
 
 def run(comfy, out, *words):
-    return sweep.main([str(STYLE), "--server", comfy.address, "--out", str(out), *words])
-
-
-def pictures(folder):
-    return list(folder.glob("z-image*.png"))
+    return sweep.main(words_for(comfy, out, *words))
 
 
 def test_every_combination_becomes_a_picture(comfy, tmp_path, capsys):

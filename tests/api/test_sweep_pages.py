@@ -10,7 +10,7 @@ import urllib.parse
 
 import pytest
 from PIL import Image
-from played_comfy import PNG, STYLE, load
+from played_comfy import PNG, load, pictures, words_for
 
 sweep = load("sweep")
 axes = importlib.import_module("sweeping.axes")
@@ -18,11 +18,7 @@ workflow = importlib.import_module("sweeping.workflow")
 
 
 def run(comfy, out, *words):
-    return sweep.main([str(STYLE), "--server", comfy.address, "--out", str(out), *words])
-
-
-def pictures(folder):
-    return list(folder.glob("z-image*.png"))
+    return sweep.main(words_for(comfy, out, *words))
 
 
 class Page(html.parser.HTMLParser):

@@ -97,6 +97,12 @@ def test_several_losses_are_lines_of_their_own():
     assert {"words"}.isdisjoint(lines(report.loss_panel([{**r, "words": 1.0} for r in LOG])))
 
 
+def test_a_term_that_is_not_in_every_update_has_a_line_of_its_own():
+    log = [{**row, "words": 0.5} | ({"pads": 2.0} if row["step"] % 3 == 0 else {}) for row in LOG]
+    x, y = lines(report.loss_panel(log))["pads"]
+    assert list(x) == list(range(3, 100, 3)) and set(y) == {2.0}
+
+
 def test_the_thick_line_is_a_mean_of_what_came_before():
     values = [float(n % 7) for n in range(200)]
     found = report.smoothed(values)

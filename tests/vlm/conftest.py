@@ -183,6 +183,18 @@ def picture():
     return draw
 
 
+@pytest.fixture
+def one(picture):
+    """A picture in a list."""
+    return [picture(90, 150, 1)]
+
+
+@pytest.fixture
+def two(picture, one):
+    """It and another one."""
+    return [*one, picture(120, 64, 2)]
+
+
 @pytest.fixture(scope="session")
 def err():
     """`err(a, b)`: the largest absolute difference over the largest absolute value of b."""

@@ -138,10 +138,10 @@ def test_numbers_of_numpy_come_as_pythons_own():
 
     @checked
     def kinds(a: int, b: float | list[float], *more: float, c: int | None = None) -> list[type]:
-        return [type(value) for value in (a, b, c)]
+        return [type(value) for value in (a, b, c, *more)]
 
-    numbers = kinds(np.int64(3), np.float32(0.5), c=np.uint8(7))
-    assert numbers == [int, float, int]
+    numbers = kinds(np.int64(3), np.float32(0.5), np.float64(1), c=np.uint8(7))
+    assert numbers == [int, float, int, float]
     tokens = vlm.Tokens(torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(0)))
     half = vlm.blend(tokens, tokens, np.float32(0.5))
     assert torch.equal(half.states, vlm.blend(tokens, tokens, 0.5).states)

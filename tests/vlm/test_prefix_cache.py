@@ -2,24 +2,10 @@
 
 import pytest
 import torch
-from prefixes import FIRST, SECOND, fresh
+from prefixes import FIRST, QWEN3, SECOND, fresh
 from rounding import rounding
 
 import vlm
-
-# For what does not depend on the family; Qwen3-VL has everything the others have, and DeepStack.
-QWEN3 = pytest.mark.parametrize("family", ["qwen3_vl"], indirect=True)
-
-
-@pytest.fixture
-def one(picture):
-    return [picture(90, 150, 1)]
-
-
-@pytest.fixture
-def two(picture):
-    return [picture(90, 150, 1), picture(120, 64, 2)]
-
 
 # ---- reuse
 

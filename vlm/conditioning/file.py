@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load, save
 
 from ..arguments import checked, reason, told
-from ..files.tensor_file import check_dimensions, need_names
+from ..files.tensor_file import UNREADABLE, check_dimensions, need_names
 from ..files.whole_file import write_whole
 from ..finite import is_finite
 from ..token_map import map_text, read_map
@@ -199,7 +199,7 @@ def _read(path: Path, with_tensors: bool) -> tuple[dict[str, torch.Tensor], dict
         else:
             with safe_open(path, "pt") as file:
                 metadata, names = file.metadata() or {}, list(file.keys())
-    except SafetensorError as error:
+    except UNREADABLE as error:
         raise ValueError(
             f"{path.name} is not a whole safetensors file ({reason(error)}). {_EXPECTED}"
         ) from error

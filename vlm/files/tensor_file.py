@@ -112,16 +112,17 @@ def _need_room(path: Path) -> None:
     """Refuses a zip with more in it than its bytes can hold: PyTorch takes that memory first.
 
     Raises:
-        ValueError: An entry claims so; torch.save stores entries as they are.
+        ValueError: Its entries claim so; torch.save stores them as they are.
     """
     if not zipfile.is_zipfile(path):
         return
     size = path.stat().st_size
     with zipfile.ZipFile(path) as file:
-        for entry in file.infolist():
-            most = size if entry.compress_type == zipfile.ZIP_STORED else size * _MOST_DEFLATED
-            if entry.file_size > most:
-                raise ValueError(f"an entry claims {entry.file_size} bytes, the file has {size}")
+        entries = file.infolist()
+    stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+    claimed = sum(entry.file_size for entry in entries)
+    if claimed > size * (1 if stored else _MOST_DEFLATED):
+        raise ValueError(f"its entries claim {claimed} bytes, the file has {size}")
 
 
 def need_names(names: list[str], path: Path) -> list[str]:

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from ..arguments import told
+from ..files.tensor_file import UNREADABLE
 from ..files.units import in_bytes
 from ..files.whole_file import write_whole
 from ..logger import LOG
@@ -36,7 +36,7 @@ _KEY = re.compile(r"[0-9a-f]{8,128}")
 _ENTRY = re.compile(rf"vlm-{_KEY.pattern}\.safetensors")
 _PART = re.compile(rf"\.{_ENTRY.pattern}\.[0-9a-f]{{8}}\.part")
 # What a file that is not whole raises: cut short, wrong sums, metadata that are no JSON.
-_DAMAGE = (SafetensorError, ValueError, TypeError, RecursionError, AttributeError)
+_DAMAGE = (*UNREADABLE, ValueError, RecursionError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def _read(path: Path) -> dict[str, torch.Tensor] | None:
 
     Raises:
         OSError: It cannot be read.
-        SafetensorError, ValueError, TypeError: It is damaged.
+        ValueError, or one of UNREADABLE: It is damaged.
     """
     # Opened once: safe_open opens a file twice, and another process can replace it in between.
     # A pipe would be waited for; where there is O_NONBLOCK, opening it is not.

@@ -6,7 +6,7 @@ Everything is drawn as the other reports are; matplotlib loads when it is drawn.
 from __future__ import annotations
 
 import io
-import math
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -103,18 +103,19 @@ def smoothed(values: Sequence[float]) -> list[float]:
 
 def loss_panel(log: Log) -> Panel:
     """The loss of every update and its terms."""
-    steps = [row["step"] for row in log]
-    terms = [key for key in log[0] if key not in _NO_TERM and not key.startswith("held_out")]
+    found = dict.fromkeys(key for row in log for key in row)  # pads are not in every batch
+    terms = [key for key in found if key not in _NO_TERM and not key.startswith("held_out")]
     names = ["loss", *(terms if len(terms) > 1 else [])]
-    lines = {name: [row.get(name, math.nan) for row in log] for name in names}
+    lines = {name: [(row["step"], row[name]) for row in log if name in row] for name in names}
 
     def curves(axes: Any) -> None:
-        for name, colour in zip(names, COLOURS, strict=False):
-            axes.plot(steps, lines[name], color=colour, alpha=0.25, linewidth=1)
-            axes.plot(steps, smoothed(lines[name]), color=colour, linewidth=2, label=name)
-        _finish(axes, [value for line in lines.values() for value in line], "loss")
+        for (name, line), colour in zip(lines.items(), itertools.cycle(COLOURS), strict=False):
+            steps, values = zip(*line, strict=True)
+            axes.plot(steps, values, color=colour, alpha=0.25, linewidth=1)
+            axes.plot(steps, smoothed(values), color=colour, linewidth=2, label=name)
+        _finish(axes, [value for line in lines.values() for _, value in line], "loss")
 
-    even = smoothed(lines["loss"])
+    even = smoothed([row["loss"] for row in log])
     return Panel(
         "Loss on what it learns from",
         f"{short(even[0])} at the beginning, {short(even[-1])} at the end.",
@@ -202,7 +203,7 @@ def state_panels(student: Student, items: Sequence[Item]) -> list[Panel]:
 
 def _finish(axes: Any, values: Sequence[float], label: str) -> None:
     """A logarithmic height where all is above 0, names, and the legend."""
-    if all(value > 0 for value in values if not math.isnan(value)):
+    if all(value > 0 for value in values):
         axes.set_yscale("log")
         plain_numbers(axes.yaxis)
     whole_numbers(axes.xaxis)

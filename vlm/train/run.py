@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -195,23 +196,22 @@ class Run:
         """
         recipe, progress, accelerator = self._recipe, self.progress, self._accelerator
         steps = self._batches()
-        tracking = Tracking(recipe, accelerator)
-        while progress.updates < recipe.steps:
-            ready = next(steps)
-            row = self._update(ready)
-            progress.epoch, progress.batches = ready.epoch, ready.number
-            del ready  # before the next one is made: attention outputs are gigabytes
-            if row is None:  # gradients are still being gathered
-                continue
-            progress.updates += 1
-            last = progress.updates == recipe.steps
-            progress.log.append({"step": progress.updates, **row})
-            if last or progress.updates % recipe.every == 0:
-                progress.log[-1] |= self._held_out(accelerator.unwrap_model(self._student))
-                self._save()
-            tracking(progress.log[-1])
-            tell(progress.log[-1])
-        tracking.finish()
+        with closing(Tracking(recipe, accelerator)) as tracking:
+            while progress.updates < recipe.steps:
+                ready = next(steps)
+                row = self._update(ready)
+                progress.epoch, progress.batches = ready.epoch, ready.number
+                del ready  # before the next one is made: attention outputs are gigabytes
+                if row is None:  # gradients are still being gathered
+                    continue
+                progress.updates += 1
+                last = progress.updates == recipe.steps
+                progress.log.append({"step": progress.updates, **row})
+                if last or progress.updates % recipe.every == 0:
+                    progress.log[-1] |= self._held_out(accelerator.unwrap_model(self._student))
+                    self._save()
+                tracking(progress.log[-1])
+                tell(progress.log[-1])
 
     def write_report(self, file: Path) -> None:
         """Draws the run's report beside the connector; see `report.write_report`."""

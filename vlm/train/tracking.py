@@ -47,7 +47,7 @@ class Tracking:
             numbers = {name: value for name, value in row.items() if name != "step"}
             self._accelerator.log(numbers, step=int(row["step"]))
 
-    def finish(self) -> None:
+    def close(self) -> None:
         """Closes the files; the accelerator lives on."""
         for tracker in self._accelerator.trackers if self._on else ():
             tracker.finish()

@@ -109,16 +109,15 @@ export function build() {
 /** A button for each of several pictures, the shown one pressed; none for a single one. */
 export function fillTabs(tabs, count, shown, choose) {
   tabs.hidden = count < 2
-  if (tabs.hidden) return tabs.replaceChildren()
-  const numbers = Array.from({ length: count }, (_, number) => number)
-  tabs.replaceChildren(
-    ...numbers.map((number) => {
-      const tab = button([`${number + 1}`, say('Picture [n]', { n: number + 1 })])
-      tab.setAttribute('aria-pressed', number === shown)
-      tab.addEventListener('click', () => choose(number))
-      return tab
-    }),
-  )
+  const wanted = tabs.hidden ? 0 : count
+  while (tabs.children.length > wanted) tabs.lastChild.remove()
+  for (let number = tabs.children.length; number < wanted; number++) {
+    const tab = button([`${number + 1}`, say('Picture [n]', { n: number + 1 })])
+    tab.addEventListener('click', () => choose(number))
+    tabs.append(tab)
+  }
+  for (const [number, tab] of [...tabs.children].entries())
+    tab.setAttribute('aria-pressed', number === shown)
 }
 
 function field(name, called) {

@@ -63,10 +63,7 @@ export class Panel {
     const before = JSON.stringify(this.around)
     this.around = this.surroundings()
     this.#loadPicture(this.around.picture)
-    if (JSON.stringify(this.around) === before) return
-    const { pictures, number } = this.around
-    fillTabs(this.parts.tabs, pictures, number, (chosen) => this.onPicture(chosen))
-    this.draw()
+    if (JSON.stringify(this.around) !== before) this.draw()
   }
 
   /** Rows and columns, and whether a run of the node told them. */
@@ -91,6 +88,8 @@ export class Panel {
   draw() {
     const { stage, canvas } = this.parts
     this.#fillFields()
+    const { pictures, number } = this.around
+    fillTabs(this.parts.tabs, pictures, number, this.onPicture)
     this.parts.status.textContent = this.#statusText()
     this.parts.status.classList.toggle('griddot-wrong', Boolean(this.dots.error))
     if (!stage.clientWidth || !stage.clientHeight) return
