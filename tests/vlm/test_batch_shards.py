@@ -11,6 +11,7 @@ import torch
 from vlm.batch.jobs import Job
 from vlm.batch.recipe import Recipe
 from vlm.batch.shards import INDEX, Shard, cut, save_job
+from vlm.conditioning import file as conditioning_file
 from vlm.conditioning.file import load_about, load_conditioning
 from vlm.tokens.tokens import Tokens
 
@@ -290,3 +291,19 @@ def test_what_another_worker_is_writing_stays(shards):
     fill(shard, JOBS[1:2])
     shard.finish()
     assert not list(shard.folder.glob(".*")) and len(shard.done()) == 2
+
+
+def test_a_file_that_goes_between_two_looks_is_gone(shards, monkeypatch):
+    """safetensors opens a file twice, and its second error is torch's: the shard was finished."""
+    shard = shards[0]
+    fill(shard)
+    whole = conditioning_file.safe_open
+
+    def taken_away(path, framework):
+        monkeypatch.setattr(conditioning_file, "safe_open", whole)
+        shard.finish()
+        raise RuntimeError(f"unable to open file <{path}> in read-only mode: No such file")
+
+    monkeypatch.setattr(conditioning_file, "safe_open", taken_away)
+    shards[0].finish()  # the slower of two
+    assert shard.settle() and len(shard.done()) == 2 and not shard.part.exists()

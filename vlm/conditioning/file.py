@@ -181,8 +181,9 @@ def _checksum(header: Mapping[str, Any], tensors: memoryview) -> str:
 
 def _read(path: Path, with_tensors: bool) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Tensors and metadata of a conditioning file that says it is one."""
+    gone = f"There is no conditioning file {path}. {_EXPECTED}"
     if not path.is_file():
-        raise FileNotFoundError(f"There is no conditioning file {path}. {_EXPECTED}")
+        raise FileNotFoundError(gone)
     tensors: dict[str, torch.Tensor] = {}
     try:
         if with_tensors:
@@ -200,6 +201,8 @@ def _read(path: Path, with_tensors: bool) -> tuple[dict[str, torch.Tensor], dict
             with safe_open(path, "pt") as file:
                 metadata, names = file.metadata() or {}, list(file.keys())
     except UNREADABLE as error:
+        if not path.is_file():  # safe_open opens it twice, and it was taken away in between
+            raise FileNotFoundError(gone) from error
         raise ValueError(
             f"{path.name} is not a whole safetensors file ({reason(error)}). {_EXPECTED}"
         ) from error
