@@ -9,8 +9,8 @@ from typing import overload
 
 from PIL import Image, ImageSequence
 
-from ..arguments import reason, told
-from ..files.names import path_problem
+from ..arguments import reason
+from ..files.given_file import find_file, find_there
 from .gif_times import gif_times
 from .upright import make_upright
 
@@ -46,7 +46,7 @@ def read_text(file: str) -> str:
         FileNotFoundError: no such file.
         ValueError: it is not a file, or not UTF-8.
     """
-    path = _file(file, "text file")
+    path = find_file(file, "text file")
     try:
         return path.read_text(encoding="utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError as error:
@@ -68,7 +68,7 @@ def read_picture(file: str | Path) -> Image.Image:
         FileNotFoundError: no such file.
         ValueError: it is not a picture that Pillow reads.
     """
-    with _open(_file(file, "picture")) as picture:
+    with _open(find_file(file, "picture")) as picture:
         return _decoded(picture, file)
 
 
@@ -145,7 +145,7 @@ def read_video(place: str | Path, fps: float | None) -> tuple[Film, float]:
         FileNotFoundError: no such place.
         ValueError: no picture in it, a movie file, or a file that is not a picture.
     """
-    path = _there(place, "video")
+    path = find_there(place, "video")
     if path.is_dir():
         files = frames_in(path)
         if not files:
@@ -156,7 +156,7 @@ def read_video(place: str | Path, fps: float | None) -> tuple[Film, float]:
             f"{place} is a movie file, which is not read here. Make a folder of its frames first, "
             f"such as with: ffmpeg -i {path.name} frames/%05d.png"
         )
-    frames, seconds = _count_frames(_file(place, "video"))
+    frames, seconds = _count_frames(find_file(place, "video"))
     return Film(str(place), [path], frames), fps or (frames / seconds if seconds else FOLDER_FPS)
 
 
@@ -194,29 +194,6 @@ def _count_frames(path: Path) -> tuple[int, float]:
         except _DAMAGE as error:
             raise _unreadable(path, error) from error
     return frames, seconds
-
-
-def _there(file: str | Path, what: str) -> Path:
-    path = Path(file)
-    wrong = path_problem(path)
-    if wrong is not None:
-        raise FileNotFoundError(f"There is no {what} {told(str(file))}: {wrong}. Name another one.")
-    try:
-        found = path.exists()
-    except OSError:  # a folder on the way may not be looked into
-        found = False
-    if not found:
-        raise FileNotFoundError(f"There is no {what} {file}. Name one that exists.")
-    return path
-
-
-def _file(file: str | Path, what: str) -> Path:
-    """An ordinary file: reading a pipe would wait for ever, and a device has no end."""
-    path = _there(file, what)
-    if not path.is_file():
-        kind = "a folder" if path.is_dir() else "a pipe or a device"
-        raise ValueError(f"{file} is {kind}, expected a {what}. Name an ordinary file.")
-    return path
 
 
 def _open(path: Path) -> Image.Image:
