@@ -8,9 +8,11 @@ from comfy_api.latest import io
 
 from ..vlm.prompts.conversation import Conversation as Talk
 from .prompting import (
+    audio_input,
     connected,
     has_odd_images,
     images_input,
+    need_audio,
     need_conversation,
     need_image,
     video_inputs,
@@ -56,6 +58,7 @@ class ConversationTurn(io.ComfyNode):
                     tooltip="The turns before this one, from another Conversation Turn. None = "
                     "this is the first.",
                 ),
+                audio_input(),
             ],
             outputs=[
                 Conversation.Output(
@@ -79,6 +82,7 @@ class ConversationTurn(io.ComfyNode):
         video: Any = None,
         fps: float = 24.0,
         conversation: Any = None,
+        audio: Any = None,
     ) -> io.NodeOutput:
         """Adds the turn; nothing runs."""
         before = need_conversation(conversation, "Conversation Turn") or Talk()
@@ -88,7 +92,8 @@ class ConversationTurn(io.ComfyNode):
                 "turns. Connect VLM Rewrite Prompt's text, or type what it answered."
             )
         film = None if video is None else need_image(video, "video")
-        asked = before.user(prompt, connected(images), video=film, fps=fps)
+        heard = need_audio(audio, "Conversation Turn")
+        asked = before.user(prompt, connected(images), video=film, fps=fps, audio=heard)
         talk = asked.assistant(answer)
         return shown(f"turn {len(talk.turns)}", talk)
 

@@ -21,12 +21,14 @@ from .fitting import misfit_note
 from .prompting import (
     NAMED,
     TARGETS_OWN,
+    audio_input,
     check_template,
     connected,
     conversation_input,
     editing_text_input,
     has_odd_images,
     images_input,
+    need_audio,
     need_conversation,
     need_image,
     pixel_budget,
@@ -133,6 +135,7 @@ class VLMEncode(io.ComfyNode):
                     "for these models; scale states = the word's states are multiplied by 1.3. "
                     "Only for targets that do not norm each token first: see the help page.",
                 ),
+                audio_input(),
             ],
             outputs=[
                 HiddenStates.Output(
@@ -179,6 +182,7 @@ class VLMEncode(io.ComfyNode):
         conversation: Any = None,
         system_file: str = NONE,
         weights: str = AS_NATIVE,
+        audio: Any = None,
     ) -> io.NodeOutput:
         """Encodes to the depth that the target needs."""
         need(model, VLM, "model on VLM Encode")
@@ -200,6 +204,7 @@ class VLMEncode(io.ComfyNode):
             placed=image_placement == NAMED,
             conversation=need_conversation(conversation, "VLM Encode"),
             syntax=replace(model.syntax or PromptSyntax(), weights=weights),
+            audio=need_audio(audio, "VLM Encode"),
         )
         for each in states.keyframes:
             if depth.strip() == AUTO:
@@ -218,6 +223,7 @@ def _told(states: Encoded) -> str:
     turns = 1 + max(turn_column(states.token_map))
     weighed = sum(weight != 1.0 for weight in states.prompt.weights)
     parts = [f"{roles.get('image', 0)} image", f"{roles.get('text', 0)} prompt"]
+    parts += [f"{roles['audio']} audio"] if roles.get("audio") else []
     parts += [f"{turns} turns"] if turns > 1 else []
     parts += [f"{weighed} weighed"] if weighed else []
     parts += [f"{states.reused_tokens} reused"] if states.reused_tokens else []

@@ -19,12 +19,14 @@ from .draft import Draft, numbered
 from .prompting import (
     NAMED,
     TARGETS_OWN,
+    audio_input,
     check_template,
     connected,
     conversation_input,
     editing_text_input,
     has_odd_images,
     images_input,
+    need_audio,
     need_conversation,
     need_image,
     pixel_budget,
@@ -125,6 +127,7 @@ class VLMRewrite(io.ComfyNode):
                 padding_input(),
                 answers_input(),
                 *size_inputs(),
+                audio_input(),
             ],
             outputs=_outputs(),
         )
@@ -170,6 +173,7 @@ class VLMRewrite(io.ComfyNode):
         width: int = 1024,
         height: int = 1024,
         megapixels: float = 1.0,
+        audio: Any = None,
     ) -> io.NodeOutput:
         """Writes, or runs a given answer as deep as the target needs."""
         node, start = "VLM Rewrite Prompt", time.perf_counter()
@@ -187,6 +191,7 @@ class VLMRewrite(io.ComfyNode):
                 edit=editing_text or None, padding=padding,
                 min_pixels=min_pixels or None, max_pixels=max_pixels or None,
                 placed=image_placement == NAMED, conversation=need_conversation(conversation, node),
+                audio=need_audio(audio, node),
             )  # fmt: skip
             made = [first, *first.others]
             _finish(made)

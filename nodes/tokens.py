@@ -85,8 +85,8 @@ class TokenFilter(io.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip="Roles to keep instead of the preset: system, template, text, "
-                    "vision_marker, image, thinking, generated, pad, unknown. Empty = the preset"
-                    ".",
+                    "vision_marker, image, audio_marker, audio, thinking, generated, pad, unknown. "
+                    "Empty = the preset.",
                 ),
                 io.String.Input(
                     "turns",

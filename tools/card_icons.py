@@ -88,6 +88,16 @@ def film(page: Page, x: float, y: float, side: float) -> None:
     page.polygon(at((0.4, 0.32), (0.4, 0.68), (0.7, 0.5)), fill="#a3433f")
 
 
+def sound(page: Page, x: float, y: float, side: float) -> None:
+    """A sound's wave."""
+    _frame(page, x, y, side, "#fbeed9")
+    at = _at(x, y, side)
+    for k, height in enumerate((0.12, 0.3, 0.52, 0.7, 0.44, 0.6, 0.26, 0.14)):
+        left = 0.12 + 0.1 * k
+        box = [at((left, 0.5 - height / 2))[0], at((left + 0.055, 0.5 + height / 2))[0]]
+        page.rounded_rectangle(box, side / 40, fill="#c0702a")
+
+
 def talk(page: Page, x: float, y: float, side: float) -> None:
     """Two speech bubbles."""
     at = _at(x, y, side)
@@ -183,7 +193,7 @@ def chart(page: Page, x: float, y: float, side: float) -> None:
 ICONS = {
     draw.__name__: draw
     for draw in (
-        picture, other, result, results, words, lines, film, talk, dot, grid, layers, sliders,
-        clock, file, chart,
+        picture, other, result, results, words, lines, film, sound, talk, dot, grid, layers,
+        sliders, clock, file, chart,
     )
 }  # fmt: skip

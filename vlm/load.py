@@ -24,6 +24,7 @@ from .running.huggingface import HuggingFaceBackbone
 from .running.plain_forward import PlainForward
 from .running.prefix_cache import PrefixCache
 from .running.self_check import LAYERS, runs_plain
+from .sounds.preprocessor import SoundPreprocessor
 from .weights import single_file
 from .weights.checkpoint import Checkpoint, load_model
 from .weights.config_values import check_counts, check_kinds, check_rope
@@ -35,6 +36,7 @@ from .weights.folder import (
     read_config,
     read_stops,
     weight_files,
+    what_runs,
 )
 from .weights.gguf import gguf_message, is_gguf
 from .weights.lm_head import find_head
@@ -143,6 +145,7 @@ class Source:
         family: Its family.
         tokenizer: Its tokenizer.
         preprocessor: How it wants its pictures; None where it cannot see.
+        hearing: How it wants its sounds; None where it cannot hear.
         files: Its weights, mapped; None = a folder that was saved quantised.
     """
 
@@ -152,6 +155,7 @@ class Source:
     family: Family
     tokenizer: Tokenizer
     preprocessor: Preprocessor | None
+    hearing: SoundPreprocessor | None
     files: Checkpoint | None
 
 
@@ -177,7 +181,7 @@ def read_source(
 
 
 def _read_folder(path: Path, tokenizer: str | Path | None, config: dict | None) -> Source:
-    config = config or read_config(path)
+    config = read_config(path) if not config else what_runs(config)
     check_kinds(config, path)
     family = family_of(config.get("model_type"), f"{path}")
     check_config(config, path)
@@ -188,9 +192,10 @@ def _read_folder(path: Path, tokenizer: str | Path | None, config: dict | None) 
     place = _tokenizer_of(path) if tokenizer is None else tokenizer
     reads = _read_tokenizer(place, config=built if Path(place) == path else None)
     preprocessor = family.vision.read_preprocessor(path, config) if family.vision else None
+    hearing = family.audio.read_preprocessor(path) if family.audio else None
     quantised = bool(config.get("quantization_config"))
     files = None if quantised else Checkpoint(path, weight_files(path), family)
-    return Source(path, config, built, family, reads, preprocessor, files)
+    return Source(path, config, built, family, reads, preprocessor, hearing, files)
 
 
 def _tokenizer_of(path: Path) -> Path:
@@ -222,7 +227,7 @@ def _read_file(path: Path, tokenizer: str | Path | None, config: dict | None) ->
     # The folder's own template may be that of another model with the same tokenizer.
     reads = _read_tokenizer(place, family.chat_template)
     preprocessor = single_file.published_preprocessor(config, family)
-    return Source(path, config, built, family, reads, preprocessor, files)
+    return Source(path, config, built, family, reads, preprocessor, None, files)
 
 
 def _read_tokenizer(
@@ -256,15 +261,16 @@ def _load(
             f"The tokenizer for {path} has {size} tokens, the weights know "
             f"{backbone.vocabulary}. They belong to different models; download both again."
         )
-    if family.vision:
-        source.tokenizer.id_of(family.vision.image_token)  # says so where it is a text-only model's
+    for sense in (family.vision and family.vision.image_token, family.audio and family.audio.token):
+        if sense:
+            source.tokenizer.id_of(sense)  # says so where it is a text-only model's
     # The toy model of a family with several language models has one of them.
     inside: str = source.built.get_text_config().model_type if family.language_models else ""
     if _runs_plain(family) or _runs_plain(FAMILIES.get(inside)):
         backbone.plain = PlainForward(backbone.text, family.decoder)
     engine = Engine(name, family, backbone, **keep)
     stops = source.tokenizer.stops | read_stops(path, source.config)
-    return VLM(engine, source.tokenizer, source.preprocessor, stops=stops)
+    return VLM(engine, source.tokenizer, source.preprocessor, hearing=source.hearing, stops=stops)
 
 
 def _runs_plain(family: Family | None) -> bool:

@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from itertools import groupby
-from logging import DEBUG
 from typing import Any, overload
 
 import torch
 
 from .arguments import checked, need_size
 from .families import Family
-from .logger import LOG
 from .pictures.preprocessor import Preprocessor
+from .prompting import Prompting, one_each
 from .prompts.conversation import Conversation
 from .prompts.inputs import PromptInputs
-from .prompts.layout import render
-from .prompts.looking import Looked, Looking
-from .prompts.messages import messages_of, valid_text
-from .prompts.padding import AUTO, NONE, choose_padding
-from .prompts.pads import pad_prompt
-from .prompts.prompt import Prompt, build_prompt, unpadded
-from .prompts.prompt_syntax import PromptSyntax, read_syntax
+from .prompts.padding import AUTO, NONE
+from .prompts.prompt import unpadded
+from .prompts.prompt_syntax import PromptSyntax
 from .prompts.rewrite_prompts import DEFAULT, find_system
-from .prompts.templates import Template, find_template
 from .prompts.tokenizer import Tokenizer
 from .running.backbone import Backbone
 from .running.engine import Engine
 from .running.hidden_states import HiddenStates, states_of
 from .running.host import Host
 from .running.prefix_cache import PrefixCache
-from .running.rewrite import MAX_TOKENS, Pad, Rewritten, Wish, replay, write
+from .running.rewrite import MAX_TOKENS, Rewritten, Wish, replay, write
 from .running.sampling import Sampling
 from .running.writing import OnToken
-from .targets import Target, find_target
+from .sounds.preprocessor import SoundPreprocessor
 
 
 class VLM:
@@ -44,6 +36,7 @@ class VLM:
         engine: Weights, surroundings and caches.
         tokenizer: Its tokenizer.
         preprocessor: Its preprocessing of pictures; None where it cannot see.
+        hearing: Its preprocessing of sounds; None where it cannot hear.
         stops: Ids of the tokens that end an answer.
         syntax: What characters of a prompt mean beyond themselves where `encode` is not told.
     """
@@ -54,6 +47,7 @@ class VLM:
         tokenizer: Tokenizer,
         preprocessor: Preprocessor | None,
         *,
+        hearing: SoundPreprocessor | None = None,
         layer: int | None = None,
         stops: frozenset[int] | None = None,
         syntax: PromptSyntax | None = None,
@@ -64,6 +58,7 @@ class VLM:
             engine: Weights, surroundings and caches.
             tokenizer: Its tokenizer.
             preprocessor: Its preprocessing of pictures; None where it cannot see.
+            hearing: Its preprocessing of sounds; None where it cannot hear.
             layer: Layer (without final norm) that a person chose instead of a target's single one.
             stops: Ids of the tokens that end an answer, beside the family's; None = the
                 tokenizer's own.
@@ -72,10 +67,11 @@ class VLM:
         self.engine = engine
         self.tokenizer = tokenizer
         self.preprocessor = preprocessor
+        self.hearing = hearing
         own = tokenizer.stops if stops is None else stops
         self.stops = own | tokenizer.find(*engine.family.stop_tokens)
         self.syntax = syntax
-        self._layer = layer
+        self._prompting = Prompting(engine, tokenizer, preprocessor, hearing, layer)
 
     def __repr__(self) -> str:
         dtype = str(self.backbone.dtype).removeprefix("torch.")
@@ -126,6 +122,7 @@ class VLM:
         min_pixels: int | None = None, max_pixels: int | None = None, depth: int | None = None,
         keep_mb: float = 512, padding: str = AUTO, mute: Sequence[int] = (), placed: bool = False,
         conversation: Conversation | None = None, syntax: PromptSyntax | None = None,
+        audio: Any = None,
     ) -> HiddenStates: ...  # fmt: skip
 
     # Not any sequence of texts: a text is one, too.
@@ -137,6 +134,7 @@ class VLM:
         max_pixels: int | None = None, depth: int | None = None, keep_mb: float = 512,
         padding: str = AUTO, mute: Sequence[int] = (), placed: bool = False,
         conversation: Conversation | None = None, syntax: PromptSyntax | None = None,
+        audio: Any = None,
     ) -> list[HiddenStates]: ...  # fmt: skip
 
     @checked
@@ -160,6 +158,7 @@ class VLM:
         placed: bool = False,
         conversation: Conversation | None = None,
         syntax: PromptSyntax | None = None,
+        audio: Any = None,
     ) -> HiddenStates | list[HiddenStates]:
         """Prepares the hidden states of a prompt; layers run when they are asked for.
 
@@ -190,29 +189,33 @@ class VLM:
                 before the prompt's. `placed` holds for the words of each turn and its pictures.
             syntax: ComfyUI's prompt syntax: embeddings that the words name, and weights of words;
                 None = `syntax` of this model, where that is None too every character is a letter.
+            audio: Sounds, for a model that hears: a mapping with `waveform` (float -1..1, [T],
+                [C, T] or [B, C, T]) and `sample_rate`, as ComfyUI's AUDIO; (samples, rate); a path;
+                or a list of these. They stand behind pictures and video.
 
         Returns:
             Hidden states, or a list of them in the order of several texts.
 
         Raises:
-            ValueError: An unknown target or template, a picture that cannot be read, nothing to
-                encode, a layer that does not exist, a name like `<image9>` without its picture, a
-                conversation that waits for an answer.
+            ValueError: An unknown target or template, a picture or sound that cannot be read,
+                nothing to encode, a layer that does not exist, a name like `<image9>` without its
+                picture, a conversation that waits for an answer.
             TypeError: A prompt that is not text.
         """
         inputs = PromptInputs(
-            images, video, fps, target, template, system, edit,
-            min_pixels, max_pixels, padding, mute, placed, conversation, syntax or self.syntax,
+            images, video, fps, target, template, system, edit, min_pixels, max_pixels, padding,
+            mute, placed, conversation, syntax or self.syntax, audio,
         )  # fmt: skip
         need_size(keep_mb, "keep_mb")
-        goal = self._goal(inputs)
+        prompting = self._prompting
+        goal = prompting.find_goal(inputs)
         texts = [text] if isinstance(text, str) else list(text)
-        own = _one_each(inputs, texts) if not isinstance(text, str) else None
-        seen = None if own else self._look(inputs, goal)
+        own = one_each(inputs, texts) if not isinstance(text, str) else None
+        seen = None if own else prompting.look(inputs, goal)
         states = []
         for number, one in enumerate(texts):
-            shown = seen or self._look(own[number] if own else inputs, goal)
-            prompt = self._prompt(one, inputs, goal, shown)
+            shown = seen or prompting.look(own[number] if own else inputs, goal)
+            prompt = prompting.lay_out(one, inputs, goal, shown)
             made = states_of(self.engine, prompt, goal, keep_mb)
             plain = all(weight == 1.0 for weight in prompt.weights)
             states.append(made if plain else made.weigh(torch.tensor(prompt.weights)))
@@ -244,6 +247,7 @@ class VLM:
         edit: str | None = None,
         video: Any = None,
         fps: float = 24.0,
+        audio: Any = None,
         padding: str = NONE,
         answers: int = 1,
         on_token: OnToken | None = None,
@@ -275,6 +279,7 @@ class VLM:
             edit: As for `encode`.
             video: As for `encode`.
             fps: As for `encode`.
+            audio: As for `encode`.
             padding: Pad tokens around prompt and answer, as for `encode`; they never cut the
                 answer. They run after it was written, those in front with all the rest again.
             answers: How many answers to write, 1 to 16; prompt and pictures run once for all.
@@ -295,101 +300,17 @@ class VLM:
         told = find_system(DEFAULT) if system is None else system
         inputs = PromptInputs(
             images, video, fps, target, template, told, edit,
-            min_pixels, max_pixels, NONE, (), placed, conversation,
+            min_pixels, max_pixels, NONE, (), placed, conversation, None, audio,
         )  # fmt: skip
-        goal, pad = self._goal(inputs), None
+        prompting = self._prompting
+        goal, pad = prompting.find_goal(inputs), None
         if padding != NONE:
-            goal, pad = self._behind(inputs, padding)
-        seen = self._look(inputs, goal)
-        if not seen.inputs and not str(text).strip():
-            raise ValueError("There is nothing to rewrite: no prompt and no picture.")
-        prompt = self._prompt(text, inputs, unpadded(goal), seen)
+            goal, pad = prompting.pad_behind(inputs, padding)
+        seen = prompting.look(inputs, goal)
+        if not seen.inputs and not seen.sounds and not str(text).strip():
+            raise ValueError("There is nothing to rewrite: no prompt, no picture and no sound.")
+        prompt = prompting.lay_out(text, inputs, unpadded(goal), seen)
         engine, tokenizer = self.engine, self.tokenizer
         if answer is not None:
             return replay(engine, tokenizer, prompt, goal, answer, keep_mb, pad)
         return write(engine, tokenizer, self.stops, prompt, goal, wish, keep_mb, pad)
-
-    def _behind(self, inputs: PromptInputs, padding: str) -> tuple[Target, Pad]:
-        """The target with its own pad tokens, and what puts those around prompt and answer."""
-        goal = self._goal(replace(inputs, padding=padding))
-        chosen = choose_padding(padding, _layout(inputs, goal).padding, goal.pad_side)
-
-        def pad(prompt: Prompt) -> Prompt:
-            # All of it is known once it was written, so that pad tokens behind it run alone.
-            whole = replace(prompt, prefix=prompt.real, shared=(*prompt.shared, prompt.real))
-            padded = pad_prompt(whole, self.tokenizer, self.family, goal, chosen)
-            return padded if len(padded.ids) > len(prompt.ids) else prompt
-
-        return goal, pad
-
-    def _look(self, inputs: PromptInputs, goal: Target) -> Looked:
-        """Pictures and videos at the size the model sees them."""
-        config = self.backbone.vision_config if self.family.has_vision else None
-        looking = Looking(self.name, self.family, self.preprocessor, config)
-        return looking.look(inputs, _layout(inputs, goal), goal)
-
-    def _prompt(self, text: str, inputs: PromptInputs, goal: Target, seen: Looked) -> Prompt:
-        """Lays one text and the pictures out."""
-        if not isinstance(text, str) or not isinstance(inputs.system, str | None):
-            kind = type(inputs.system if isinstance(text, str) else text).__name__
-            raise TypeError(f"The prompt and the system prompt are text, one is a {kind}.")
-        layout = _layout(inputs, goal)
-        specials = self.tokenizer.specials
-        messages = messages_of(layout, text, inputs, seen.turns, specials)
-        system = inputs.system
-        if system is None:
-            system = layout.system_for(len(seen.inputs), text)
-        pieces = render(
-            layout, self.tokenizer, messages, system=valid_text(system), family=self.family
-        )
-        missing: tuple[str, ...] = ()
-        if inputs.syntax is not None:
-            read = read_syntax(pieces, inputs.syntax, goal, self.backbone.width, layout)
-            pieces, missing = read.pieces, read.missing
-        padding = choose_padding(inputs.padding, layout.padding, goal.pad_side)
-        order = [part.number for said in messages for part in said.parts if not part.is_words]
-        prompt = build_prompt(
-            pieces, self.tokenizer, self.family, seen.inputs, goal, padding, order
-        )
-        prompt = pad_prompt(prompt, self.tokenizer, self.family, goal, padding)
-        prompt = replace(prompt, missing=missing)
-        if LOG.isEnabledFor(DEBUG):
-            LOG.debug(
-                "%s: template %s for %s, %s", self.name, layout.name, goal.name, _told(prompt)
-            )
-        return prompt
-
-    def _goal(self, inputs: PromptInputs) -> Target:
-        """The target, with the layer that a person chose on the model instead of its own."""
-        goal = find_target(inputs.target)
-        if inputs.padding == NONE:
-            goal = unpadded(goal)
-        if self._layer is None or goal.layers is None or goal.combine != "single":
-            return goal
-        chosen = (self._layer,)
-        return replace(goal, layers=chosen, layers_with_images=chosen, final_norm=False)
-
-
-def _layout(inputs: PromptInputs, goal: Target) -> Template:
-    return find_template(inputs.template or goal.template)
-
-
-def _one_each(inputs: PromptInputs, texts: Sequence[str]) -> list[PromptInputs] | None:
-    """The inputs of each of several texts, where the pictures are a list for each; else None."""
-    images = inputs.images
-    nested = isinstance(images, list | tuple) and bool(images)
-    if not nested or not all(isinstance(each, list | tuple | None) for each in images):
-        return None
-    if len(images) != len(texts):
-        raise ValueError(
-            f"`images` holds {len(images)} lists for {len(texts)} texts. Give one list for each "
-            "text, which may be empty, or a flat list that all of them get."
-        )
-    return [replace(inputs, images=each) for each in images]
-
-
-def _told(prompt: Prompt) -> str:
-    """A prompt's ids for the log, runs of one id as `id x length`."""
-    runs = [(one, len(list(same))) for one, same in groupby(prompt.ids)]
-    words = (str(one) if length == 1 else f"{one} x {length}" for one, length in runs)
-    return f"{len(prompt.ids)} ids [{', '.join(words)}]"

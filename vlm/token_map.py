@@ -17,6 +17,12 @@ A map of a conversation is of version 2 and has one column more; without it all 
 first turn::
 
      "turn":  [int] * N,    # turn of a conversation, from 0: a user's words and the answer to them
+
+One with sounds is of version 3 and has two columns more, and that of the turns where there are
+several::
+
+     "audio": [int] * N,    # sound number from 0 on audio tokens and their markers, else -1
+     "time":  [int] * N,    # milliseconds from the sound's beginning; 0 where the role is not audio
 """
 
 import json
@@ -28,12 +34,15 @@ from .logger import LOG
 from .token_grid import is_grid
 
 VERSION = 1
-WITH_TURNS = 2  # written only where there are several, so that older packs read all other maps
+# Written only where there are several turns, or sounds, so that older packs read all other maps.
+WITH_TURNS, WITH_SOUNDS = 2, 3
 ROLES = (
     "system",
     "template",
     "vision_marker",
     "image",
+    "audio_marker",
+    "audio",
     "text",
     "thinking",
     "generated",
@@ -41,7 +50,8 @@ ROLES = (
     "unknown",
 )
 _NUMBERS = {"image": -1, "frame": 0, "tile": 0, "row": 0, "col": 0}  # column: of a plain token
-_LEAST = {"image": -1, "frame": 0, "tile": -1, "row": 0, "col": 0, "turn": 0}
+_MORE = {"turn": 0, "audio": -1, "time": 0}  # columns that a map has where they say something
+_LEAST = {"image": -1, "frame": 0, "tile": -1, "row": 0, "col": 0, **_MORE}
 _END = 2**31  # of every number: no sequence has so many tokens
 _GRID_KEYS = ("image", "frames", "rows", "cols")
 
@@ -55,6 +65,8 @@ def new_map(
     cols: Iterable[int] | None = None,
     grids: Iterable[dict] = (),
     turns: Iterable[int] | None = None,
+    audios: Iterable[int] | None = None,
+    times: Iterable[int] | None = None,
 ) -> dict:
     """Write a token map.
 
@@ -64,6 +76,8 @@ def new_map(
         frames, tiles, rows, cols: place of an image token, from 0; tile -1 = thumbnail. Default 0.
         grids: per image number ``{"image", "frames", "rows", "cols"}``, after the VLM's merge.
         turns: turn of a conversation per token, from 0. Default: all 0.
+        audios: sound number per token from 0, -1 for tokens of no sound. Default: all -1.
+        times: milliseconds of an audio token from its sound's beginning. Default: all 0.
 
     Returns:
         The map, of builtins only (numpy and tensor numbers are converted).
@@ -79,7 +93,8 @@ def new_map(
         column = given[key]
         out[key] = [plain] * len(role) if column is None else [int(v) for v in column]
     out["grids"] = [{k: int(v) for k, v in grid.items() if k in _GRID_KEYS} for grid in grids]
-    out = _with_turns(out, [0] * len(role) if turns is None else [int(turn) for turn in turns])
+    more = {"turn": turns, "audio": audios, "time": times}
+    out = _with_more(out, {k: [int(v) for v in column or ()] for k, column in more.items()})
     wrong = what_is_wrong(out)
     if wrong:
         raise ValueError(f"This token map cannot be written: {wrong}.")
@@ -88,15 +103,29 @@ def new_map(
 
 def turn_column(token_map: dict) -> list[int]:
     """Turn of a conversation per token, from 0; all 0 where the map knows of none."""
-    return token_map["turn"] if "turn" in token_map else [0] * token_map["n"]
+    return _column(token_map, "turn")
 
 
-def _with_turns(token_map: dict, turns: list[int]) -> dict:
-    """A map with the turn of each token, where it is of several."""
-    if not any(turns):
+def audio_column(token_map: dict) -> list[int]:
+    """Sound number per token from 0, -1 = of no sound; all -1 where the map knows of none."""
+    return _column(token_map, "audio")
+
+
+def _column(token_map: dict, name: str) -> list[int]:
+    return token_map[name] if name in token_map else [_MORE[name]] * token_map["n"]
+
+
+def _with_more(token_map: dict, columns: dict[str, list[int]]) -> dict:
+    """A map with the columns of _MORE that say something, of the version that has these."""
+    said = {key for key, column in columns.items() if set(column) - {_MORE[key]}}
+    if not said:
         return token_map
-    grids = token_map.pop("grids")
-    return {**token_map, "version": WITH_TURNS, "turn": turns, "grids": grids}
+    if said & {"audio", "time"}:
+        said |= {"audio", "time"}
+    version = WITH_SOUNDS if "audio" in said else WITH_TURNS
+    grids, n = token_map.pop("grids"), token_map["n"]
+    more = {key: columns[key] or [_MORE[key]] * n for key in _MORE if key in said}
+    return {**token_map, "version": version, **more, "grids": grids}
 
 
 def map_text(token_map: dict) -> str:
@@ -170,8 +199,8 @@ def take(token_map: None, indices: Sequence[int]) -> None: ...
 def take(token_map: dict | None, indices: Sequence[int]) -> dict | None:
     """The map of the kept tokens, in the order of ``indices`` (from 0).
 
-    Image numbers stay as they are; grids stay for the images that still have a token. None stays
-    None.
+    Image and sound numbers stay as they are; grids stay for the images that still have a token.
+    None stays None.
     """
     if token_map is None:
         return None
@@ -182,23 +211,26 @@ def take(token_map: dict | None, indices: Sequence[int]) -> dict | None:
         out[key] = [column[i] for i in indices]
     left = set(out["image"])
     out["grids"] = [dict(grid) for grid in token_map["grids"] if grid["image"] in left]
-    turns = turn_column(token_map)
-    return _with_turns(out, [turns[i] for i in indices])
+    columns = {key: _column(token_map, key) for key in _MORE}
+    return _with_more(out, {key: [column[i] for i in indices] for key, column in columns.items()})
 
 
 def join(a: dict, b: dict) -> dict:
-    """The map of a's tokens followed by b's; b's image numbers are shifted past a's.
+    """The map of a's tokens followed by b's; b's image and sound numbers are shifted past a's.
 
     Turns keep their numbers: what is joined may be of one turn.
     """
     shift = 1 + max([-1, *a["image"], *(grid["image"] for grid in a["grids"])])
+    sounds = 1 + max([-1, *audio_column(a)])
     out: dict[str, Any] = {"version": VERSION, "n": a["n"] + b["n"]}
     for key in ("role", *_NUMBERS):
         out[key] = [*a[key], *b[key]]
     out["image"][a["n"] :] = [i + shift if i >= 0 else i for i in b["image"]]
     moved = [{**grid, "image": grid["image"] + shift} for grid in b["grids"]]
     out["grids"] = [*(dict(grid) for grid in a["grids"]), *moved]
-    return _with_turns(out, [*turn_column(a), *turn_column(b)])
+    more = {key: [*_column(a, key), *_column(b, key)] for key in _MORE}
+    more["audio"][a["n"] :] = [i + sounds if i >= 0 else i for i in audio_column(b)]
+    return _with_more(out, more)
 
 
 def count_roles(token_map: dict) -> dict[str, int]:
@@ -218,14 +250,15 @@ def what_is_wrong(token_map: object) -> str | None:
     if not isinstance(token_map, dict):
         return f"it is a {type(token_map).__name__}, expected a dict"
     version = token_map.get("version")
-    if version not in (VERSION, WITH_TURNS) or isinstance(version, bool):
-        known = f"{VERSION} and {WITH_TURNS}"
+    if version not in (VERSION, WITH_TURNS, WITH_SOUNDS) or isinstance(version, bool):
+        known = f"{VERSION} to {WITH_SOUNDS}"
         return f"its version is {told(version)}, this pack reads the versions {known}"
     n = token_map.get("n")
     if type(n) is not int or n < 0:
         return f"its n is {told(n)}, expected the number of tokens"
-    turns = ("turn",) if version == WITH_TURNS or "turn" in token_map else ()
-    for key in ("role", *_NUMBERS, *turns):
+    needed = {WITH_TURNS: {"turn"}, WITH_SOUNDS: {"audio", "time"}}.get(version, set())
+    more = [key for key in _MORE if key in needed or key in token_map]
+    for key in ("role", *_NUMBERS, *more):
         column = token_map.get(key)
         if not isinstance(column, list) or len(column) != n:
             length = len(column) if isinstance(column, list) else "no"
@@ -236,6 +269,9 @@ def what_is_wrong(token_map: object) -> str | None:
     unknown = sorted(set(token_map["role"]) - set(ROLES))
     if unknown:
         return f"role {told(unknown[0])} is unknown; the roles are {', '.join(ROLES)}"
+    sounds = zip(token_map["role"], audio_column(token_map), strict=True)
+    if any(role == "audio" and number < 0 for role, number in sounds):
+        return "a token has role 'audio' and no sound number"
     return _wrong_with_grids(token_map)
 
 

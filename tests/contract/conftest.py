@@ -82,10 +82,16 @@ class Made:
     whole: Any
     info: dict[str, Any]
 
+    @cached_property
+    def _base(self):
+        """In a family's own shape where it has one."""
+        make = self.family.base_model
+        return self.whole.model if make is None else make(self.whole).eval()
+
     @property
     def model(self):
-        """The base model: what sees and what reads."""
-        return self.whole.model
+        """The base model: what sees, what hears and what reads."""
+        return self._base
 
     @property
     def text(self):

@@ -5,6 +5,9 @@ import torch
 import transformers
 from expected import known_fault
 
+from vlm.weights.base_model import find_base_model
+from vlm.weights.folder import build_config, read_config
+
 QUANTIZED = "vlm/weights/quantized.py"
 
 
@@ -12,14 +15,15 @@ QUANTIZED = "vlm/weights/quantized.py"
 def test_a_folder_is_loaded_with_a_config_and_a_dtype_of_ours(one):
     if known_fault(f"{one.family.model_type}.config") is not None:
         pytest.skip("transformers cannot load this family's published files")
-    config = transformers.AutoConfig.from_pretrained(str(one.folder))
+    config = build_config(read_config(one.folder), one.family, one.folder)
     model, info = getattr(transformers, one.family.architecture).from_pretrained(
         str(one.folder), config=config, dtype="auto", attn_implementation="sdpa",
         local_files_only=True, output_loading_info=True,
     )  # fmt: skip
     assert all(isinstance(name, str) for name in info["missing_keys"])
-    assert {weight.dtype for weight in model.model.parameters()} == {torch.float32}
-    assert hasattr(model.model, one.family.language) == one.family.has_vision
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    base = find_base_model(model, one.family)
+    assert hasattr(base, one.family.language if one.family.has_vision else "language_model")
 
 
 @pytest.mark.relies(QUANTIZED)

@@ -55,7 +55,9 @@ def test_positions_come_from_a_function_of_theirs(one):
 
     ids = one.tokenizer("a red house", return_tensors="pt", add_special_tokens=False)["input_ids"]
     types = {}
-    if takes(one.model.get_rope_index, "mm_token_type_ids"):
+    base = getattr(one.whole, "model", None)
+    find = getattr(base, "get_rope_index", None) or one.whole.get_rope_index
+    if takes(find, "mm_token_type_ids"):
         types["mm_token_type_ids"] = torch.zeros_like(ids, dtype=torch.int32)
-    positions, _ = one.model.get_rope_index(ids, **types)
+    positions, _ = find(ids, attention_mask=torch.ones_like(ids), **types)
     assert positions[:, 0].tolist() == [list(range(ids.shape[1]))] * 3

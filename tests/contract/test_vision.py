@@ -6,7 +6,7 @@ import torch
 pytestmark = pytest.mark.only(lambda family: family.has_vision)
 ADAPTERS = tuple(
     f"vlm/families/{name}.py"
-    for name in ("qwen_vision", "gemma3", "internvl", "llava_onevision", "smolvlm")
+    for name in ("qwen_vision", "qwen2_5_omni", "gemma3", "internvl", "llava_onevision", "smolvlm")
 )
 QWEN, BACKBONE = ADAPTERS[0], "vlm/running/huggingface.py"
 
@@ -22,7 +22,7 @@ def count_tokens(one, picture):
 @pytest.mark.relies(BACKBONE, "vlm/weights/tensor_names.py")
 def test_the_modules_that_see_have_their_names(one):
     known = dict(one.seeing.named_children())
-    assert set(known) == {*one.family.vision.modules, one.family.language}
+    assert set(known) == {*one.family.towers, one.family.language}
 
 
 @pytest.mark.relies(*ADAPTERS)

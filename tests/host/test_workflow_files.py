@@ -33,10 +33,12 @@ VLM_SOURCES = {
     "VLM/Qwen3-VL-4B-Instruct": "Qwen/Qwen3-VL-4B-Instruct",
     "VLM/Qwen2.5-VL-7B-Instruct": "Qwen/Qwen2.5-VL-7B-Instruct",
     "VLM/Qwen2VL-Flux": "Djrango/Qwen2vl-Flux",
+    "VLM/Qwen2.5-Omni-3B": "Qwen/Qwen2.5-Omni-3B",
 }
 IN_REPOSITORIES = (
     "qwen2vl-flux.safetensors", "connector.pt", "t5_embedder.pt", "_proj.pt",
     "flux-controlnet-union.safetensors", "qwen3vl-zimage-projection.safetensors",
+    "qwen2.5-omni-3b-alignnet.safetensors",
 )  # fmt: skip
 each_workflow = pytest.mark.parametrize("name", NAMES)
 

@@ -6,8 +6,10 @@ import json
 import shutil
 import subprocess
 import sys
+import wave
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 from comfy_find import REPO
 from comfy_host import PACK_FOLDER
@@ -44,7 +46,10 @@ PICTURES = {
     "z-image-rewrite-json": 3,
 }
 # Native encoders make what is sampled, of words that the VLM wrote: there is nothing to check.
-WORDS_ALONE = ("z-image-rewrite-json",)
+WORDS_ALONE = {
+    "z-image-rewrite-json": "12 + 12 + 12 tokens written",
+    "z-image-sound-described": "12 tokens written",
+}
 # No ComfyUI that was seen loads FLUX 3: its workflows end in a file.
 WITHOUT_MODEL = ("flux3-klein-words", "flux3-klein-picture-experiment")
 # Detailed graphs to be looked at in both renderers after a run.
@@ -59,6 +64,7 @@ def host(public_vlm, flux_connectors, comfy, checkout, models):
     example_picture(comfy, checkout, 768 if updating() else 128)
     save_first(comfy)
     example_video(comfy)
+    example_sound(comfy)
     yield comfy
     shutil.rmtree(models / "vlm_stats", ignore_errors=True)
 
@@ -86,6 +92,17 @@ def example_video(comfy):
     )  # fmt: skip
     (shown,) = made.outputs["save"]["images"]
     (comfy.base / "input" / "example.mp4").write_bytes(comfy.view(shown))
+
+
+def example_sound(comfy):
+    """Puts the sound that the workflows with one load into input/: a second, two channels."""
+    at = np.arange(22050) / 22050
+    both = np.stack([np.sin(880 * np.pi * at), np.sin(660 * np.pi * at)], axis=1)
+    with wave.open(str(comfy.base / "input" / "example.wav"), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(22050)
+        file.writeframes((both * 20000).astype("<i2").tobytes())
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +212,7 @@ def test_opens_and_queues_in_the_page(host, page, flow):
     assert all(is_shown(found) for found in pictures)
     assert page.errors() == []
     if flow in WORDS_ALONE:  # this VLM is so sure of its words that all answers are one
-        assert any("12 + 12 + 12 tokens written" in line for line in lines(result))
+        assert any(WORDS_ALONE[flow] in line for line in lines(result))
         return
     assert len(set(pictures)) == len(pictures)
     if flow in WITHOUT_MODEL:

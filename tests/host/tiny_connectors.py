@@ -13,10 +13,12 @@ VLMS = {
     "Qwen2VL-Flux": "qwen2_vl",
     "Qwen2.5-VL-7B-Instruct": "qwen2_5_vl",
     "InternVL2_5-4B-hf": "internvl",
+    "Qwen2.5-Omni-3B": "qwen2_5_omni",
 }
 CONNECTOR = "qwen2vl-flux/connector.pt"
 EMBEDDER = "qwen2vl-flux/t5_embedder.pt"
 ALIGNNET = "x2i/qwen2.5-vl-7b_proj.pt"
+OMNI = "qwen2.5-omni-3b-alignnet.safetensors"
 TRAINED, Z_IMAGE = "qwen3vl-zimage-projection.safetensors", 2560  # and the width on both sides
 
 
@@ -39,6 +41,8 @@ def write_connectors(models: Path) -> None:
     facts = {"vlm": "Qwen3-VL-4B-Instruct", "layers": "-2", "target": "Z-Image", "keep": "all"}
     about = {"format": FORMAT, "version": VERSION, **facts}
     write_state_dict(trained_weights(), folder / TRAINED, about)
+    facts = {"vlm": "Qwen2.5-Omni-3B", "layers": "auto", "target": "FLUX.1", "keep": "all"}
+    write_state_dict(alignnet_weights(), folder / OMNI, about | facts)
 
 
 def linear_weights() -> dict[str, torch.Tensor]:

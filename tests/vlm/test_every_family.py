@@ -23,6 +23,7 @@ from vlm.tiny.folder import write_tiny
 ALL = (
     "qwen2_vl",
     "qwen2_5_vl",
+    "qwen2_5_omni",
     "qwen3_vl",
     "qwen3_vl_moe",
     "qwen3_5",
@@ -37,6 +38,7 @@ ALL = (
 # Some came later than the oldest transformers that the pack runs with.
 FAMILIES = tuple(name for name in ALL if hasattr(transformers, KNOWN[name].architecture))
 SEEING = tuple(name for name in FAMILIES if KNOWN[name].has_vision)
+HEARING = tuple(name for name in FAMILIES if KNOWN[name].has_audio)
 FILMING = tuple(name for name in SEEING if KNOWN[name].vision.video)
 # With Qwen3-VL's processor; the older ones have tests of their own.
 QWEN_EYES = tuple(name for name in FAMILIES if name in ("qwen3_vl_moe", "qwen3_5"))
@@ -45,6 +47,7 @@ TEXT = "A red house\nby the river, 一只红色的猫, 🎨"
 
 every = pytest.mark.parametrize("family", FAMILIES)
 seeing = pytest.mark.parametrize("family", SEEING)
+hearing = pytest.mark.parametrize("family", HEARING)
 filming = pytest.mark.parametrize("family", FILMING)
 
 
@@ -54,7 +57,7 @@ class Reference:
     def __init__(self, folder, family):
         self.model, _ = plain_model(folder, family.model_type)
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
-        self.vision = family.vision
+        self.vision, self.audio = family.vision, family.audio
         self.language = getattr(self.model.model, family.language, self.model.model)
 
     def inputs(self, states):
@@ -67,6 +70,14 @@ class Reference:
             if self.vision.frame_token != self.vision.image_token:
                 known["mm_token_type_ids"] += 2 * self._is(ids, self.vision.frame_token).int()
             known |= self.vision.forward_inputs(states.prompt.shown)
+            films = [one for one in states.prompt.shown if one.is_video]
+            if films:
+                known["video_second_per_grid"] = torch.tensor(
+                    [one.seconds_per_grid for one in films]
+                )
+        if self.audio is not None:
+            sounds = states.prompt.sounds
+            known |= self.audio.forward_inputs([sounds[n] for n in states.prompt.heard])
         return {name: value for name, value in known.items() if name in self._takes}
 
     @property
@@ -87,13 +98,15 @@ class Reference:
             layer.register_forward_pre_hook(catch, with_kwargs=True)
             for layer in self.language.layers
         ]
+        norm = self.language.norm
+        hooks.append(norm.register_forward_hook(lambda module, args, out: caught.append(out)))
         try:
             with torch.no_grad():
-                normed = self.model.model(**self.inputs(states)).last_hidden_state
+                self.model(**self.inputs(states))
         finally:
             for hook in hooks:
                 hook.remove()
-        return [*caught, normed]
+        return caught
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +178,23 @@ def test_layers_of_a_video(made, compare, picture, family):
     frames = [picture(64, 96, seed) for seed in range(6)]
     states = model.encode(TEXT, video=frames, fps=3.0, max_pixels=64 * 96)
     compare(states, reference, f"{family}.video")
+
+
+@hearing
+def test_layers_of_sounds_pictures_a_video_and_a_text(made, compare, picture, family):
+    model, reference = made(family)
+    sounds = [(noise(0.7, 44100), 44100), (noise(3.21, 16000), 16000)]
+    compare(model.encode(TEXT, audio=sounds[0]), reference, f"{family}.sound")
+    pictures = [picture(90, 150), picture(64, 130, 1)]
+    frames = [picture(64, 96, seed) for seed in range(6)]
+    states = model.encode(TEXT, pictures, video=frames, fps=3.0, max_pixels=64 * 96, audio=sounds)
+    compare(states, reference, f"{family}.all")
+
+
+def noise(seconds, rate):
+    """A sound, the same everywhere."""
+    at = torch.arange(int(seconds * rate))
+    return (((at * 7919) % 2003).float() / 1001.5 - 1) * 0.3
 
 
 # --- prompt and token map
@@ -358,7 +388,9 @@ def test_buffers_of_a_bfloat16_file_are_those_of_from_pretrained(family, tmp_pat
     halved = {name: tensor.to(torch.bfloat16) for name, tensor in weights.items()}
     save_file(halved, folder / "model.safetensors", {"format": "pt"})
     config = json.loads((folder / "config.json").read_text())
-    for part in (config, config.get("text_config", {}), config.get("vision_config", {})):
+    inner = config.get(KNOWN[family].inside[0], config)
+    names = ("text_config", "vision_config", "audio_config")
+    for part in (config, inner, *(inner.get(name, {}) for name in names)):
         part.pop("torch_dtype", None)
         part["dtype"] = "bfloat16"
     (folder / "config.json").write_text(json.dumps(config))
@@ -366,7 +398,8 @@ def test_buffers_of_a_bfloat16_file_are_those_of_from_pretrained(family, tmp_pat
     model = vlm.load(folder, dtype=dtype).backbone.model
     ours = model if known.has_vision else model.language_model
     theirs, _ = plain_model(folder, family, dtype)
-    wanted = dict(theirs.model.named_buffers())
+    base = theirs.model if known.base_model is None else known.base_model(theirs)
+    wanted = dict(base.named_buffers())
     found = dict(ours.named_buffers())
     assert found.keys() == wanted.keys() and wanted
     for name, buffer in wanted.items():

@@ -65,7 +65,8 @@ def test_keep(keep, indices):
 
 
 def test_every_preset_is_tested_and_text_is_the_default():
-    assert set(KEEP_PRESETS) == {"all", "text", "prompt", "image", "image+markers", "generated"}
+    pictures = {"image", "image+markers"}
+    assert set(KEEP_PRESETS) == {"all", "text", "prompt", "generated", "audio", *pictures}
     assert kept(filter_tokens(every_role())) == [0, 1, 9, 10, 11, 12, 13, 14, 15]
     assert keep_roles("all") == ROLES
 

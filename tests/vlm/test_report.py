@@ -153,10 +153,11 @@ def long_without_map(model):
 def every_role(model):
     roles = [*measures.count_roles(new_map(["pad"])), *vlm.token_map.ROLES]
     images = [0 if role == "image" else -1 for role in roles]
+    sounds = [0 if role == "audio" else -1 for role in roles]
     grids = [{"image": 0, "frames": 1, "rows": 1, "cols": 1}]
     states = torch.randn(1, len(roles), 8, generator=torch.Generator().manual_seed(2))
     states[0, 2] = 0  # silenced
-    return inspect_tokens(vlm.Tokens(states, new_map(roles, images, grids=grids)))
+    return inspect_tokens(vlm.Tokens(states, new_map(roles, images, grids=grids, audios=sounds)))
 
 
 CASES = [

@@ -136,7 +136,10 @@ def test_other_sizes(family, width, layers, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("qwen9",), "no tiny model of the family 'qwen9'.*qwen2_vl, qwen2_5_vl, qwen3_vl"),
+        (
+            ("qwen9",),
+            "no tiny model of the family 'qwen9'.*qwen2_vl, qwen2_5_vl, qwen2_5_omni, qwen3_vl",
+        ),
         (("qwen3_vl", 100), "cannot be 100 wide.*multiple of 16. Try 96"),
         (("qwen3_vl", 0), "cannot be 0 wide.*Try 16"),
         (("qwen2_vl", 1040), "cannot be 1040 wide.*multiple of 128. Try 1024"),

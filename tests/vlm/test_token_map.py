@@ -120,7 +120,12 @@ def spoiled(**changes: object) -> dict:
         ("text", "it is a str"),
         ([1, 2], "it is a list"),
         ({}, "version is None"),
-        (spoiled(version=3), "version is 3"),
+        (spoiled(version=4), "version is 4"),
+        (spoiled(version=3), "'audio' has no entries"),
+        (spoiled(version=3, audio=[-1] * 12), "'time' has no entries"),
+        (spoiled(version=3, audio=[-2] * 12, time=[0] * 12), "'audio' holds -2"),
+        (spoiled(version=3, audio=[-1] * 12, time=[-1] * 12), "'time' holds -1"),
+        (spoiled(role=["audio"] * 12), "role 'audio' and no sound number"),
         (spoiled(version=2), "'turn' has no entries"),
         (spoiled(turn=["a"] * 12), "'turn' holds something else than int"),
         (spoiled(version=2, turn=[-1] * 12), "'turn' holds -1"),
@@ -182,6 +187,30 @@ def test_join_shifts_past_the_highest_number_even_if_lower_ones_are_gone():
     assert join(new_map(["text"], grids=[grid]), only_second)["image"] == [-1, 6, 6]
 
 
+def a_sound(turns=None) -> dict:
+    """A marker, two tokens of a sound, a marker, a word."""
+    roles = ["audio_marker", "audio", "audio", "audio_marker", "text"]
+    return new_map(roles, turns=turns, audios=[0, 0, 0, 0, -1], times=[0, 0, 40, 0, 0])
+
+
+def test_sounds_have_columns_of_their_own_and_a_version():
+    sound = a_sound()
+    assert sound["version"] == 3 and "turn" not in sound
+    assert read_map(map_text(sound), 5) == sound
+    assert a_sound(turns=[0, 0, 0, 0, 1])["turn"] == [0, 0, 0, 0, 1]
+    words = take(sound, [4])
+    assert words["version"] == 1 and not {"audio", "time"} & words.keys()
+    assert take(sound, [2, 4])["time"] == [40, 0]
+
+
+def test_joined_sounds_are_counted_on():
+    both = join(a_sound(), join(two_images(), a_sound()))
+    assert both["audio"] == [0, 0, 0, 0, -1] + [-1] * 12 + [1, 1, 1, 1, -1]
+    assert both["time"] == [0, 0, 40, 0, 0] + [0] * 12 + [0, 0, 40, 0, 0]
+    assert both["image"][5:17] == two_images()["image"]
+    assert read_map(map_text(both), both["n"]) == both
+
+
 def test_roles_are_counted_in_a_fixed_order():
     assert list(count_roles(two_images()).items()) == [
         ("template", 1),
@@ -189,7 +218,7 @@ def test_roles_are_counted_in_a_fixed_order():
         ("image", 5),
         ("text", 2),
     ]
-    every = new_map(reversed(ROLES), images=[0] * len(ROLES))
+    every = new_map(reversed(ROLES), images=[0] * len(ROLES), audios=[0] * len(ROLES))
     assert list(count_roles(every)) == list(ROLES)
 
 

@@ -22,7 +22,7 @@ from .turns import read_turns, read_turns_file
 KEYS = ("id", "text_file", "system_file", *(field.name for field in fields(Recipe)))
 NUMBERS = ("fps", "clip_sigma", "weight", "alpha")
 COUNTS = ("min_pixels", "max_pixels")
-_PLACES = ("text_file", "system_file", "video", "stats", "image", "conversation")
+_PLACES = ("text_file", "system_file", "video", "stats", "image", "audio", "conversation")
 EXAMPLE = '{"text": "a boat"}'
 _SHOWN = 60  # characters of a refused value in a message
 
@@ -152,8 +152,9 @@ def make_job(
     placed: dict[str, Any] = {
         key: str(place / given[key]) for key in ("video", "stats") if key in given
     }
-    if "image" in given:
-        placed["image"] = tuple(str(place / file) for file in given["image"])
+    for key in ("image", "audio"):
+        if key in given:
+            placed[key] = tuple(str(place / file) for file in given[key])
     if "conversation" in given:
         placed["conversation"] = tuple(turn.at(turns_place) for turn in written.conversation)
     return Job(name, replace(written, **placed), digest)
@@ -182,7 +183,7 @@ def read_options(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _value(name: str, value: Any) -> Any:
     """A value of JSON in the type of its field."""
-    if name == "image":
+    if name in ("image", "audio"):
         files = [value] if isinstance(value, str) else value
         if isinstance(files, list) and all(isinstance(file, str) for file in files):
             return tuple(files)

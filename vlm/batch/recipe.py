@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -20,6 +21,7 @@ from ..prompts.conversation import Conversation
 from ..prompts.markers import check_names, rename
 from ..prompts.templates import TEMPLATES, find_template
 from ..running.hidden_states import HiddenStates
+from ..sounds.sound_files import read_sound
 from ..targets import TARGETS
 from ..tokens.alphas import SCHEDULES
 from ..tokens.blend import METHODS, blend
@@ -65,6 +67,7 @@ class Recipe:
         blend, schedule: As in `blend`.
         placed: Whether `<image1>` in the words stands for the first picture.
         conversation: Turns before the prompt.
+        audio: Sound files, after the pictures and the video.
     """
 
     text: str = ""
@@ -92,6 +95,7 @@ class Recipe:
     schedule: str = "constant"
     placed: bool = False
     conversation: tuple[Said, ...] = ()
+    audio: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Checks every value that can be checked without the model.
@@ -145,11 +149,13 @@ class Recipe:
         """Refuses a recipe of nothing, and names of pictures that are not there.
 
         Raises:
-            ValueError: Neither text nor pictures nor a video; a name like `<image9>` without its
-                picture.
+            ValueError: Neither text nor pictures, video or sounds; a name like `<image9>` without
+                its picture.
         """
-        if not (self.text or self.image or self.video):
-            raise ValueError("There is nothing to encode. Give --text, --image or --video.")
+        if not (self.text or self.image or self.video or self.audio):
+            raise ValueError(
+                "There is nothing to encode. Give --text, --image, --video or --audio."
+            )
         if self.names_pictures:
             check_names(self.text, len(self.image))
             check_turn_names(self.conversation)
@@ -165,6 +171,7 @@ class Inputs:
         fps: Frames per second of the video.
         stats: Saved reference statistics, or None.
         conversation: Turns before the prompt, or None.
+        audio: Samples [C, T] of each sound and their rate, or None.
     """
 
     images: list[Image.Image]
@@ -172,6 +179,7 @@ class Inputs:
     fps: float = 24.0
     stats: Stats | None = None
     conversation: Conversation | None = None
+    audio: list[tuple[np.ndarray, int]] | None = None
 
 
 @dataclass(frozen=True)
@@ -212,7 +220,8 @@ def read_inputs(recipe: Recipe) -> Inputs:
     images = [read_picture(file) for file in recipe.image]
     video, fps = read_video(recipe.video, recipe.fps) if recipe.video else (None, 24.0)
     stats = load_stats(recipe.stats) if recipe.stats else None
-    return Inputs(images, video, fps, stats, read_conversation(recipe.conversation))
+    audio = [read_sound(file) for file in recipe.audio] or None
+    return Inputs(images, video, fps, stats, read_conversation(recipe.conversation), audio)
 
 
 def make(model: VLM, recipe: Recipe, inputs: Inputs) -> Made:
@@ -237,6 +246,7 @@ def make(model: VLM, recipe: Recipe, inputs: Inputs) -> Made:
         edit=recipe.edit,
         placed=recipe.placed,
         conversation=inputs.conversation,
+        audio=inputs.audio,
     )
     choice = choose_layers(states, recipe.layers, recipe.combine, recipe.final_norm)
     tokens = gate(states, recipe.layers, recipe.combine, recipe.final_norm)
@@ -287,6 +297,8 @@ def notes_of(recipe: Recipe, model: str, dtype: str) -> dict[str, Any]:
     """
     notes = facts_of(replace(recipe, conversation=bare_turns(recipe)))
     images = [Path(file).name for file in notes.pop("image")]
+    if "audio" in notes:
+        notes["audio"] = [Path(file).name for file in notes["audio"]]
     for key in ("video", "stats"):
         notes[key] = notes[key] and Path(notes[key]).name
     return {**notes, "dtype": dtype, "model": model, "images": images}
@@ -298,9 +310,11 @@ def facts_of(recipe: Recipe) -> dict[str, Any]:
     So a digest stays what it was for recipes that do without.
     """
     facts = asdict(recipe)
-    return {
-        key: value for key, value in facts.items() if value or key not in ("placed", "conversation")
-    }
+    for turn in facts["conversation"]:
+        if not turn["audio"]:
+            del turn["audio"]
+    later = ("placed", "conversation", "audio")
+    return {key: value for key, value in facts.items() if value or key not in later}
 
 
 def bare_turns(recipe: Recipe) -> tuple[Said, ...]:

@@ -9,7 +9,7 @@ The prompt is the user's next turn, so the list begins with the user and ends wi
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ from ..arguments import reason, told
 from ..pictures.media_files import read_picture, read_text, read_video
 from ..prompts.conversation import Conversation
 from ..prompts.markers import check_names
+from ..sounds.sound_files import read_sound
 
 ROLES = ("user", "assistant")
-SHOWN = ("image", "video", "fps")  # by a user's turn
+SHOWN = ("image", "video", "fps", "audio")  # by a user's turn
+_LISTS = ("image", "audio")  # a file or a list of them
 KEYS = ("role", "text", *SHOWN)
 EXAMPLE = '[{"role": "user", "text": "What is it?"}, {"role": "assistant", "text": "A boat."}]'
 
@@ -35,6 +37,7 @@ class Said:
         video: Folder of frames or animation, after the pictures; None = no video.
         fps: Frames per second of the video; None = as it says, 24 for a folder.
         answer: The model's words; "" = not yet given.
+        audio: Sound files, after the video.
     """
 
     text: str
@@ -42,21 +45,24 @@ class Said:
     video: str | None = None
     fps: float | None = None
     answer: str = ""
+    audio: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[str, ...]:
         """All that it shows."""
-        return (*self.image, *([self.video] if self.video else []))
+        return (*self.image, *([self.video] if self.video else []), *self.audio)
 
     def at(self, place: Path) -> Said:
         """The same with files that start in a folder."""
-        video = self.video and str(place / self.video)
-        return replace(self, image=tuple(str(place / file) for file in self.image), video=video)
+        return self._renamed(lambda file: str(place / file))
 
     def without_places(self) -> Said:
         """The same with the bare names of its files."""
-        video = self.video and Path(self.video).name
-        return replace(self, image=tuple(Path(file).name for file in self.image), video=video)
+        return self._renamed(lambda file: Path(file).name)
+
+    def _renamed(self, name: Callable[[str], str]) -> Said:
+        image, audio = (tuple(map(name, files)) for files in (self.image, self.audio))
+        return replace(self, image=image, video=self.video and name(self.video), audio=audio)
 
 
 def read_turns_file(file: str | Path) -> tuple[Said, ...]:
@@ -82,7 +88,7 @@ def read_turns(given: Any) -> tuple[Said, ...]:
 
     Args:
         given: A list of objects: `role` user or assistant, `text`, and for a user `image` (a file
-            or a list of them), `video` and `fps`. null is as good as no key.
+            or a list of them), `video`, `fps` and `audio` (as `image`). null is as good as no key.
 
     Returns:
         A turn for each of the user's, with its answer.
@@ -127,7 +133,9 @@ def read_conversation(turns: Sequence[Said]) -> Conversation | None:
     for turn in turns:
         images = [read_picture(file) for file in turn.image]
         video, fps = read_video(turn.video, turn.fps) if turn.video else (None, 24.0)
-        talk = talk.user(turn.text, images or None, video=video, fps=fps).assistant(turn.answer)
+        audio = [read_sound(file) for file in turn.audio] or None
+        asked = talk.user(turn.text, images or None, video=video, fps=fps, audio=audio)
+        talk = asked.assistant(turn.answer)
     return talk if turns else None
 
 
@@ -151,14 +159,12 @@ def _fields(where: str, turn: Any) -> tuple[str, dict[str, Any]]:
     role = fields.pop("role", None)
     if role not in ROLES:
         raise ValueError(f"{where} has the role {told(role)}. Write user or assistant.")
-    if isinstance(fields.get("image"), str):
-        fields["image"] = [fields["image"]]
-    fields["image"] = fields.get("image", [])
-    if not isinstance(fields["image"], list) or not all(
-        isinstance(f, str) for f in fields["image"]
-    ):
-        raise ValueError(f'{where}: image is a file or a list of files, such as ["a.png"].')
-    fields["image"] = tuple(fields["image"])
+    for key in _LISTS:
+        files = fields.get(key, [])
+        files = [files] if isinstance(files, str) else files
+        if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
+            raise ValueError(f'{where}: {key} is a file or a list of files, such as ["a.png"].')
+        fields[key] = tuple(files)
     fields.setdefault("text", "")
     for key in ("text", "video"):
         if not isinstance(fields.get(key, ""), str):
@@ -166,8 +172,9 @@ def _fields(where: str, turn: Any) -> tuple[str, dict[str, Any]]:
     fps = fields.get("fps", 1)
     if not isinstance(fps, int | float) or isinstance(fps, bool) or not 0 < fps < 1e6:
         raise ValueError(f"{where}: fps is {told(fps)}, expected a number above 0.")
-    if role == "assistant" and (fields["image"] or fields.keys() & {"video", "fps"}):
+    lists = any(fields[key] for key in _LISTS)
+    if role == "assistant" and (lists or fields.keys() & {"video", "fps"}):
         raise ValueError(f"{where} is an answer, which is words alone. Leave {SHOWN[0]} out.")
-    if not (fields["text"].strip() or (role == "user" and (fields["image"] or "video" in fields))):
+    if not (fields["text"].strip() or (role == "user" and (lists or "video" in fields))):
         raise ValueError(f"{where} says nothing. Give it text, or leave it out with its answer.")
     return role, fields

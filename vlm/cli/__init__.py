@@ -32,9 +32,9 @@ Start here:
 _LAYERS = ("--layers", "--reference-layers")
 # Options that are files or folders, whatever the command.
 _PLACES = {
-    "cases", "clip", "comfyui", "dino", "disk_cache", "folder", "image", "jobs", "model", "out",
-    "places", "prompts", "references", "report", "result", "root", "source", "stats", "system_file",
-    "text_file", "tokenizer", "video",
+    "audio", "cases", "clip", "comfyui", "dino", "disk_cache", "folder", "image", "jobs", "model",
+    "out", "places", "prompts", "references", "report", "result", "root", "source", "stats",
+    "system_file", "text_file", "tokenizer", "video",
 }  # fmt: skip
 
 

@@ -83,7 +83,7 @@ def read_recipe(options: argparse.Namespace) -> Recipe:
     place = Path(options.conversation or "").parent
     turns = read_turns_file(options.conversation) if options.conversation else ()
     given["conversation"] = tuple(turn.at(place) for turn in turns)
-    return Recipe(**{**given, "image": tuple(options.image)})
+    return Recipe(**{**given, "image": tuple(options.image), "audio": tuple(options.audio)})
 
 
 def check_and_read(options: argparse.Namespace, recipe: Recipe) -> Inputs:

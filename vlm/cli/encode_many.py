@@ -90,8 +90,9 @@ def find_jobs(options: argparse.Namespace, recipe: Recipe, maker: Provenance) ->
         ValueError: An option that many prompts cannot share, or bad jobs.
         FileNotFoundError: The jobs file, the folder or the statistics are not there.
     """
-    if recipe.image or recipe.video:
-        given = "--image" if recipe.image else "--video"
+    own = [name for name in ("image", "video", "audio") if getattr(recipe, name)]
+    if own:
+        given = f"--{own[0]}"
         source = "--jobs" if options.jobs else "--folder"
         raise ValueError(f"{given} is of a single prompt, {source} of many. Drop one.")
     if recipe.stats:

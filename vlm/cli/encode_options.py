@@ -157,6 +157,14 @@ def _prompt(group: Any) -> None:
         help="frames per second of --video (default: as the animation says, 24 for a folder)",
     )
     group.add_argument(
+        "--audio",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a sound after pictures and video, for a model that hears (Qwen2.5-Omni): WAV, FLAC, "
+        "MP3, Ogg, or the sound of a film; repeat for several, in order",
+    )
+    group.add_argument(
         "--placed",
         action="store_true",
         help="<image1> in the text stands for the first picture, <image2> for the second, ... "

@@ -23,6 +23,7 @@ OLDEST = {
     "pillow": "10",
     "numpy": "1.26",
     "matplotlib": "3.8",
+    "scipy": "1.10",
     "tqdm": "4.66",
     "huggingface_hub": "0.34",
     "filelock": "3.12",

@@ -7,6 +7,7 @@ from . import (
     internvl,
     llama,
     llava_onevision,
+    qwen2_5_omni,
     qwen2_5_vl,
     qwen2_vl,
     qwen3,
@@ -15,15 +16,16 @@ from . import (
     qwen3_vl_moe,
     smolvlm,
 )
-from .family import Family, VisionAdapter
+from .family import AudioAdapter, Family, VisionAdapter
 
-__all__ = ["FAMILIES", "Family", "VisionAdapter", "family_of"]
+__all__ = ["FAMILIES", "AudioAdapter", "Family", "VisionAdapter", "family_of"]
 
 FAMILIES: dict[str, Family] = {
     module.FAMILY.model_type: module.FAMILY
     for module in (
         qwen2_vl,
         qwen2_5_vl,
+        qwen2_5_omni,
         qwen3_vl,
         qwen3_vl_moe,
         qwen3_5,

@@ -54,3 +54,19 @@ QWEN3_5 = (
 
 # Qwen2-VL and Qwen2.5-VL bring a system turn where none is given.
 QWEN2 = _DEFAULT_SYSTEM + QWEN3
+
+# Qwen2.5-Omni's has other names for the tokens of pictures and videos, and sounds.
+QWEN2_5_OMNI = (
+    QWEN2.replace(
+        "{%- elif 'text' in part %}",
+        """\
+{%- elif part.type == 'audio' or 'audio' in part or 'audio_url' in part %}
+{%- set seen.audio = seen.audio + 1 %}
+{%- if add_audio_id %}{{- 'Audio ' ~ seen.audio ~ ': ' }}{%- endif %}
+{{- '<|audio_bos|><|AUDIO|><|audio_eos|>' }}
+{%- elif 'text' in part %}""",
+    )
+    .replace("namespace(image=0, video=0)", "namespace(image=0, video=0, audio=0)")
+    .replace("<|vision_start|><|image_pad|><|vision_end|>", "<|vision_bos|><|IMAGE|><|vision_eos|>")
+    .replace("<|vision_start|><|video_pad|><|vision_end|>", "<|vision_bos|><|VIDEO|><|vision_eos|>")
+)

@@ -13,6 +13,7 @@ from .decoder import Decoder
 
 if TYPE_CHECKING:
     from ..pictures.preprocessor import Preprocessor, VisionInput
+    from ..sounds.preprocessor import SoundInput, SoundPreprocessor
 
 Place = tuple[int, int, int]  # tile, row, column
 VisionFeatures = tuple[torch.Tensor, list[torch.Tensor]]
@@ -84,8 +85,9 @@ class VisionAdapter:
         video: Whether it takes videos.
         frame_text: Where each group of video frames is a block of its own, the text before it, by
             its number (origin 0) and its time in seconds; None = a video is one block.
-        video_time_step: Seconds per grid step and the vision config to the step of the temporal
-            position between two frames of one block.
+        video_time_step: Seconds per grid step and `settings` to the step of the temporal position
+            between two frames of one block.
+        settings: The base model's config to the part of it that `video_time_step` reads.
         start: Token before a picture's tokens; "" = none, or the layout has it.
         end: Token after them; "" likewise.
         image_token: Token that a picture's features replace.
@@ -105,6 +107,7 @@ class VisionAdapter:
     video: bool = True
     frame_text: Callable[[int, float], str] | None = None
     video_time_step: Callable[[float, Any], float] = lambda seconds, vision: 1.0
+    settings: Callable[[Any], Any] = lambda config: getattr(config, "vision_config", None)
     start: str = "<|vision_start|>"
     end: str = "<|vision_end|>"
     image_token: str = "<|image_pad|>"
@@ -119,6 +122,35 @@ class VisionAdapter:
 
 
 @dataclass(frozen=True)
+class AudioAdapter:
+    """How the models of a family hear.
+
+    Attributes:
+        modules: The modules of transformers' base model that hear.
+        features: (base model, log-mel spectrum [mel, frames]) to features [n, D], one a token.
+        read_preprocessor: Reads a folder's preprocessor files.
+        forward_inputs: What the `forward` of transformers' own class takes for a prompt's sounds,
+            by name; the tests feed it.
+        token: Token that a sound's features replace.
+        start: Token before a sound's tokens.
+        end: Token after them.
+    """
+
+    modules: tuple[str, ...]
+    features: Callable[[Any, torch.Tensor], torch.Tensor]
+    read_preprocessor: Callable[[Path], SoundPreprocessor]
+    forward_inputs: Callable[[Sequence[SoundInput]], dict[str, torch.Tensor]]
+    token: str
+    start: str
+    end: str
+
+    @property
+    def block(self) -> str:
+        """What stands for a sound in a layout."""
+        return self.start + self.token + self.end
+
+
+@dataclass(frozen=True)
 class Family:
     """Models that share an architecture, a tokenizer layout and a processor.
 
@@ -128,7 +160,12 @@ class Family:
         architecture: Class in transformers that loads the checkpoint.
         chat_template: Jinja chat template for files that come without one.
         decoder: How its decoder layers are called.
-        vision: How it sees; None = it reads text only.
+        vision: How it sees; None = it does not.
+        audio: How it hears; None = it does not.
+        inside: Where config.json describes more than what is run, the part that describes that, and
+            the `model_type` of that part; "" = the whole is run.
+        base_model: A model of `architecture` to its base model, with a `language_model` and the
+            modules of `vision` and `audio`; None = what AutoModel makes is one.
         language: Module of transformers' base model that is the language model.
         prefixes: How names of its tensors begin, in published files or in a version of
             transformers, and how instead with us; see `weights.tensor_names`, which knows those of
@@ -151,6 +188,9 @@ class Family:
     chat_template: str
     decoder: Decoder = Decoder()
     vision: VisionAdapter | None = None
+    audio: AudioAdapter | None = None
+    inside: tuple[str, str] = ("", "")
+    base_model: Callable[[Any], Any] | None = None
     language: str = "language_model"
     prefixes: tuple[tuple[str, str], ...] = ()
     stop_tokens: tuple[str, ...] = ("<|im_end|>", "<|endoftext|>")
@@ -166,3 +206,14 @@ class Family:
     def has_vision(self) -> bool:
         """Whether it takes pictures."""
         return self.vision is not None
+
+    @property
+    def has_audio(self) -> bool:
+        """Whether it takes sounds."""
+        return self.audio is not None
+
+    @property
+    def towers(self) -> tuple[str, ...]:
+        """The modules of its base model beside the language model."""
+        adapters = (self.vision, self.audio)
+        return tuple(name for one in adapters if one is not None for name in one.modules)

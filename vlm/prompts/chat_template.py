@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 
 SYSTEM_SLOT = "\ue000system\ue001"
-IMAGE, VIDEO, TEXT = "image", "video", "text"  # kinds of parts, as chat templates call them
+IMAGE, VIDEO, AUDIO, TEXT = (
+    "image",
+    "video",
+    "audio",
+    "text",
+)  # kinds of parts, as chat templates call them
 
 
 def text_slot(number: int) -> str:
@@ -47,8 +52,8 @@ class Said:
 
     Attributes:
         role: `system`, `user` or `assistant`.
-        parts: In their order, the kind of each (IMAGE, VIDEO or TEXT) and its words ("" of a
-            picture or video).
+        parts: In their order, the kind of each (IMAGE, VIDEO, AUDIO or TEXT) and its words
+            ("" of the others).
     """
 
     role: str

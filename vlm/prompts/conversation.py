@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..arguments import checked
@@ -19,6 +19,7 @@ class Turn:
         video: Frames after the pictures; None = no video.
         fps: Frames per second of `video`.
         answer: The model's words; None = not yet given.
+        audio: Their sounds, behind pictures and video, in any form that `VLM.encode` takes.
     """
 
     text: str
@@ -26,6 +27,7 @@ class Turn:
     video: Any = None
     fps: float = 24.0
     answer: str | None = None
+    audio: Any = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +59,13 @@ class Conversation:
 
     @checked
     def user(
-        self, text: str, images: Any = None, *, video: Any = None, fps: float = 24.0
+        self,
+        text: str,
+        images: Any = None,
+        *,
+        video: Any = None,
+        fps: float = 24.0,
+        audio: Any = None,
     ) -> Conversation:
         """The conversation with a person's words behind it.
 
@@ -66,21 +74,23 @@ class Conversation:
             images: Pictures, as `VLM.encode` takes them; they stand before the words.
             video: Frames, likewise; after the pictures.
             fps: Frames per second of `video`.
+            audio: Sounds, likewise; after the video.
 
         Raises:
-            ValueError: Neither words nor pictures; or the model has not answered the last turn.
+            ValueError: Neither words nor pictures nor sounds; or the model has not answered the
+                last turn.
         """
         if self.is_open:
             raise ValueError(
                 "Two turns of the user follow each other, and an answer stands between any two. "
                 "Add the model's answer with `assistant`, or say both in one turn."
             )
-        if not text.strip() and video is None and _is_nothing(images):
+        if not text.strip() and video is None and _is_nothing(images) and _is_nothing(audio):
             raise ValueError(
-                "This turn says nothing: no words, no picture. Give it one of them, or leave it "
-                "out."
+                "This turn says nothing: no words, no picture, no sound. Give it one of them, or "
+                "leave it out."
             )
-        return Conversation((*self.turns, Turn(text, images, video, fps)))
+        return Conversation((*self.turns, Turn(text, images, video, fps, audio=audio)))
 
     @checked
     def assistant(self, text: str) -> Conversation:
@@ -102,9 +112,7 @@ class Conversation:
                 "The answer of this turn is empty. Give the words that the model answered, such as "
                 "the `text` of a rewriting."
             )
-        last = self.turns[-1]
-        answered = Turn(last.text, last.images, last.video, last.fps, text)
-        return Conversation((*self.turns[:-1], answered))
+        return Conversation((*self.turns[:-1], replace(self.turns[-1], answer=text)))
 
     @property
     def is_open(self) -> bool:

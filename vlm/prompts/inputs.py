@@ -19,6 +19,7 @@ class PromptInputs:
         images: Pictures before the text, in any form that `pictures.picture_inputs` takes.
         video: Frames after the pictures; None = no video.
         fps: Frames per second of `video`.
+        audio: Sounds after pictures and video, in any form that `sounds.waves` takes.
         target: Name of the diffusion model that will read it.
         template: Layout; None = the target's.
         system: System prompt; None = the template's own.
@@ -46,3 +47,4 @@ class PromptInputs:
     placed: bool = False
     conversation: Conversation | None = None
     syntax: PromptSyntax | None = None
+    audio: Any = None

@@ -8,8 +8,8 @@ from dataclasses import replace
 from itertools import count
 
 from ..families import Family
-from .chat_template import IMAGE, SYSTEM_SLOT, TEXT, VIDEO, Chat, Said, Turns, text_slot
-from .messages import ASSISTANT, USER, Message
+from .chat_template import AUDIO, IMAGE, SYSTEM_SLOT, TEXT, VIDEO, Chat, Said, Turns, text_slot
+from .messages import ASSISTANT, USER, Message, Part
 from .templates import IM_END, IM_SYSTEM, IM_USER, Piece, Template, split_special
 from .tokenizer import Tokenizer
 
@@ -37,8 +37,8 @@ def render(
         family: Its vision tokens, and what its chat template is given.
 
     Returns:
-        Pieces; every picture is still one image token, every video one video token, in the order
-        of the messages' parts.
+        Pieces; every picture is still one image token, every video one video token, every sound one
+        audio token, in the order of the messages' parts.
 
     Raises:
         ValueError: The template needs what the model has not, or takes no conversation.
@@ -70,11 +70,13 @@ def _as_said(message: Message) -> Said:
     """A message as a chat template is given it."""
     return Said(
         message.role,
-        tuple(
-            (TEXT, part.text) if part.is_words else (VIDEO if part.is_video else IMAGE, "")
-            for part in message.parts
-        ),
+        tuple((TEXT, part.text) if part.is_words else (_kind(part), "") for part in message.parts),
     )
+
+
+def _kind(part: Part) -> str:
+    """The kind of a part that is no words, as chat templates call it."""
+    return AUDIO if part.is_sound else VIDEO if part.is_video else IMAGE
 
 
 def _mark_turns(layout: str, messages: Sequence[Message], turns: Turns) -> str:
@@ -130,17 +132,24 @@ def _content(
     for part in message.parts:
         if part.is_words:
             said += text_slot(next(words))
-        elif family.vision is not None:
-            vision = family.vision
-            token = vision.video_token if part.is_video else vision.image_token
-            block = template.picture.format(
-                vision=vision.start + token + vision.end, number=next(pictures)
-            )
-            if said:
-                said += block
-            else:
-                shown.append(block)
+            continue
+        block = _block(template, part, family, pictures)
+        if said:
+            said += block
+        else:
+            shown.append(block)
     return template.between.join(shown) + said
+
+
+def _block(template: Template, part: Part, family: Family, pictures: Iterator[int]) -> str:
+    """What a preset's own layout has for a picture, a video or a sound."""
+    if part.is_sound:
+        return "" if family.audio is None else family.audio.block
+    if family.vision is None:
+        return ""
+    vision = family.vision
+    token = vision.video_token if part.is_video else vision.image_token
+    return template.picture.format(vision=vision.start + token + vision.end, number=next(pictures))
 
 
 def _with_system(

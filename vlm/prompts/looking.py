@@ -1,4 +1,4 @@
-"""Pictures and videos of a prompt and of the turns before it, at the size the model sees them."""
+"""What is shown with a prompt and the turns before it: as large as the model sees, as it hears."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from ..families import Family
 from ..pictures.picture_inputs import to_pictures
 from ..pictures.preprocessor import Preprocessor, VisionInput
+from ..sounds.preprocessor import SoundInput, SoundPreprocessor
 from ..targets import Target
 from .conversation import answered_turns
 from .inputs import PromptInputs
@@ -23,48 +24,67 @@ class Looked:
 
     Attributes:
         inputs: Pictures and videos of all turns, each turn's video after its pictures.
-        turns: Which of them each turn has, the prompt's last.
+        turns: Which of them, and of the sounds, each turn has, the prompt's last.
+        sounds: Sounds of all turns.
     """
 
     inputs: list[VisionInput]
     turns: list[Seen]
+    sounds: list[SoundInput]
 
 
 @dataclass(frozen=True)
 class Looking:
-    """How a model looks at pictures.
+    """How a model looks at pictures, and hears.
 
     Attributes:
         name: What messages call the model.
         family: How its family sees.
         preprocessor: Its preprocessing; None where it cannot see.
-        vision_config: Settings of its vision tower; None where it has none.
+        vision_config: What `VisionAdapter.video_time_step` reads; None where it cannot see.
+        hearing: Its preprocessing of sounds; None where it cannot hear.
     """
 
     name: str
     family: Family
     preprocessor: Preprocessor | None
     vision_config: Any
+    hearing: SoundPreprocessor | None = None
 
     def look(self, inputs: PromptInputs, layout: Template, goal: Target) -> Looked:
-        """Prepares the pictures of every turn.
+        """Prepares what every turn shows.
 
         Args:
-            inputs: Pictures, video and conversation, and the bounds of their sizes.
+            inputs: Pictures, video, sounds and conversation, and the bounds of their sizes.
             layout: The template, which may bound them as well.
             goal: The target, likewise.
 
         Raises:
-            ValueError: A picture that cannot be read, a model that does not see, a target that
-                takes none or fewer, a number in `mute` that no picture has.
+            ValueError: A picture or sound that cannot be read, a model that does not see or hear,
+                a target that takes none or fewer, a number in `mute` that no picture has.
         """
         turns = answered_turns(inputs.conversation)
-        each = [replace(inputs, images=t.images, video=t.video, fps=t.fps) for t in turns]
+        each = [
+            replace(inputs, images=t.images, video=t.video, fps=t.fps, audio=t.audio) for t in turns
+        ]
         each.append(inputs)
+        looked = self._see(each, inputs, layout, goal)
+        sounds: list[SoundInput] = []
+        for number, one in enumerate(each):
+            heard = self._hear(one.audio)
+            there = range(len(sounds), len(sounds) + len(heard))
+            looked.turns[number] = replace(looked.turns[number], sounds=there)
+            sounds += heard
+        return replace(looked, sounds=sounds)
+
+    def _see(
+        self, each: Sequence[PromptInputs], inputs: PromptInputs, layout: Template, goal: Target
+    ) -> Looked:
+        """The pictures and videos of every turn."""
         if self.preprocessor is None or self.family.vision is None:
             if any(one.video is not None or not _is_none(one.images) for one in each):
                 raise ValueError(self._is_blind())
-            return Looked(_mute([], inputs.mute), [Seen() for _ in each])
+            return Looked(_mute([], inputs.mute), [Seen() for _ in each], [])
         # As they were given: ComfyUI's preprocessing reads all bits of an IMAGE.
         given = [one.images for one in each if one.images is not None]
         made = self._pictures(given, inputs, layout, goal)
@@ -79,7 +99,18 @@ class Looking:
             if one.video is not None:
                 seen.append(self._film(one, layout, goal))
             counted.append(Seen(images, None if one.video is None else len(seen) - 1))
-        return Looked(_mute(seen, inputs.mute), counted)
+        return Looked(_mute(seen, inputs.mute), counted, [])
+
+    def _hear(self, audio: Any) -> list[SoundInput]:
+        """One turn's sounds."""
+        if _is_none(audio):
+            return []
+        if self.hearing is None:
+            raise ValueError(
+                f"{self.name} ({self.family.title}) does not hear, and a sound was given. Leave "
+                "`audio` out, or load Qwen2.5-Omni."
+            )
+        return self.hearing.prepare(audio)
 
     def _pictures(
         self, pictures: Any, inputs: PromptInputs, layout: Template, goal: Target
@@ -136,9 +167,9 @@ class Looking:
         )
 
 
-def _is_none(images: Any) -> bool:
-    """Whether there are no pictures, as far as a model that does not see has to know."""
-    return images is None or (isinstance(images, list) and not images)
+def _is_none(given: Any) -> bool:
+    """Whether nothing was given, as far as a model that does not see or hear has to know."""
+    return given is None or (isinstance(given, list) and not given)
 
 
 def _mute(seen: list[VisionInput], numbers: Sequence[int]) -> list[VisionInput]:

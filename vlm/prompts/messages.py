@@ -10,23 +10,27 @@ from .conversation import answered_turns
 from .inputs import PromptInputs
 from .markers import MARKER, check_names
 from .templates import Piece, Template, split_special
+from .wordings import Shown
 
 USER, ASSISTANT = "user", "assistant"
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a message: words, or a picture or video.
+    """A part of a message: words, or a picture, a video or a sound.
 
     Attributes:
-        pieces: The words; () where it is a picture or video.
-        number: Number of the picture or video among all, origin 0; -1 where it is words.
+        pieces: The words; () where it is something else.
+        number: Number of the picture or video among all, or of the sound among all sounds,
+            origin 0; -1 where it is words.
         is_video: It is a video.
+        is_sound: It is a sound.
     """
 
     pieces: tuple[Piece, ...] = ()
     number: int = -1
     is_video: bool = False
+    is_sound: bool = False
 
     @property
     def is_words(self) -> bool:
@@ -45,7 +49,7 @@ class Message:
 
     Attributes:
         role: USER or ASSISTANT.
-        parts: Its words, pictures and videos, in their order.
+        parts: Its words, pictures, videos and sounds, in their order.
     """
 
     role: str
@@ -54,15 +58,17 @@ class Message:
 
 @dataclass(frozen=True)
 class Seen:
-    """The pictures and the video of one turn, as numbers among those of all turns.
+    """The pictures, the video and the sounds of one turn, as numbers among those of all turns.
 
     Attributes:
         images: Numbers of its pictures, origin 0.
         video: Number of its video; None = it has none.
+        sounds: Numbers of its sounds among all sounds, origin 0.
     """
 
     images: range = range(0)
     video: int | None = None
+    sounds: range = range(0)
 
 
 def messages_of(
@@ -104,22 +110,25 @@ def _asked(
 
     As X2I's infer/inference_multi_turn.py, which wraps the words of every turn.
     """
-    images = sum(len(each.images) for each in seen)
-    video = any(each.video is not None for each in seen)
-    pieces = _typed(template, valid_text(text), bool(images or video), specials)
+    shown = Shown(
+        sum(len(each.images) for each in seen),
+        any(each.video is not None for each in seen),
+        sum(len(each.sounds) for each in seen),
+    )
+    pieces = _typed(template, valid_text(text), bool(shown.pictures or shown.video), specials)
     if template.wording is not None:
         edit = valid_text(inputs.edit or "")
-        before, typed, after = template.wording(pieces[0].text, edit, images, video)
+        before, typed, after = template.wording(pieces[0].text, edit, shown)
         pieces = [Piece(before, "template"), Piece(typed, "text"), Piece(after, "template")]
     return user_message(pieces, seen[-1], inputs.placed and not template.writes_markers)
 
 
 def user_message(pieces: Sequence[Piece], seen: Seen, placed: bool) -> Message:
-    """A person's words and pictures.
+    """A person's words, pictures and sounds.
 
     Args:
         pieces: The words.
-        seen: The pictures of this turn.
+        seen: The pictures and sounds of this turn.
         placed: Whether `<image1>` in typed words stands for the turn's first picture. A picture
             that no words name stands before them, as all do otherwise.
 
@@ -131,6 +140,7 @@ def user_message(pieces: Sequence[Piece], seen: Seen, placed: bool) -> Message:
     parts = [Part(number=number) for number in seen.images if number not in taken]
     if seen.video is not None:
         parts.append(Part(number=seen.video, is_video=True))
+    parts += [Part(number=number, is_sound=True) for number in seen.sounds]
     return Message(USER, (*parts, *words))
 
 

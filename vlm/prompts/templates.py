@@ -14,7 +14,7 @@ import torch
 
 from ..arguments import told
 from .padding import RIGHT, Padding
-from .wordings import describe, x2i_internvl, x2i_node, x2i_paper, x2i_train
+from .wordings import Shown, describe, x2i_internvl, x2i_node, x2i_paper, x2i_train
 
 CHAT = "chat"  # the model's own chat template
 
@@ -108,7 +108,7 @@ class Template:
     between: str = ""
     no_words: str = ""
     no_words_with_pictures: str = ""
-    wording: Callable[[str, str | None, int, bool], tuple[str, str, str]] | None = None
+    wording: Callable[[str, str | None, Shown], tuple[str, str, str]] | None = None
     number_pictures: bool = False
     max_pixels: int | None = None
     video_max_pixels: int | None = None

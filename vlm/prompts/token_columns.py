@@ -10,6 +10,7 @@ from .tokenizer import Tokenizer
 
 Place = tuple[int, int, int, int, int]  # image, frame, tile, row, column
 NOWHERE: Place = (-1, 0, 0, 0, 0)
+SILENT = (-1, 0)  # sound, milliseconds
 TYPED = ("text", "generated")  # roles of words that may be others next time
 
 
@@ -20,6 +21,7 @@ class TokenColumns:
         ids: Token ids.
         roles: Role of each token.
         places: Place of each token.
+        sounds: Sound of each token, -1 = none, and the time in it in milliseconds.
         turns: Turn of a conversation that each token belongs to.
         weights: What the states of each token are multiplied by.
         vectors: Embedding [D] of each token where it is not its id's; else None.
@@ -35,6 +37,7 @@ class TokenColumns:
         self.ids: list[int] = []
         self.roles: list[str] = []
         self.places: list[Place] = []
+        self.sounds: list[tuple[int, int]] = []
         self.turns: list[int] = []
         self.weights: list[float] = []
         self.vectors: list[torch.Tensor | None] = []
@@ -60,6 +63,11 @@ class TokenColumns:
         """Adds one special token."""
         self.close()
         self._add(self.tokenizer.id_of(token), role, place, header, self.turn)
+
+    def sound(self, token: str, role: str, number: int, time: int = 0) -> None:
+        """Adds one token of a sound, or one around it; `time` in milliseconds."""
+        self.token(token, role)
+        self.sounds[-1] = (number, time)
 
     def marker(self, text: str, image: int) -> None:
         """Adds what stands around a picture's tokens, or between them."""
@@ -116,6 +124,7 @@ class TokenColumns:
         self.ids.append(token_id)
         self.roles.append(role)
         self.places.append(place)
+        self.sounds.append(SILENT)
         self.turns.append(turn)
         self.weights.append(weight)
         self.vectors.append(vector)

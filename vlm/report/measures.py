@@ -13,7 +13,7 @@ from ..tokens.spread import STD_FLOOR, sink_tokens
 from ..tokens.stats import Stats
 
 PERCENTILES = (0.1, 0.5, 0.9)
-NO_WORDS = ("image", "vision_marker", "pad")
+NO_WORDS = ("image", "vision_marker", "audio", "audio_marker", "pad")
 
 
 @dataclass(frozen=True)

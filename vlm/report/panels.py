@@ -21,6 +21,8 @@ COLOURS = {
     "template": "#A9B0BA",
     "vision_marker": INK,
     "image": BLUE,
+    "audio_marker": GREY,
+    "audio": ORANGE,
     "text": RED,
     "thinking": "#CC79A7",
     "generated": GREEN,

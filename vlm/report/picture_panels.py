@@ -7,7 +7,7 @@ import torch
 from .bars import draw_shares, name_of
 from .curves import draw_norms
 from .figure import Panel, axes_width
-from .measures import Share, count_of, shares, short, text_similarity
+from .measures import NO_WORDS, Share, count_of, shares, short, text_similarity
 from .panels import cell_shape, draw_grid, draw_roles
 from .subject import Subject, View
 
@@ -40,7 +40,7 @@ def view_panels(subject: Subject, view: View) -> list[Panel]:
     """The picture under its tokens, if it was given; their norms; their likeness to the text."""
     rows, cols = view.grid.shape
     there = view.grid[view.grid >= 0]
-    words = any(role not in ("image", "vision_marker", "pad") for role in subject.roles)
+    words = any(role not in NO_WORDS for role in subject.roles)
     count = 1 + (view.picture is not None) + words
     width = axes_width(count, BAR)
     height = min(width * cell_shape(view.picture, rows, cols), TALLEST)

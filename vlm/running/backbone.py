@@ -1,4 +1,4 @@
-"""The surface of a VLM taken apart: embeddings, vision tower, one decoder layer at a time.
+"""The surface of a VLM taken apart: embeddings, towers, one decoder layer at a time.
 
 Two things stand behind it: a model of transformers (`vlm.running.huggingface`) and a text encoder
 that ComfyUI has loaded (`vlm.running.native`).
@@ -15,7 +15,8 @@ import torch
 from ..families.layer_cache import LayerCache
 from .plain_forward import PlainForward
 
-VISION, TEXT = "vision", "text"  # the two parts that can be on the device one after the other
+# The parts that can be on the device one after the other.
+VISION, AUDIO, TEXT = "vision", "audio", "text"
 
 
 class Backbone(ABC):
@@ -30,6 +31,7 @@ class Backbone(ABC):
         vision_config: What the family's `video_time_step` reads; None without a vision tower.
         text: The language model.
         visual: The vision tower; None where there is none.
+        hearing: The audio tower; None where there is none.
         plain: What runs it where its layers cannot be run one at a time; None = they can.
     """
 
@@ -41,11 +43,12 @@ class Backbone(ABC):
     vision_config: Any
     text: torch.nn.Module
     visual: Any
+    hearing: Any = None
     plain: PlainForward | None = None
 
     @abstractmethod
     def device_of(self, part: str) -> torch.device:
-        """Where a part (`VISION` or `TEXT`) runs now."""
+        """Where a part (`VISION`, `AUDIO` or `TEXT`) runs now."""
 
     @abstractmethod
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
@@ -64,6 +67,20 @@ class Backbone(ABC):
         Returns:
             Features [n, D] after the merge, and one [n, D] per DeepStack level.
         """
+
+    def encode_audio(self, spectrum: torch.Tensor) -> torch.Tensor:
+        """Runs the audio tower on one sound.
+
+        Args:
+            spectrum: Log-mel spectrum [mel, frames].
+
+        Returns:
+            Features [n, D].
+
+        Raises:
+            ValueError: The model has no audio tower, as it is until this is overridden.
+        """
+        raise ValueError("This model does not hear. Leave `audio` out, or load Qwen2.5-Omni.")
 
     @abstractmethod
     def rotary(self, hidden: torch.Tensor, positions: torch.Tensor) -> Any:
@@ -138,19 +155,22 @@ class Backbone(ABC):
         cache = 2 * self.num_decoder_layers * self.key_width * tokens
         return self.dtype.itemsize * (cache + self.vocabulary * self.width)
 
-    def run_bytes(self, part: str, tokens: int, patches: int) -> int:
+    def run_bytes(self, part: str, tokens: int, patches: int, frames: int = 0) -> int:
         """Estimate of a run's memory beside the weights, in bytes.
 
         The residual stream, attention and feed-forward of one layer live at a time, and, where
         weights are converted for each layer, the largest of them.
 
         Args:
-            part: `VISION` or `TEXT`.
+            part: `VISION`, `AUDIO` or `TEXT`.
             tokens: N of the sequence.
             patches: P of its largest picture.
+            frames: Steps of the spectrum of its longest sound.
         """
         size = self.dtype.itemsize
-        if part == VISION:  # whose attention computes in float32, whatever the weights are in
+        if part == AUDIO:  # convolutions at every step, layers at every second one
+            needed = frames * 16 * _widest(self.hearing)
+        elif part == VISION:  # whose attention computes in float32, whatever the weights are in
             needed = patches * (16 * _widest(self.visual) + 2 * size * _pixel_values(self.visual))
         else:
             needed = tokens * size * (8 * self.width + 3 * _widest(self.text) + tokens)

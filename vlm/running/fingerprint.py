@@ -47,7 +47,7 @@ def fingerprint(
         patches,
     )
     digest = hashlib.sha256(repr(facts).encode())
-    for part in (backbone.visual, backbone.text):
+    for part in (backbone.visual, backbone.hearing, backbone.text):
         if part is None:
             continue
         for name, layer in part.named_modules():

@@ -51,7 +51,7 @@ class Host:
         """Brings a part of the weights to its device; called before anything of it runs.
 
         Args:
-            part: `backbone.VISION` or `backbone.TEXT`.
+            part: `backbone.VISION`, `backbone.AUDIO` or `backbone.TEXT`.
             memory_bytes: Estimate of what the part's run needs beside the weights.
             keyframe: Index into `keyframes`.
         """

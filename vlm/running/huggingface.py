@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from ..arguments import reason
-from ..families import Family, VisionAdapter
+from ..families import Family
 from ..families.layer_cache import LayerCache
 from ..weights.fp8 import ScaledEmbedding, ScaledLinear, dequantise
 from ..weights.lm_head import LMHead
-from .backbone import TEXT, VISION, Backbone
+from .backbone import AUDIO, TEXT, VISION, Backbone
 from .decoder_layer import DISAGREEMENTS, CallError, Places, call_layer
 from .left_pads import blank_pads
 
@@ -41,18 +41,27 @@ class _Mask:
     pads: int
 
 
-class VisionTower(torch.nn.Module):
-    """The vision tower as something that can be moved on its own.
+class Tower(torch.nn.Module):
+    """A tower as something that can be moved on its own.
 
     Attributes:
+        tower: It; several modules are one.
         device: Where it is; set by who moves it.
     """
 
-    def __init__(self, visual: torch.nn.Module):
+    def __init__(self, tower: torch.nn.Module):
         """Holds the tower."""
         super().__init__()
-        self.visual = visual
-        self.device = next(visual.parameters()).device
+        self.tower = tower
+        self.device = next(tower.parameters()).device
+
+
+class VisionTower(Tower):
+    """What sees, by the name that hosts list it under."""
+
+
+class AudioTower(Tower):
+    """What hears, likewise."""
 
 
 class LanguageModel(torch.nn.Module):
@@ -73,7 +82,7 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
     """A base model of transformers, in eval mode.
 
     Attributes:
-        parts: The two halves by their name, for who moves them.
+        parts: The towers and the language model by their name, for who moves them.
         lm_head: The LM head, unread; None = the embeddings are the LM head as well.
     """
 
@@ -84,10 +93,13 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
         self.model = model
         self.family = family
         # In a dict: registered, their weights would count twice.
-        self.parts = {TEXT: LanguageModel(self.text)}
+        self.parts: dict[str, torch.nn.Module] = {}
         if family.vision is not None:
             family.vision.prepare(model)
-            self.parts = {VISION: VisionTower(_tower(model, family.vision)), **self.parts}
+            self.parts[VISION] = VisionTower(_tower(model, family.vision.modules))
+        if family.audio is not None:
+            self.parts[AUDIO] = AudioTower(_tower(model, family.audio.modules))
+        self.parts[TEXT] = LanguageModel(self.text)
         family.decoder.prepare(self.text)
         self.num_decoder_layers = len(self.text.layers)
         self.width = self.text.norm.weight.shape[0]
@@ -102,7 +114,12 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
     @property
     def visual(self) -> Any:
         """The vision tower; several modules that see are one."""
-        return self.parts[VISION].visual if VISION in self.parts else None
+        return self.parts[VISION].tower if VISION in self.parts else None
+
+    @property
+    def hearing(self) -> Any:
+        """The audio tower, likewise."""
+        return self.parts[AUDIO].tower if AUDIO in self.parts else None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -111,8 +128,9 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
 
     @property
     def vision_config(self) -> Any:
-        """The vision tower's part of config.json."""
-        return getattr(self.model.config, "vision_config", None)
+        """The part of config.json that the family's `video_time_step` reads."""
+        vision = self.family.vision
+        return None if vision is None else vision.settings(self.model.config)
 
     def device_of(self, part: str) -> torch.device:
         """Where a part runs now."""
@@ -134,6 +152,13 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
             )
         pixels = pixels.to(self.device_of(VISION), self.dtype)
         return self.family.vision.features(self.model, pixels, grid)
+
+    def encode_audio(self, spectrum: torch.Tensor) -> torch.Tensor:
+        """Runs the audio tower; see `Backbone.encode_audio`."""
+        if self.family.audio is None:
+            return super().encode_audio(spectrum)
+        spectrum = spectrum.to(self.device_of(AUDIO), self.dtype)
+        return self.family.audio.features(self.model, spectrum)
 
     def rotary(self, hidden: torch.Tensor, positions: torch.Tensor) -> Any:
         """Rotary embedding; see `Backbone.rotary`."""
@@ -194,22 +219,22 @@ class HuggingFaceBackbone(Backbone, torch.nn.Module):
         widths = (getattr(one, "self_attn", None) for one in self.text.layers)
         return max((one.k_proj.out_features for one in widths if one is not None), default=0)
 
-    def run_bytes(self, part: str, tokens: int, patches: int) -> int:
+    def run_bytes(self, part: str, tokens: int, patches: int, frames: int = 0) -> int:
         """Estimate of a run's memory; see `Backbone.run_bytes`."""
-        needed = super().run_bytes(part, tokens, patches)
-        if part == VISION:
+        needed = super().run_bytes(part, tokens, patches, frames)
+        if part != TEXT:
             return needed
         own = self.family.decoder.layer_bytes(self.text, tokens, self.dtype.itemsize)
         return max(needed, own + self.converted_bytes(part))
 
     def converted_bytes(self, part: str) -> int:
         """Bytes of the largest fp8 weight of a part in the residual stream's dtype."""
-        layers = (self.visual if part == VISION else self.text).modules()
+        layers = {VISION: self.visual, AUDIO: self.hearing, TEXT: self.text}[part].modules()
         sizes = (layer.weight.numel() for layer in layers if isinstance(layer, ScaledLinear))
         return max(sizes, default=0) * self.dtype.itemsize
 
 
-def _tower(model: torch.nn.Module, vision: VisionAdapter) -> torch.nn.Module:
-    """What of a base model sees, as one module."""
-    modules = {name: getattr(model, name) for name in vision.modules}
+def _tower(model: torch.nn.Module, names: tuple[str, ...]) -> torch.nn.Module:
+    """Some modules of a base model as one."""
+    modules = {name: getattr(model, name) for name in names}
     return next(iter(modules.values())) if len(modules) == 1 else torch.nn.ModuleDict(modules)

@@ -85,9 +85,9 @@ class NativeQwen35(NativeBackbone):
             cache.states[layer] = present
         return output
 
-    def run_bytes(self, part: str, tokens: int, patches: int) -> int:
+    def run_bytes(self, part: str, tokens: int, patches: int, frames: int = 0) -> int:
         """Estimate of a run's memory; see `Backbone.run_bytes`."""
-        needed = super().run_bytes(part, tokens, patches)
+        needed = super().run_bytes(part, tokens, patches, frames)
         if part != TEXT:
             return needed
         own = self.family.decoder.layer_bytes(self.text, tokens, self.dtype.itemsize)

@@ -12,16 +12,16 @@ from ..files.units import GIGABYTE
 from ..finite import is_finite
 from ..logger import LOG
 from ..prompts.positions import mrope_positions
-from .backbone import TEXT, VISION
+from .backbone import TEXT
 from .beginnings import find_beginnings
 from .decoder_layer import CallError
 from .engine import Engine
 from .layer_store import LayerStore
 from .left_pads import let_pads_look
 from .passed_layers import PassedLayers, own_copy
-from .picture_features import PictureFeatures
 from .plain_forward import ForwardInputs, PlainForward
 from .prefix_cache import Prefix
+from .shown_features import ShownFeatures
 
 OUT_OF_MEMORY = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
 
@@ -68,12 +68,12 @@ class Run:
                 engine.prefix_cache, store, self.start, self.end
             )
         layers = self.start, self.end
-        self.pictures = PictureFeatures(engine, store, layers, self.known)
+        self.shown = ShownFeatures(engine, store, layers, self.known)
         passed = range(0 if self.start is None else self.start + 1, self.end + 1)
         self.passed = PassedLayers(store, passed, self._layer_bytes())
         self.offset = 0
         self.done = 0
-        self.total = self.end - (self.start or 0) + len(self.pictures.looked_at)
+        self.total = self.end - (self.start or 0) + len(self.shown.needed)
         self._rotary: Any = None
         self._mask: Any = None
 
@@ -93,9 +93,9 @@ class Run:
 
     def _run(self) -> torch.Tensor:
         """Runs to the end; the states of the tokens that ran last."""
-        if self.pictures.looked_at:
+        if self.shown.needed:
             # First: the parts need not be on the device together.
-            self.pictures.make(self._bring, self._step)
+            self.shown.make(self._bring, self._step)
         self.device = self._bring(TEXT)
         try:
             hidden = self._first()
@@ -134,7 +134,7 @@ class Run:
     def _pass_whole(self, hidden: torch.Tensor, plain: PlainForward) -> torch.Tensor:
         """Takes embeddings through the layers in one forward; the states of the last one."""
         levels = range(1, 1 + min(self.backbone.num_deepstack, self.end))
-        added = [self._seen(level) for level in levels] if self.pictures.places else []
+        added = [self._seen(level) for level in levels] if self.shown.places else []
         allowed = self._allowed(hidden.shape[1])
         places = self.positions.to(self.device)
         self.entered = ForwardInputs(hidden, places, allowed, added, self.prompt.left)
@@ -153,7 +153,8 @@ class Run:
 
     def _needed(self, part: str) -> int:
         """Bytes that a part's run takes beside the weights."""
-        needed = self.backbone.run_bytes(part, len(self.prompt.ids), self._patches())
+        tokens = len(self.prompt.ids)
+        needed = self.backbone.run_bytes(part, tokens, self._patches(), self._frames())
         return needed + self._waiting_bytes() if part == TEXT else needed
 
     def _layer_bytes(self) -> int:
@@ -178,13 +179,18 @@ class Run:
             (vision_input.num_patches for vision_input in self.prompt.vision_inputs), default=0
         )
 
+    def _frames(self) -> int:
+        """Steps of the spectrum of the longest sound."""
+        return max((sound.frames for sound in self.prompt.sounds), default=0)
+
     def _does_not_fit(self) -> str:
         tokens, patches = len(self.prompt.ids), self._patches()
-        parts = [TEXT, VISION] if self.pictures.looked_at else [TEXT]
-        needed = max(self._needed(part) for part in parts)
+        needed = max(self._needed(part) for part in (TEXT, *self.shown.parts))
         advice = "a smaller `dtype`, a quantised file"
         if self.prompt.vision_inputs:
             advice = f"a smaller `max_pixels`, fewer images, {advice}"
+        if self.prompt.sounds:
+            advice = f"a shorter sound, {advice}"
         return (
             f"{self.function}: out of memory. {self.engine.name} needs about "
             f"{needed / GIGABYTE:.1f} GB beside its weights for {tokens} tokens and {patches} "
@@ -211,7 +217,7 @@ class Run:
         return hidden
 
     def _seen(self, level: int) -> tuple[list[int], torch.Tensor | None]:
-        return self.pictures.here(level, self.offset, self.device)
+        return self.shown.here(level, self.offset, self.device)
 
     def _join(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
         """Puts the prefix back in front where it has not passed this layer; sets up attention."""

@@ -6,6 +6,7 @@ from . import (
     internvl,
     llama,
     llava_onevision,
+    qwen2_5_omni,
     qwen2_5_vl,
     qwen2_vl,
     qwen3,
@@ -21,6 +22,7 @@ __all__ = ["TOYS", "Tiny"]
 TOYS: dict[str, Tiny] = {
     "qwen2_vl": qwen2_vl.TINY,
     "qwen2_5_vl": qwen2_5_vl.TINY,
+    "qwen2_5_omni": qwen2_5_omni.TINY,
     "qwen3_vl": qwen3_vl.TINY,
     "qwen3_vl_moe": qwen3_vl_moe.TINY,
     "qwen3_5": qwen3_5.TINY,

@@ -20,7 +20,7 @@ from ..families import Family
 from ..files.whole_file import write_whole
 from ..weights.empty_model import build_empty
 from ..weights.experts import as_published
-from ..weights.folder import build_config
+from ..weights.folder import build_config, what_runs
 from ..weights.tensor_names import our_name
 from . import TOYS, Tiny
 from .qwen_tokenizer import make_tokenizer, make_tokenizer_config
@@ -65,6 +65,7 @@ def _state_dict(
     family: Family, toy: Tiny, config: dict[str, Any], where: Path
 ) -> dict[str, torch.Tensor]:
     """Every parameter by its published name."""
+    config = what_runs(config)
     model = build_empty(build_config(config, family, where), family, where)
     shapes = {}
     for own, tensor in model.state_dict().items():
@@ -76,7 +77,7 @@ def _state_dict(
     shapes = as_published(shapes)
     if not config["tie_word_embeddings"]:
         head = toy.names.get("lm_head.", "lm_head.") + "weight"
-        language = model.get_submodule(family.language)
+        language: Any = model.get_submodule(family.language)
         shapes[head] = tuple(language.embed_tokens.weight.shape)
     weights = {name: draw(name, shape, toy.norm(name)) for name, shape in shapes.items()}
     for name in weights:

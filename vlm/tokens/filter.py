@@ -17,11 +17,14 @@ T = TypeVar("T", "Tokens", "HiddenStates")
 
 KEEP_PRESETS: dict[str, tuple[str, ...]] = {
     "all": ROLES,
-    "text": tuple(role for role in ROLES if role not in ("image", "vision_marker")),
+    "text": tuple(
+        role for role in ROLES if role not in ("image", "vision_marker", "audio", "audio_marker")
+    ),
     "prompt": ("text",),
     "image": ("image",),
     "image+markers": ("image", "vision_marker"),
     "generated": ("generated", "image"),
+    "audio": ("audio",),
 }
 _OF_AN_IMAGE = ("image", "vision_marker")
 
@@ -31,7 +34,7 @@ def keep_roles(keep: str | Iterable[str]) -> tuple[str, ...]:
 
     Args:
         keep: the name of a preset (``KEEP_PRESETS``), or a tuple or list of roles. The string
-            ``"text"`` is the preset (everything but image and vision_marker); the role alone is
+            ``"text"`` is the preset (everything but images, sounds and their markers); the role is
             ``("text",)``, or the preset ``"prompt"``.
 
     Raises:

@@ -22,6 +22,8 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "torch_dtype": ((str, Mapping), "the name of a dtype"),
     "text_config": ((Mapping,), "a mapping"),
     "vision_config": ((Mapping,), "a mapping"),
+    "audio_config": ((Mapping,), "a mapping"),
+    "thinker_config": ((Mapping,), "a mapping"),
     "quantization_config": ((Mapping,), "a mapping"),
     "vision_aspect_ratio": ((str,), "text"),
     "tie_word_embeddings": ((bool, int), "true or false"),

@@ -12,8 +12,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from ..families import Family
+from .base_model import build_base_model
 from .folder import UNBUILDABLE, unbuildable
-from .text_only import as_base_model
 
 _FILLED = (torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.arange)
 _ALWAYS_FINE = 2**20  # numbers; no table of positions of a toy model is as large
@@ -42,7 +42,6 @@ def build_empty(
     Raises:
         ValueError: transformers cannot build it, or it has a buffer larger than any weight.
     """
-    import transformers
     from torch.nn.modules.module import register_module_parameter_registration_hook
 
     here = threading.get_ident()
@@ -56,14 +55,11 @@ def build_empty(
     hook = register_module_parameter_registration_hook(without_memory)
     try:
         with _Unfilled(largest):
-            model = transformers.AutoModel.from_config(
-                config, attn_implementation="sdpa", trust_remote_code=False
-            )
+            return build_base_model(config, family)
     except UNBUILDABLE as error:
         raise unbuildable(where, error) from error
     finally:
         hook.remove()
-    return as_base_model(model, family)
 
 
 class _Unfilled(TorchFunctionMode):

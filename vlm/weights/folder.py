@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..arguments import reason, told
-from ..families import Family
+from ..families import FAMILIES, Family
 from ..files.json_file import read_json
 from .config_values import without_calling
 from .other_layouts import weights_instead, where_instead
@@ -14,6 +15,7 @@ from .shards import read_index
 
 GENERATION = "generation_config.json"
 INDEX = "model.safetensors.index.json"
+_OF_THE_WHOLE = ("dtype", "torch_dtype", "quantization_config")
 UNBUILDABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 _NAMED = 5  # of missing files in a message
 SHARDS = "model-?????-of-?????.safetensors"
@@ -36,7 +38,24 @@ def read_config(path: Path) -> dict[str, Any]:
             f"{path} has no config.json, so it is not a model folder in Hugging Face layout. "
             f"{where_instead(path)}"
         )
-    return read_json(file)
+    return what_runs(read_json(file))
+
+
+def what_runs(config: dict[str, Any]) -> dict[str, Any]:
+    """The content of a config.json, or the part of it that describes what is run of the model.
+
+    Args:
+        config: Of any model.
+    """
+    for family in FAMILIES.values():
+        part, kind = family.inside
+        if not part or config.get("model_type") not in (family.model_type, kind):
+            continue
+        inside = config.get(part, config)
+        if isinstance(inside, Mapping):
+            said = {key: config[key] for key in _OF_THE_WHOLE if key in config}
+            return {**said, **inside, "model_type": family.model_type}
+    return config
 
 
 def read_stops(path: Path, config: dict[str, Any]) -> frozenset[int]:
@@ -87,7 +106,7 @@ def build_config(config: dict[str, Any], family: Family, where: Path) -> Any:
             f"{family.architecture} is missing. Update transformers."
         )
     try:
-        built = transformers.AutoConfig.for_model(**without_calling(config))
+        built = _build(without_calling(config), family)
     except (*UNBUILDABLE, StrictDataclassError) as error:
         raise unbuildable(where, error) from error
     text = built.get_text_config()
@@ -101,6 +120,15 @@ def build_config(config: dict[str, Any], family: Family, where: Path) -> Any:
             f"{family.title}."
         )
     return built
+
+
+def _build(config: dict[str, Any], family: Family) -> Any:
+    import transformers
+
+    if not any(family.inside):
+        return transformers.AutoConfig.for_model(**config)
+    kind = getattr(transformers, family.architecture).config_class
+    return kind(**{key: value for key, value in config.items() if key != "model_type"})
 
 
 def unbuildable(where: Path, error: Exception) -> ValueError:

@@ -10,7 +10,10 @@ import torch
 from . import fp8
 from .checkpoint import Checkpoint
 
-NAMES = ("lm_head.weight", "model.lm_head.weight", "language_model.lm_head.weight")
+NAMES = (
+    "lm_head.weight", "model.lm_head.weight", "language_model.lm_head.weight",
+    "thinker.lm_head.weight",
+)  # fmt: skip
 
 
 class LMHead:

@@ -15,7 +15,7 @@ import torch
 
 from ..arguments import reason, told
 from ..families import Family
-from .text_only import as_base_model
+from .base_model import find_base_model
 
 QUANTIZE = ("8-bit", "4-bit")
 _PACKAGES = ("bitsandbytes", "accelerate")
@@ -100,9 +100,10 @@ def load_quantized(
             f"The weights in {path} lack {len(missing)} tensors of {family.title}, the first is "
             f"{missing[0]}. Download the files of the model again."
         )
+    base = find_base_model(model.eval().requires_grad_(False), family)
     if quantize == "8-bit":
-        _let_them_move(model.model)
-    return as_base_model(model.model.eval().requires_grad_(False), family)
+        _let_them_move(base)
+    return base
 
 
 class _Moving(torch.nn.Module):
@@ -146,8 +147,7 @@ def _bitsandbytes(quantize: str, dtype: str | torch.dtype, family: Family) -> An
     from transformers import BitsAndBytesConfig
 
     # Named as in the whole model and, for older versions, as in the base model.
-    vision = family.vision.modules if family.vision else ()
-    whole = ["lm_head", *vision, *(f"model.{name}" for name in vision)]
+    whole = ["lm_head", *family.towers, *(f"model.{name}" for name in family.towers)]
     if quantize == "8-bit":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=whole)
     return BitsAndBytesConfig(

@@ -3,8 +3,8 @@
 Several layouts are about: transformers' present one (`model.language_model.*`, `model.visual.*`),
 its older one (`model.layers.*` beside `visual.*`; ComfyUI's text encoder files have it too),
 `language_model.model.*`, and bare `layers.*` of language models. Ours is `language_model.*` for the
-language model, and for what sees the names of transformers' base model: `visual.*`, or the modules
-that the family's `VisionAdapter` lists. Layouts that only one family has are its `Family.prefixes`.
+language model, and for what sees or hears the names of transformers' base model: `visual.*`, or the
+modules that the family's adapters list. Layouts that only one family has are its `Family.prefixes`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from ..families import FAMILIES, Family, family_of
 
 LANGUAGE, VISUAL = "language_model.", "visual."
 _PARTS = ("layers.", "embed_tokens.", "norm.")  # of a language model
-_NEVER_RUN = ("lm_head.", "model.lm_head.", "language_model.lm_head.")
+_NEVER_RUN = ("lm_head.", "model.lm_head.", "language_model.lm_head.", "thinker.lm_head.")
 # What other files that lie in the same folders are called by, in the order to ask.
 _OTHERS = (
+    ("audio_tower.", "a VLM whose whole folder is needed"),
     ("multi_modal_projector.", "a VLM whose whole folder is needed"),
     ("connector.modality_projection.", "a VLM whose whole folder is needed"),
     (".lora_", "a LoRA"),
@@ -61,10 +62,11 @@ def our_name(name: str, family: Family | None = None) -> str | None:
 def _renamed(model_type: str | None) -> tuple[tuple[str, str], ...]:
     """Beginnings of names, theirs and ours, in the order to try them."""
     families = FAMILIES.values() if model_type is None else (FAMILIES[model_type],)
+    hearing = (family.audio.modules for family in families if family.audio is not None)
     pairs = (
         *(pair for family in families for pair in family.prefixes),
         ("language_model.model.", LANGUAGE),
-        *((part, part) for part in (LANGUAGE, *_seeing())),
+        *((part, part) for part in (LANGUAGE, *_seeing(), *_beginnings(hearing))),
         *((part, LANGUAGE + part) for part in _PARTS),
     )
     return tuple(
@@ -75,7 +77,11 @@ def _renamed(model_type: str | None) -> tuple[tuple[str, str], ...]:
 @cache
 def _seeing() -> tuple[str, ...]:
     """How the names of vision towers' tensors begin, in any family."""
-    towers = (family.vision.modules for family in FAMILIES.values() if family.vision is not None)
+    return _beginnings(one.vision.modules for one in FAMILIES.values() if one.vision is not None)
+
+
+def _beginnings(towers: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """How the names of tensors in some modules begin."""
     return tuple(dict.fromkeys(f"{module}." for modules in towers for module in modules))
 
 

@@ -1,0 +1,1 @@
+"""Sounds of a prompt, as the models hear them."""
