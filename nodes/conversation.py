@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..vlm.prompts.conversation import Conversation as Talk
 from .prompting import (
-    audio_input,
+    audio_inputs,
     connected,
     has_odd_images,
     images_input,
@@ -58,7 +58,7 @@ class ConversationTurn(io.ComfyNode):
                     tooltip="The turns before this one, from another Conversation Turn. None = "
                     "this is the first.",
                 ),
-                audio_input(),
+                *audio_inputs(),
             ],
             outputs=[
                 Conversation.Output(
@@ -83,6 +83,7 @@ class ConversationTurn(io.ComfyNode):
         fps: float = 24.0,
         conversation: Any = None,
         audio: Any = None,
+        audio_in_video: bool = False,
     ) -> io.NodeOutput:
         """Adds the turn; nothing runs."""
         before = need_conversation(conversation, "Conversation Turn") or Talk()
@@ -93,7 +94,10 @@ class ConversationTurn(io.ComfyNode):
             )
         film = None if video is None else need_image(video, "video")
         heard = need_audio(audio, "Conversation Turn")
-        asked = before.user(prompt, connected(images), video=film, fps=fps, audio=heard)
+        asked = before.user(
+            prompt, connected(images), video=film, fps=fps, audio=heard,
+            audio_in_video=audio_in_video,
+        )  # fmt: skip
         talk = asked.assistant(answer)
         return shown(f"turn {len(talk.turns)}", talk)
 

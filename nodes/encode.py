@@ -21,7 +21,7 @@ from .fitting import misfit_note
 from .prompting import (
     NAMED,
     TARGETS_OWN,
-    audio_input,
+    audio_inputs,
     check_template,
     connected,
     conversation_input,
@@ -135,7 +135,7 @@ class VLMEncode(io.ComfyNode):
                     "for these models; scale states = the word's states are multiplied by 1.3. "
                     "Only for targets that do not norm each token first: see the help page.",
                 ),
-                audio_input(),
+                *audio_inputs(),
             ],
             outputs=[
                 HiddenStates.Output(
@@ -183,6 +183,7 @@ class VLMEncode(io.ComfyNode):
         system_file: str = NONE,
         weights: str = AS_NATIVE,
         audio: Any = None,
+        audio_in_video: bool = False,
     ) -> io.NodeOutput:
         """Encodes to the depth that the target needs."""
         need(model, VLM, "model on VLM Encode")
@@ -205,6 +206,7 @@ class VLMEncode(io.ComfyNode):
             conversation=need_conversation(conversation, "VLM Encode"),
             syntax=replace(model.syntax or PromptSyntax(), weights=weights),
             audio=need_audio(audio, "VLM Encode"),
+            audio_in_video=audio_in_video,
         )
         for each in states.keyframes:
             if depth.strip() == AUTO:

@@ -142,14 +142,24 @@ def video_inputs() -> list[io.Input]:
     ]
 
 
-def audio_input() -> io.Input:
-    """A sound."""
-    return io.Audio.Input(
-        "audio",
-        optional=True,
-        tooltip="A sound, for a VLM that hears: Qwen2.5-Omni. Comes after pictures and video. 25 "
-        "tokens a second, at most five minutes.",
-    )
+def audio_inputs() -> list[io.Input]:
+    """A sound, and where it stands."""
+    return [
+        io.Audio.Input(
+            "audio",
+            optional=True,
+            tooltip="A sound, for a VLM that hears: Qwen2.5-Omni. Comes after pictures and video. "
+            "25 tokens a second, at most five minutes.",
+        ),
+        io.Boolean.Input(
+            "audio_in_video",
+            default=False,
+            optional=True,
+            advanced=True,
+            tooltip="Off = the sound comes after the video. On = it is the video's own: its tokens "
+            "stand between the frames, two seconds of each at a time.",
+        ),
+    ]
 
 
 def need_audio(audio: Any, node: str) -> Any:

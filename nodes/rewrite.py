@@ -19,7 +19,7 @@ from .draft import Draft, numbered
 from .prompting import (
     NAMED,
     TARGETS_OWN,
-    audio_input,
+    audio_inputs,
     check_template,
     connected,
     conversation_input,
@@ -127,7 +127,7 @@ class VLMRewrite(io.ComfyNode):
                 padding_input(),
                 answers_input(),
                 *size_inputs(),
-                audio_input(),
+                *audio_inputs(),
             ],
             outputs=_outputs(),
         )
@@ -174,6 +174,7 @@ class VLMRewrite(io.ComfyNode):
         height: int = 1024,
         megapixels: float = 1.0,
         audio: Any = None,
+        audio_in_video: bool = False,
     ) -> io.NodeOutput:
         """Writes, or runs a given answer as deep as the target needs."""
         node, start = "VLM Rewrite Prompt", time.perf_counter()
@@ -191,7 +192,7 @@ class VLMRewrite(io.ComfyNode):
                 edit=editing_text or None, padding=padding,
                 min_pixels=min_pixels or None, max_pixels=max_pixels or None,
                 placed=image_placement == NAMED, conversation=need_conversation(conversation, node),
-                audio=need_audio(audio, node),
+                audio=need_audio(audio, node), audio_in_video=audio_in_video,
             )  # fmt: skip
             made = [first, *first.others]
             _finish(made)

@@ -122,7 +122,7 @@ class VLM:
         min_pixels: int | None = None, max_pixels: int | None = None, depth: int | None = None,
         keep_mb: float = 512, padding: str = AUTO, mute: Sequence[int] = (), placed: bool = False,
         conversation: Conversation | None = None, syntax: PromptSyntax | None = None,
-        audio: Any = None,
+        audio: Any = None, audio_in_video: bool = False,
     ) -> HiddenStates: ...  # fmt: skip
 
     # Not any sequence of texts: a text is one, too.
@@ -134,7 +134,7 @@ class VLM:
         max_pixels: int | None = None, depth: int | None = None, keep_mb: float = 512,
         padding: str = AUTO, mute: Sequence[int] = (), placed: bool = False,
         conversation: Conversation | None = None, syntax: PromptSyntax | None = None,
-        audio: Any = None,
+        audio: Any = None, audio_in_video: bool = False,
     ) -> list[HiddenStates]: ...  # fmt: skip
 
     @checked
@@ -159,6 +159,7 @@ class VLM:
         conversation: Conversation | None = None,
         syntax: PromptSyntax | None = None,
         audio: Any = None,
+        audio_in_video: bool = False,
     ) -> HiddenStates | list[HiddenStates]:
         """Prepares the hidden states of a prompt; layers run when they are asked for.
 
@@ -192,6 +193,8 @@ class VLM:
             audio: Sounds, for a model that hears: a mapping with `waveform` (float -1..1, [T],
                 [C, T] or [B, C, T]) and `sample_rate`, as ComfyUI's AUDIO; (samples, rate); a path;
                 or a list of these. They stand behind pictures and video.
+            audio_in_video: Whether the first sound is that of `video`: its tokens then stand
+                between the frames' tokens, two seconds of each at a time.
 
         Returns:
             Hidden states, or a list of them in the order of several texts.
@@ -204,7 +207,7 @@ class VLM:
         """
         inputs = PromptInputs(
             images, video, fps, target, template, system, edit, min_pixels, max_pixels, padding,
-            mute, placed, conversation, syntax or self.syntax, audio,
+            mute, placed, conversation, syntax or self.syntax, audio, audio_in_video,
         )  # fmt: skip
         need_size(keep_mb, "keep_mb")
         prompting = self._prompting
@@ -248,6 +251,7 @@ class VLM:
         video: Any = None,
         fps: float = 24.0,
         audio: Any = None,
+        audio_in_video: bool = False,
         padding: str = NONE,
         answers: int = 1,
         on_token: OnToken | None = None,
@@ -280,6 +284,7 @@ class VLM:
             video: As for `encode`.
             fps: As for `encode`.
             audio: As for `encode`.
+            audio_in_video: As for `encode`.
             padding: Pad tokens around prompt and answer, as for `encode`; they never cut the
                 answer. They run after it was written, those in front with all the rest again.
             answers: How many answers to write, 1 to 16; prompt and pictures run once for all.
@@ -301,6 +306,7 @@ class VLM:
         inputs = PromptInputs(
             images, video, fps, target, template, told, edit,
             min_pixels, max_pixels, NONE, (), placed, conversation, None, audio,
+            audio_in_video,
         )  # fmt: skip
         prompting = self._prompting
         goal, pad = prompting.find_goal(inputs), None

@@ -9,7 +9,7 @@ from logging import DEBUG
 
 from .logger import LOG
 from .pictures.preprocessor import Preprocessor
-from .prompts.build import build_prompt
+from .prompts.build import Heard, build_prompt
 from .prompts.inputs import PromptInputs
 from .prompts.layout import render
 from .prompts.looking import Looked, Looking
@@ -86,9 +86,15 @@ class Prompting:
             pieces, missing = read.pieces, read.missing
         padding = choose_padding(inputs.padding, layout.padding, goal.pad_side)
         shown = [part for said in messages for part in said.parts if not part.is_words]
-        order = [part.number for part in shown if not part.is_sound]
         prompt = build_prompt(
-            pieces, tokenizer, family, seen.inputs, goal, padding, order, seen.sounds
+            pieces,
+            tokenizer,
+            family,
+            seen.inputs,
+            goal,
+            padding,
+            [part.number for part in shown if not part.is_sound],
+            self._hear(seen, [part.number for part in shown if part.is_sound]),
         )
         prompt = pad_prompt(prompt, tokenizer, family, goal, padding)
         prompt = replace(prompt, missing=missing)
@@ -96,6 +102,17 @@ class Prompting:
             name = self.engine.name
             LOG.debug("%s: template %s for %s, %s", name, layout.name, goal.name, _told(prompt))
         return prompt
+
+    def _hear(self, seen: Looked, order: Sequence[int]) -> Heard:
+        """The sounds as the pieces of a prompt have them."""
+        audio = self.engine.family.audio
+        films = {
+            turn.video: turn.own_sound
+            for turn in seen.turns
+            if turn.video is not None and turn.own_sound is not None
+        }
+        step = audio.film_step(self.engine.backbone.vision_config) if audio and films else 0
+        return Heard(tuple(seen.sounds), tuple(order), films, step)
 
     def pad_behind(self, inputs: PromptInputs, padding: str) -> tuple[Target, Pad]:
         """The target with its own pad tokens, and what puts those around prompt and answer."""

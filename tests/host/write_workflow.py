@@ -33,10 +33,12 @@ from typing import Any
 from browser import ComfyPage, chromium
 from comfy_find import HOW_TO, REPO, find_comfyui
 from comfy_host import PACK_FOLDER, ComfyHost, pack_source
+from layouts import is_sampler
 from workflow_tools import BARE, name_pack, nodes_in
 
 NOTE_WIDTH, COLUMN_GAP, GROUP_GAP, NODE_GAP = 390, 56, 34, 56
 HEAD, SIDE, FOOT, LINE = 84, 16, 16, 50  # LINE: what a node of ours grows by when it has run
+PREVIEW = 240  # what a node that samples grows by
 TITLE = 30
 VIEW = {"scale": 0.5, "offset": [180, 400]}  # of what does not say its own in "view"
 COLORS = {
@@ -138,7 +140,8 @@ def layout(spec: dict[str, Any], made: dict[str, dict]) -> tuple[list, list]:
                 wanted = spec["nodes"].get(key, {})
                 height = max(made[key]["height"], wanted.get("height", 0))
                 places.append((made[key]["id"], left + SIDE, y, width, height))
-                grows = LINE if wanted.get("class_type", "").startswith("VLMC") else 0
+                kind = wanted.get("class_type", "")
+                grows = LINE if kind.startswith("VLMC") else PREVIEW if is_sampler({"type": kind}) else 0
                 y += height + grows + NODE_GAP
             bottom = y - NODE_GAP + FOOT
             color = COLORS.get(group.get("color", "model"), group.get("color"))

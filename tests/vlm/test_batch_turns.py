@@ -110,7 +110,8 @@ def test_names_are_no_words_of_the_reference(folder, place):
 def test_a_job_without_them_keeps_its_digest(place):
     (job,) = read_jobs(lines_of(place, {"text": "a"}), Recipe(), MAKER)
     facts = asdict(Recipe(text="a"))
-    del facts["placed"], facts["conversation"], facts["audio"]
+    for later in ("placed", "conversation", "audio", "audio_in_video"):
+        del facts[later]
     text = json.dumps([facts, asdict(MAKER)], sort_keys=True)
     assert job.digest == hashlib.sha256(text.encode()).hexdigest()
 
@@ -130,6 +131,9 @@ BAD_TURNS = [
     ([{**USER, "text": 5}, ANSWER], "text is 5, expected text"),
     ([{**USER, "fps": "4"}, ANSWER], "fps is '4', expected a number"),
     ([USER, {**ANSWER, "image": "a.png"}], "is an answer, which is words alone"),
+    ([{**USER, "audio": 5}, ANSWER], "audio is a file or a list of files"),
+    ([{**USER, "audio_in_video": "yes"}, ANSWER], "audio_in_video is 'yes', expected true or"),
+    ([USER, {**ANSWER, "audio": "a.wav"}], "is an answer, which is words alone"),
     ([USER, {**ANSWER, "text": " "}], "Turn 2 of the conversation says nothing"),
     ([{"role": "user"}, ANSWER], "Turn 1 of the conversation says nothing"),
 ]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,12 @@ from test_every_family import Reference, noise
 from test_sounds import tone, write_wav
 
 import vlm
+from vlm import cli
+from vlm.batch.jobs import Provenance, read_jobs
+from vlm.batch.recipe import Recipe
+from vlm.conditioning.file import load_about, load_conditioning
 from vlm.families import FAMILIES as KNOWN
+from vlm.pictures.media_files import read_picture
 from vlm.token_map import WITH_SOUNDS, audio_column, count_roles, map_text, read_map, turn_column
 from vlm.weights.folder import read_config
 
@@ -174,6 +180,88 @@ def test_it_writes_what_generate_writes_of_a_sound(omni):
     assert list(ids[inputs["input_ids"].shape[1] :]) == want
 
 
+# --- a video with its sound
+
+
+FILMS = {  # frames, frames per second, seconds of the sound
+    "as long as its sound": (10, 2.0, 5.0),
+    "longer than its sound": (12, 2.0, 1.3),
+    "shorter than its sound": (4, 2.0, 6.6),
+    "of a moment": (2, 2.0, 0.1),
+    "one look in two seconds": (8, 0.5, 9.0),
+}
+
+
+def written(processor, film, sound):
+    """What the family's own processor puts in a video's place."""
+    own, grid = processor.processor, (film.frames, film.rows * 2, film.cols * 2)
+    own.video_processor = SimpleNamespace(merge_size=2)
+    if hasattr(own, "replace_video_with_audio_token"):
+        videos = {
+            "video_grid_thw": torch.tensor([grid]),
+            "video_second_per_grid": [film.seconds_per_grid],
+        }
+        heard = {"num_audio_tokens": torch.tensor([sound.tokens])}
+        return own.replace_video_with_audio_token(
+            videos, 0, heard, 0, position_id_per_seconds=25, seconds_per_chunk=2.0
+        )
+    text = f"{own.vision_bos_token}{own.video_token}{own.vision_eos_token}"
+    (made,) = own.replace_multimodal_special_tokens(
+        [text], iter([sound.tokens]), iter([]), iter(torch.tensor([grid])),
+        iter([film.seconds_per_grid]), True, 25, 2.0,
+    )  # fmt: skip
+    return made.removeprefix(own.vision_bos_token).removesuffix(own.vision_eos_token)
+
+
+@pytest.mark.parametrize("name", FILMS)
+def test_a_sound_between_the_frames_of_its_video(omni, err, picture, name):
+    model, reference, processor, _ = omni
+    model.prefix_cache.clear()
+    count, fps, seconds = FILMS[name]
+    frames = [picture(64, 96, seed) for seed in range(count)]
+    sounds = [(noise(seconds, RATE), RATE), (tone(0.4, RATE), RATE)]
+    h = model.encode(
+        TEXT, [picture(64, 64, 9)], video=frames, fps=fps, max_pixels=64 * 96, audio=sounds,
+        audio_in_video=True,
+    )  # fmt: skip
+    film, text = h.prompt.vision_inputs[1], model.tokenizer.text_of(list(h.prompt.ids))
+    between = text.split("<|vision_bos|>")[2].split("<|vision_eos|>")[0]
+    assert between == written(processor, film, h.prompt.sounds[0])
+    inputs = reference.inputs(h) | {"use_audio_in_video": True}
+    for layer, stream in enumerate(class_states(reference, inputs)):
+        assert err(h.layer(layer), stream) <= rounding(layer)
+    # Nothing of it is lost: every frame's grid and every token of the sound, each with its time.
+    column, roles = audio_column(h.token_map), h.token_map["role"]
+    own = [t for t, role, n in zip(h.token_map["time"], roles, column, strict=True)
+           if role == "audio" and n == 0]  # fmt: skip
+    assert own == [40 * at for at in range(h.prompt.sounds[0].tokens)]
+    frames_seen = [
+        f for f, role, n in zip(h.token_map["frame"], roles, h.token_map["image"], strict=True)
+        if role == "image" and n == 1
+    ]  # fmt: skip
+    assert frames_seen == sorted(frames_seen) and len(frames_seen) == film.frames * 3 * 4
+    # Behind it the words go on, and the beginning is known the next time.
+    again = model.encode(
+        "Other words", [picture(64, 64, 9)], video=frames, fps=fps, max_pixels=64 * 96,
+        audio=sounds, audio_in_video=True, depth=-1,
+    )  # fmt: skip
+    assert again.reused_tokens == list(h.token_map["role"]).index("text")
+
+
+def test_a_film_of_an_earlier_turn_and_one_that_lacks_a_half(omni, err, picture):
+    model, reference, *_ = omni
+    frames = [picture(64, 96, seed) for seed in range(4)]
+    film = {"video": frames, "fps": 2.0, "audio": (tone(2.2, RATE), RATE), "audio_in_video": True}
+    talk = vlm.Conversation().user("What is it?", **film).assistant("A bell.")
+    h = model.encode(TEXT, conversation=talk, **film)
+    inputs = reference.inputs(h) | {"use_audio_in_video": True}
+    for layer, stream in enumerate(class_states(reference, inputs)):
+        assert err(h.layer(layer), stream) <= rounding(layer)
+    for lack in ("video", "audio"):
+        with pytest.raises(ValueError, match=f"`{lack}` is not given"):
+            model.encode(TEXT, **{**film, lack: None})
+
+
 # --- what it is for
 
 
@@ -241,6 +329,48 @@ def test_every_kind_of_template_has_a_place_for_sounds(omni, template, picture):
     assert roles["audio"] == 25 and roles["audio_marker"] == 2 and roles["image"] > 0
     order = h.token_map["role"]
     assert order.index("image") < order.index("audio") < order.index("text")
+
+
+# --- command line and jobs
+
+
+def test_the_command_and_a_job_equal_the_library(omni, tmp_path, picture, monkeypatch, err):
+    model, _, _, folder = omni
+    write_wav(tmp_path / "bell.wav", tone(1.1, 44100)[None] * 0.5, 44100)
+    write_wav(tmp_path / "wind.wav", noise(0.6, RATE).numpy()[None], RATE)
+    (tmp_path / "film").mkdir()
+    for number in range(4):
+        picture(64, 96, number).save(tmp_path / "film" / f"{number}.png")
+    monkeypatch.chdir(tmp_path)
+    turns = [{"role": "user", "text": "And this?", "audio": "wind.wav"},
+             {"role": "assistant", "text": "Wind."}]  # fmt: skip
+    (tmp_path / "talk.json").write_text(json.dumps(turns))
+    given = ["--text", TEXT, "--target", "chat", "--layers", "-1", "--keep", "all"]
+    shown = ["--video", "film", "--fps", "2", "--audio", "bell.wav", "--audio-in-video"]
+    made = ["--conversation", "talk.json", "--out", "out.safetensors", "--dtype", "float32"]
+    assert cli.main(["encode", "--model", str(folder), *given, *shown, *made]) == 0
+    (entry,) = load_conditioning(tmp_path / "out.safetensors")
+    frames = [read_picture(tmp_path / "film" / f"{number}.png") for number in range(4)]
+    talk = vlm.Conversation().user("And this?", audio="wind.wav").assistant("Wind.")
+    h = model.encode(
+        TEXT, video=frames, fps=2.0, audio="bell.wav", audio_in_video=True, conversation=talk
+    )
+    assert entry.tokens.token_map == h.token_map
+    assert err(entry.tokens.states, vlm.select_layers(h, "-1").states) <= 1e-5
+    about = load_about(tmp_path / "out.safetensors")
+    assert about["audio"] == ["bell.wav"] and about["audio_in_video"]
+    job = {"text": TEXT, "audio": ["bell.wav"], "target": "chat", "layers": "-1", "keep": "all"}
+    (tmp_path / "jobs.jsonl").write_text(json.dumps({"id": "one", **job}))
+    many = ["--jobs", "jobs.jsonl", "--out", "made", "--dtype", "float32"]
+    assert cli.main(["encode", "--model", str(folder), *many]) == 0
+    (entry,) = load_conditioning(tmp_path / "made" / "shard-00000" / "one.safetensors")
+    assert entry.tokens.token_map == model.encode(TEXT, audio="bell.wav").token_map
+
+
+def test_a_job_names_no_sound_outside(tmp_path):
+    (tmp_path / "jobs.jsonl").write_text(json.dumps({"text": "a", "audio": "/etc/hostname"}))
+    with pytest.raises(ValueError, match="audio is '/etc/hostname', which lies outside"):
+        read_jobs(tmp_path / "jobs.jsonl", Recipe(), Provenance("x"))
 
 
 # --- bad input, other files

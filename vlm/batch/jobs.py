@@ -194,7 +194,7 @@ def _value(name: str, value: Any) -> Any:
             return ",".join(str(int(layer)) for layer in layers)
     if name == "conversation" and not isinstance(value, str):  # else its file
         return read_turns(value)
-    if name in ("no_final_norm", "placed"):
+    if name in ("no_final_norm", "placed", "audio_in_video"):
         return _need(isinstance(value, bool), name, value, "true or false")
     if name in NUMBERS:
         return float(_need(_is_number(value), name, value, f"a number (at most {MOST:g})"))

@@ -68,6 +68,7 @@ class Recipe:
         placed: Whether `<image1>` in the words stands for the first picture.
         conversation: Turns before the prompt.
         audio: Sound files, after the pictures and the video.
+        audio_in_video: Whether the first of them is the video's own.
     """
 
     text: str = ""
@@ -96,6 +97,7 @@ class Recipe:
     placed: bool = False
     conversation: tuple[Said, ...] = ()
     audio: tuple[str, ...] = ()
+    audio_in_video: bool = False
 
     def __post_init__(self) -> None:
         """Checks every value that can be checked without the model.
@@ -247,6 +249,7 @@ def make(model: VLM, recipe: Recipe, inputs: Inputs) -> Made:
         placed=recipe.placed,
         conversation=inputs.conversation,
         audio=inputs.audio,
+        audio_in_video=recipe.audio_in_video,
     )
     choice = choose_layers(states, recipe.layers, recipe.combine, recipe.final_norm)
     tokens = gate(states, recipe.layers, recipe.combine, recipe.final_norm)
@@ -311,9 +314,10 @@ def facts_of(recipe: Recipe) -> dict[str, Any]:
     """
     facts = asdict(recipe)
     for turn in facts["conversation"]:
-        if not turn["audio"]:
-            del turn["audio"]
-    later = ("placed", "conversation", "audio")
+        for key in ("audio", "audio_in_video"):
+            if not turn[key]:
+                del turn[key]
+    later = ("placed", "conversation", "audio", "audio_in_video")
     return {key: value for key, value in facts.items() if value or key not in later}
 
 

@@ -21,7 +21,7 @@ from ..prompts.markers import check_names
 from ..sounds.sound_files import read_sound
 
 ROLES = ("user", "assistant")
-SHOWN = ("image", "video", "fps", "audio")  # by a user's turn
+SHOWN = ("image", "video", "fps", "audio", "audio_in_video")  # by a user's turn
 _LISTS = ("image", "audio")  # a file or a list of them
 KEYS = ("role", "text", *SHOWN)
 EXAMPLE = '[{"role": "user", "text": "What is it?"}, {"role": "assistant", "text": "A boat."}]'
@@ -38,6 +38,7 @@ class Said:
         fps: Frames per second of the video; None = as it says, 24 for a folder.
         answer: The model's words; "" = not yet given.
         audio: Sound files, after the video.
+        audio_in_video: Whether the first of them is the video's own.
     """
 
     text: str
@@ -46,6 +47,7 @@ class Said:
     fps: float | None = None
     answer: str = ""
     audio: tuple[str, ...] = ()
+    audio_in_video: bool = False
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -88,7 +90,8 @@ def read_turns(given: Any) -> tuple[Said, ...]:
 
     Args:
         given: A list of objects: `role` user or assistant, `text`, and for a user `image` (a file
-            or a list of them), `video`, `fps` and `audio` (as `image`). null is as good as no key.
+            or a list of them), `video`, `fps`, `audio` (as `image`) and `audio_in_video`. null is
+            as good as no key.
 
     Returns:
         A turn for each of the user's, with its answer.
@@ -134,7 +137,10 @@ def read_conversation(turns: Sequence[Said]) -> Conversation | None:
         images = [read_picture(file) for file in turn.image]
         video, fps = read_video(turn.video, turn.fps) if turn.video else (None, 24.0)
         audio = [read_sound(file) for file in turn.audio] or None
-        asked = talk.user(turn.text, images or None, video=video, fps=fps, audio=audio)
+        asked = talk.user(
+            turn.text, images or None, video=video, fps=fps, audio=audio,
+            audio_in_video=turn.audio_in_video,
+        )  # fmt: skip
         talk = asked.assistant(turn.answer)
     return talk if turns else None
 
@@ -172,8 +178,10 @@ def _fields(where: str, turn: Any) -> tuple[str, dict[str, Any]]:
     fps = fields.get("fps", 1)
     if not isinstance(fps, int | float) or isinstance(fps, bool) or not 0 < fps < 1e6:
         raise ValueError(f"{where}: fps is {told(fps)}, expected a number above 0.")
+    if not isinstance(own := fields.get("audio_in_video", False), bool):
+        raise ValueError(f"{where}: audio_in_video is {told(own)}, expected true or false.")
     lists = any(fields[key] for key in _LISTS)
-    if role == "assistant" and (lists or fields.keys() & {"video", "fps"}):
+    if role == "assistant" and (lists or fields.keys() & {"video", "fps", "audio_in_video"}):
         raise ValueError(f"{where} is an answer, which is words alone. Leave {SHOWN[0]} out.")
     if not (fields["text"].strip() or (role == "user" and (lists or "video" in fields))):
         raise ValueError(f"{where} says nothing. Give it text, or leave it out with its answer.")

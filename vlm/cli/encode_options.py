@@ -165,6 +165,12 @@ def _prompt(group: Any) -> None:
         "MP3, Ogg, or the sound of a film; repeat for several, in order",
     )
     group.add_argument(
+        "--audio-in-video",
+        action="store_true",
+        help="the first --audio is the sound of --video and stands between its frames (default: "
+        "behind it)",
+    )
+    group.add_argument(
         "--placed",
         action="store_true",
         help="<image1> in the text stands for the first picture, <image2> for the second, ... "

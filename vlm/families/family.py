@@ -131,6 +131,8 @@ class AudioAdapter:
         read_preprocessor: Reads a folder's preprocessor files.
         forward_inputs: What the `forward` of transformers' own class takes for a prompt's sounds,
             by name; the tests feed it.
+        film_step: `VisionAdapter.settings` to the tokens of a sound that stand between frames of
+            its video at a time.
         token: Token that a sound's features replace.
         start: Token before a sound's tokens.
         end: Token after them.
@@ -140,6 +142,7 @@ class AudioAdapter:
     features: Callable[[Any, torch.Tensor], torch.Tensor]
     read_preprocessor: Callable[[Path], SoundPreprocessor]
     forward_inputs: Callable[[Sequence[SoundInput]], dict[str, torch.Tensor]]
+    film_step: Callable[[Any], int]
     token: str
     start: str
     end: str

@@ -65,6 +65,11 @@ def audio_features(model: Any, spectrum: torch.Tensor) -> torch.Tensor:
     return model.audio_tower(spectrum, feature_lens=frames, aftercnn_lens=halved).last_hidden_state
 
 
+def film_step(thinker_config: Any) -> int:
+    """Tokens of a stretch of a video's sound."""
+    return int(thinker_config.position_id_per_seconds * thinker_config.seconds_per_chunk)
+
+
 def sound_inputs(sounds: Sequence[SoundInput]) -> dict[str, torch.Tensor]:
     """What `forward` takes of sounds; see `AudioAdapter.forward_inputs`."""
     if not sounds:
@@ -101,6 +106,7 @@ FAMILY = Family(
         audio_features,
         read_sound_preprocessor,
         sound_inputs,
+        film_step,
         token=AUDIO,
         start=AUDIO_START,
         end=AUDIO_END,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ..families import AudioAdapter, Family, VisionAdapter
 from ..pictures.preprocessor import VisionInput
@@ -10,11 +11,31 @@ from ..sounds.preprocessor import SoundInput
 from ..targets import Target
 from ..token_map import new_map
 from .padding import Padding
-from .positions import VisionBlock
+from .positions import Block, FilmBlock, VisionBlock, stretches_of
 from .prompt import Prompt
 from .templates import Piece
 from .token_columns import TYPED, TokenColumns
 from .tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The sounds of a prompt.
+
+    Attributes:
+        sounds: All of them.
+        order: Numbers of those that stand by themselves, as the pieces have them.
+        films: Number of a video to that of its own sound, which stands between its frames.
+        film_step: Tokens of such a sound at a time.
+    """
+
+    sounds: tuple[SoundInput, ...] = ()
+    order: tuple[int, ...] = ()
+    films: Mapping[int, int] = field(default_factory=dict)
+    film_step: int = 0
+
+
+NO_SOUND = Heard()
 
 
 def build_prompt(
@@ -25,7 +46,7 @@ def build_prompt(
     target: Target,
     padding: Padding | None = None,
     order: Sequence[int] | None = None,
-    sounds: Sequence[SoundInput] = (),
+    heard: Heard = NO_SOUND,
 ) -> Prompt:
     """Turns pieces into ids, and opens up pictures and sounds to their tokens; nothing is padded.
 
@@ -37,7 +58,7 @@ def build_prompt(
         target: Says what of the beginning it never sees.
         padding: Where it cuts; None = nowhere.
         order: Numbers of the pictures as the pieces have them; None = from 0 on.
-        sounds: In the order in which the pieces have them.
+        heard: The sounds.
 
     Raises:
         ValueError: The template has fewer or more places for pictures or sounds than there are, or
@@ -45,8 +66,8 @@ def build_prompt(
     """
     out = TokenColumns(tokenizer, family)
     vision, audio = family.vision, family.audio
-    blocks: list[VisionBlock] = []
-    to_hear = iter(enumerate(sounds))
+    blocks: list[Block] = []
+    to_hear = list(heard.order)
     waiting = list(range(len(vision_inputs)) if order is None else order)
     number = -1
     for index, piece in enumerate(pieces):
@@ -59,7 +80,10 @@ def build_prompt(
             if not waiting:
                 raise ValueError("The template has more places for pictures than there are.")
             number = waiting.pop(0)
-            blocks += _open_vision_input(out, vision, number, vision_inputs[number])
+            if number in heard.films and audio is not None:
+                blocks.append(_open_film(out, vision, audio, number, vision_inputs[number], heard))
+            else:
+                blocks += _open_vision_input(out, vision, number, vision_inputs[number])
         elif vision is not None and piece.text == vision.start:
             follows = pieces[index + 1].text if index + 1 < len(pieces) else ""
             if not (vision.frames_apart and follows == vision.video_token):
@@ -69,22 +93,22 @@ def build_prompt(
             if not (vision.frames_apart and vision_inputs[number].is_video):
                 out.marker(piece.text, number)
         elif audio is not None and piece.text == audio.token:
-            heard = next(to_hear, None)
-            if heard is None:
+            if not to_hear:
                 raise ValueError("The template has more places for sounds than there are.")
-            _open_sound(out, audio, *heard)
+            sound = to_hear.pop(0)
+            _open_sound(out, audio, sound, heard.sounds[sound])
         elif audio is not None and piece.text in (audio.start, audio.end):
             continue  # a sound brings its own
         else:
             out.token(piece.text, "template", header=piece.header)
     out.close()
-    if next(to_hear, None) is not None:
+    if to_hear:
         raise ValueError("The template has no place for these sounds. Choose another template.")
     if waiting:
         raise ValueError("The template has no place for these pictures. Choose another template.")
     if padding is not None and padding.cut:
         _cut(out, padding.least)
-    return _finish(out, blocks, vision_inputs, sounds, target)
+    return _finish(out, blocks, vision_inputs, heard, target)
 
 
 def _open_sound(out: TokenColumns, audio: AudioAdapter, number: int, sound: SoundInput) -> None:
@@ -93,6 +117,33 @@ def _open_sound(out: TokenColumns, audio: AudioAdapter, number: int, sound: Soun
     for at in range(sound.tokens):
         out.sound(audio.token, "audio", number, at * sound.milliseconds)
     out.sound(audio.end, "audio_marker", number)
+
+
+def _open_film(
+    out: TokenColumns,
+    vision: VisionAdapter,
+    audio: AudioAdapter,
+    number: int,
+    film: VisionInput,
+    heard: Heard,
+) -> Block:
+    """Adds the tokens of a video with those of its sound between them; the block they form."""
+    out.close()
+    own = heard.films[number]
+    sound, start = heard.sounds[own], len(out.ids) - 1  # the video's first marker stands already
+    video = VisionBlock(start, film.frames, film.rows, film.cols, film.time_step)
+    stretches = stretches_of(video, sound.tokens, heard.film_step)
+    places = [(number, frame, *at) for frame in range(film.frames) for at in film.places(frame)]
+    out.sound(audio.start, "audio_marker", own)
+    seen = at = 0
+    for frames, sounds in stretches:
+        for place in places[seen : seen + frames]:
+            out.token(vision.frame_token, "image", place)
+        for step in range(at, at + sounds):
+            out.sound(audio.token, "audio", own, step * sound.milliseconds)
+        seen, at = seen + frames, at + sounds
+    out.sound(audio.end, "audio_marker", own)
+    return FilmBlock(start, video, stretches)
 
 
 def _open_vision_input(
@@ -140,15 +191,15 @@ def _cut(out: TokenColumns, end: int) -> None:
 
 def _finish(
     out: TokenColumns,
-    blocks: list[VisionBlock],
+    blocks: list[Block],
     vision_inputs: Sequence[VisionInput],
-    sounds: Sequence[SoundInput],
+    heard: Heard,
     target: Target,
 ) -> Prompt:
     real = len(out.ids)
     if not real:
         raise ValueError("There is nothing to encode: no text and no picture.")
-    shared = _shared(out)
+    shared = _shared(out, {sound: film for film, sound in heard.films.items()})
     dropped = _dropped(out, target)
     grids = [
         {"image": number, **vision_input.grid} for number, vision_input in enumerate(vision_inputs)
@@ -173,20 +224,21 @@ def _finish(
         shared=shared,
         embeddings={n: vector for n, vector in enumerate(out.vectors) if vector is not None},
         weights=tuple(out.weights),
-        sounds=tuple(sounds),
+        sounds=heard.sounds,
     )
 
 
-def _shared(out: TokenColumns) -> tuple[int, ...]:
+def _shared(out: TokenColumns, films: Mapping[int, int]) -> tuple[int, ...]:
     """Lengths of beginnings that end where words or pictures begin or end; see `Prompt`.
 
     The last one, which is kept, ends before the last words typed (an empty text starts behind the
-    last picture); with turns before the prompt behind them, where the next turn goes on.
+    last picture); with turns before the prompt behind them, where the next turn goes on. `films`
+    are the videos of sounds that are part of one.
     """
     real = len(out.ids)
     places = zip(out.roles, out.places, out.sounds, strict=True)
     kinds: list[str | int] = [  # -1 = neither
-        role if role in TYPED else f"sound {sound}" if sound >= 0 else image
+        role if role in TYPED else films.get(sound, f"sound {sound}") if sound >= 0 else image
         for role, (image, *_), (sound, _) in places
     ]
     edges = [i for i in range(1, real) if kinds[i] != kinds[i - 1]]

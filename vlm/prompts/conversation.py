@@ -20,6 +20,7 @@ class Turn:
         fps: Frames per second of `video`.
         answer: The model's words; None = not yet given.
         audio: Their sounds, behind pictures and video, in any form that `VLM.encode` takes.
+        audio_in_video: The first of them is the video's own.
     """
 
     text: str
@@ -28,6 +29,7 @@ class Turn:
     fps: float = 24.0
     answer: str | None = None
     audio: Any = None
+    audio_in_video: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +68,7 @@ class Conversation:
         video: Any = None,
         fps: float = 24.0,
         audio: Any = None,
+        audio_in_video: bool = False,
     ) -> Conversation:
         """The conversation with a person's words behind it.
 
@@ -75,6 +78,7 @@ class Conversation:
             video: Frames, likewise; after the pictures.
             fps: Frames per second of `video`.
             audio: Sounds, likewise; after the video.
+            audio_in_video: Whether the first of them is the video's own.
 
         Raises:
             ValueError: Neither words nor pictures nor sounds; or the model has not answered the
@@ -90,7 +94,8 @@ class Conversation:
                 "This turn says nothing: no words, no picture, no sound. Give it one of them, or "
                 "leave it out."
             )
-        return Conversation((*self.turns, Turn(text, images, video, fps, audio=audio)))
+        turn = Turn(text, images, video, fps, None, audio, audio_in_video)
+        return Conversation((*self.turns, turn))
 
     @checked
     def assistant(self, text: str) -> Conversation:

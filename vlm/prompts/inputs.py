@@ -20,6 +20,7 @@ class PromptInputs:
         video: Frames after the pictures; None = no video.
         fps: Frames per second of `video`.
         audio: Sounds after pictures and video, in any form that `sounds.waves` takes.
+        audio_in_video: The first of them is the video's own, and stands between its frames.
         target: Name of the diffusion model that will read it.
         template: Layout; None = the target's.
         system: System prompt; None = the template's own.
@@ -48,3 +49,4 @@ class PromptInputs:
     conversation: Conversation | None = None
     syntax: PromptSyntax | None = None
     audio: Any = None
+    audio_in_video: bool = False

@@ -65,17 +65,34 @@ class Looking:
         """
         turns = answered_turns(inputs.conversation)
         each = [
-            replace(inputs, images=t.images, video=t.video, fps=t.fps, audio=t.audio) for t in turns
-        ]
+            replace(
+                inputs, images=t.images, video=t.video, fps=t.fps, audio=t.audio,
+                audio_in_video=t.audio_in_video,
+            )
+            for t in turns
+        ]  # fmt: skip
         each.append(inputs)
         looked = self._see(each, inputs, layout, goal)
         sounds: list[SoundInput] = []
         for number, one in enumerate(each):
             heard = self._hear(one.audio)
             there = range(len(sounds), len(sounds) + len(heard))
-            looked.turns[number] = replace(looked.turns[number], sounds=there)
+            own = there[0] if self._has_own_sound(one, heard) else None
+            looked.turns[number] = replace(looked.turns[number], sounds=there, own_sound=own)
             sounds += heard
         return replace(looked, sounds=sounds)
+
+    def _has_own_sound(self, inputs: PromptInputs, heard: Sequence[SoundInput]) -> bool:
+        """Whether the first sound of a turn is that of its video."""
+        if not inputs.audio_in_video:
+            return False
+        if inputs.video is None or not heard:
+            lack = "`video`" if inputs.video is None else "`audio`"
+            raise ValueError(
+                f"`audio_in_video` puts a sound between the frames of a video, and {lack} is not "
+                "given. Give both, or leave `audio_in_video` off."
+            )
+        return True
 
     def _see(
         self, each: Sequence[PromptInputs], inputs: PromptInputs, layout: Template, goal: Target

@@ -64,11 +64,13 @@ class Seen:
         images: Numbers of its pictures, origin 0.
         video: Number of its video; None = it has none.
         sounds: Numbers of its sounds among all sounds, origin 0.
+        own_sound: Number of the one that is the video's own; None = it has none.
     """
 
     images: range = range(0)
     video: int | None = None
     sounds: range = range(0)
+    own_sound: int | None = None
 
 
 def messages_of(
@@ -140,7 +142,8 @@ def user_message(pieces: Sequence[Piece], seen: Seen, placed: bool) -> Message:
     parts = [Part(number=number) for number in seen.images if number not in taken]
     if seen.video is not None:
         parts.append(Part(number=seen.video, is_video=True))
-    parts += [Part(number=number, is_sound=True) for number in seen.sounds]
+    alone = (number for number in seen.sounds if number != seen.own_sound)
+    parts += [Part(number=number, is_sound=True) for number in alone]
     return Message(USER, (*parts, *words))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import torch
 
@@ -31,8 +32,92 @@ class VisionBlock:
         """Tokens of the block."""
         return self.frames * self.rows * self.cols
 
+    def places(self) -> torch.Tensor:
+        """Positions int64 [3, length] from the block's first on."""
+        steps = (torch.arange(self.frames, dtype=torch.float64) * self.time_step).long()
+        time = steps.repeat_interleave(self.rows * self.cols)
+        row = torch.arange(self.rows).repeat_interleave(self.cols).repeat(self.frames)
+        col = torch.arange(self.cols).repeat(self.frames * self.rows)
+        return torch.stack([time, row, col])
 
-def mrope_positions(n: int, blocks: Sequence[VisionBlock], left: int = 0) -> torch.Tensor:
+    @property
+    def span(self) -> int:
+        """Positions from the block's first to that of the token behind it."""
+        return int(self.places().max()) + 1
+
+
+@dataclass(frozen=True)
+class FilmBlock:
+    """A video with its sound between its frames, and the two markers before and behind both.
+
+    Source: Qwen2.5-Omni's report, section 2.2 (TMRoPE), and `get_rope_index` of transformers.
+
+    Attributes:
+        start: Index of the first marker.
+        video: The video's own block.
+        stretches: Tokens of the video and of the sound in each stretch of time, in their order.
+    """
+
+    start: int
+    video: VisionBlock
+    stretches: tuple[tuple[int, int], ...]
+
+    @property
+    def length(self) -> int:
+        """Tokens of the block."""
+        return 4 + sum(map(sum, self.stretches))
+
+    def places(self) -> torch.Tensor:
+        """Positions int64 [3, length] from the block's first on: each marker stands beside one."""
+        sound = torch.arange(sum(heard for _, heard in self.stretches)).expand(3, -1)
+        parts, seen, heard = [], 0, 0
+        video = self.video.places()
+        for frames, sounds in self.stretches:
+            parts += [video[:, seen : seen + frames], sound[:, heard : heard + sounds]]
+            seen, heard = seen + frames, heard + sounds
+        parts = [part + 1 for part in parts if part.shape[1]]
+        markers = torch.zeros(3, 2, dtype=torch.int64)
+        # The last stretch says where it goes on, as the family's own class has it.
+        return torch.cat([markers, *parts, markers + parts[-1].max() + 1], dim=1)
+
+    @property
+    def span(self) -> int:
+        """Positions from the block's first to that of the token behind it."""
+        return int(self.places()[0, -1]) + 1
+
+
+def stretches_of(video: VisionBlock, sounds: int, step: int) -> tuple[tuple[int, int], ...]:
+    """Tokens of a video and of its sound in each stretch of time.
+
+    Args:
+        video: Its block; `time_step` in the sound's tokens.
+        sounds: Tokens of the sound.
+        step: Tokens of the sound in one stretch.
+    """
+    size = video.rows * video.cols
+    seen = [frame * video.time_step for frame in range(video.frames) for _ in range(size)]
+    heard = _in_stretches(range(sounds), step)
+    return tuple(zip_longest(_in_stretches(seen, step), heard, fillvalue=0))
+
+
+def _in_stretches(times: Sequence[float], step: int) -> list[int]:
+    """How many of ascending times, one a token, fall into each stretch.
+
+    As the family's own class has it: a token begins at most one stretch, so that after a pause of
+    several the first tokens behind it have one each.
+    """
+    counts = [0]
+    for time in times:
+        if time >= len(counts) * step:
+            counts.append(0)
+        counts[-1] += 1
+    return counts
+
+
+Block = VisionBlock | FilmBlock
+
+
+def mrope_positions(n: int, blocks: Sequence[Block], left: int = 0) -> torch.Tensor:
     """Positions of a sequence of text and vision blocks (Qwen2-VL report, section 2.1).
 
     Text counts up on all three axes together. A block starts where the text stopped, spreads over
@@ -51,13 +136,8 @@ def mrope_positions(n: int, blocks: Sequence[VisionBlock], left: int = 0) -> tor
     for block in blocks:
         parts.append(torch.arange(position, position + block.start - token).expand(3, -1))
         position += block.start - token
-        steps = (torch.arange(block.frames, dtype=torch.float64) * block.time_step).long()
-        time = steps.repeat_interleave(block.rows * block.cols)
-        row = torch.arange(block.rows).repeat_interleave(block.cols).repeat(block.frames)
-        col = torch.arange(block.cols).repeat(block.frames * block.rows)
-        grid = torch.stack([time, row, col]) + position
-        parts.append(grid)
-        position = int(grid.max()) + 1
+        parts.append(block.places() + position)
+        position += block.span
         token = block.start + block.length
     parts.append(torch.arange(position, position + n - token).expand(3, -1))
     return torch.cat(parts, dim=1)

@@ -13,7 +13,7 @@ from ..pictures.preprocessor import VisionInput
 from ..sounds.preprocessor import SoundInput
 from ..targets import Target
 from ..token_map import audio_column, join, new_map, turn_column
-from .positions import VisionBlock
+from .positions import Block
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Prompt:
 
     ids: tuple[int, ...]
     token_map: dict
-    blocks: tuple[VisionBlock, ...]
+    blocks: tuple[Block, ...]
     vision_inputs: tuple[VisionInput, ...]
     real: int
     prefix: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import accumulate
 
 import torch
 
@@ -46,7 +47,11 @@ class ShownFeatures:
         self._prompt, self._keyframe = store.prompt, store.keyframe
         self._features: tuple[torch.Tensor, list[torch.Tensor]] | None = None
         self.places = self._find_places()
-        self.needed = self._find_needed(*layers, known)
+        self._numbers = self._find_needed(*layers, known)
+        self.needed: list[Shown] = [
+            store.prompt.sounds[sound] if sound >= 0 else store.prompt.vision_inputs[image]
+            for image, sound in self._numbers
+        ]
 
     @property
     def parts(self) -> list[str]:
@@ -101,6 +106,9 @@ class ShownFeatures:
         # No family has both sounds and DeepStack.
         levels = zip(*(each.deepstack for each in shown), strict=True)
         merged = torch.cat([each.merged for each in shown])
+        rows = self._rows([len(each.merged) for each in shown])
+        if rows != sorted(rows):  # a sound between the frames of its video
+            merged = merged[torch.tensor(rows, device=device)]
         self._features = merged, [torch.cat(level) for level in levels]
 
     def _encode(self, shown: Shown, key: str) -> VisionFeatures:
@@ -130,16 +138,33 @@ class ShownFeatures:
         """By their ids: beside the tokens of its grid these are markers that take a feature."""
         prompt = self._prompt
         muted = {n for n, vision_input in enumerate(prompt.vision_inputs) if vision_input.muted}
-        columns = zip(
-            prompt.ids, prompt.token_map["image"], audio_column(prompt.token_map), strict=True
-        )
+        columns = zip(prompt.ids, *self._columns, strict=True)
         return [
             place
             for place, (token, image, sound) in enumerate(columns)
             if token in prompt.feature_ids and (sound >= 0 or (image >= 0 and image not in muted))
         ]
 
-    def _find_needed(self, start: int | None, end: int, known: Prefix | None) -> list[Shown]:
+    def _rows(self, sizes: list[int]) -> list[int]:
+        """Rows of features, those of one behind those of another, in the order of their tokens."""
+        ends = accumulate(sizes)
+        rows = {
+            each: iter(range(end - size, end))
+            for each, size, end in zip(self._numbers, sizes, ends, strict=True)
+        }
+        images, sounds = self._columns
+        found = (rows.get((images[at], sounds[at])) for at in self.places)
+        return [next(row) for row in found if row is not None]
+
+    @property
+    def _columns(self) -> tuple[list[int], list[int]]:
+        """Numbers of the picture and of the sound that each token is of."""
+        return self._prompt.token_map["image"], audio_column(self._prompt.token_map)
+
+    def _find_needed(
+        self, start: int | None, end: int, known: Prefix | None
+    ) -> list[tuple[int, int]]:
+        """Numbers of pictures and sounds, -1 = neither."""
         begin, added = start or 0, min(self._backbone.num_deepstack, end)
         edge = 0 if known is None else known.length
         needed = [place for place in self.places if place >= edge]
@@ -147,12 +172,8 @@ class ShownFeatures:
             needed = []
         if known is not None and max(begin, known.depth) < added:
             needed = self.places  # DeepStack is still to come
-        images, sounds = self._prompt.token_map["image"], audio_column(self._prompt.token_map)
-        both = dict.fromkeys((images[at], sounds[at]) for at in needed)
-        return [
-            self._prompt.sounds[sound] if sound >= 0 else self._prompt.vision_inputs[image]
-            for image, sound in both
-        ]
+        images, sounds = self._columns
+        return list(dict.fromkeys((images[at], sounds[at]) for at in needed))
 
 
 def _part(shown: Shown) -> str:
