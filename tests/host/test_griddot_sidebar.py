@@ -75,10 +75,15 @@ def test_the_middle_button_moves_the_graph(panel, opened):
 def test_its_words_can_be_read(panel, opened, palette):
     opened.evaluate("name => app.extensionManager.setting.set('Comfy.ColorPalette', name)", palette)
     found = []
-    for text in (ONE, "{broken"):
+    for text, large in ((ONE, False), ("{broken", False), (ONE, True)):
         panel.alone(text)
+        if large:
+            panel.button("Large editor").click()
+            panel.settle()
         assert min(opened.evaluate(SIZES)) >= SMALLEST
-        found += Axe().run(opened.page, context=".griddot").response["violations"]
+        context = "dialog.griddot-large" if large else ".griddot"
+        found += Axe().run(opened.page, context=context).response["violations"]
+    panel.button("Close").click()
     opened.evaluate("name => app.extensionManager.setting.set('Comfy.ColorPalette', name)", "dark")
     bad = [one for one in found if one["impact"] in ("serious", "critical")]
     assert bad == [], [(one["id"], [node["html"][:120] for node in one["nodes"]]) for one in bad]

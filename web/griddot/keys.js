@@ -35,6 +35,8 @@ export function keyAction(event, typing, onButton) {
       return { name: 'select', values: 1 }
     case 'p':
       return { name: 'select', values: -1 }
+    case 'l':
+      return { name: 'large' }
     default:
       return null
   }

@@ -4,6 +4,7 @@ import { Dots } from './dots.js'
 import { DOT_SIZE, fit, handleOf, paint, shapeOf } from './draw.js'
 import { build, FIELDS, fillTabs, openMenu } from './elements.js'
 import { keyAction } from './keys.js'
+import { openLarge } from './large.js'
 import { panWith } from './pan.js'
 import { presets } from './presets.js'
 import { estimateGrid, radialMask } from './weights.js'
@@ -60,6 +61,7 @@ export class Panel {
   refresh() {
     const other = this.rightful()
     if (other) return this.element.replaceWith(other)
+    if (this.large && !this.large.contains(this.element)) this.large.close()
     const before = JSON.stringify(this.around)
     this.around = this.surroundings()
     this.#loadPicture(this.around.picture)
@@ -148,6 +150,19 @@ export class Panel {
     ].join(' · ')
   }
 
+  /** Opens the large editor, or closes it: this panel, with all that it knows. */
+  #toggleLarge() {
+    if (this.large) return this.large.close()
+    const before = document.activeElement
+    this.large = openLarge(this.element, () => {
+      this.large = null
+      this.draw()
+      before.focus()
+    })
+    this.draw()
+    this.parts.stage.focus()
+  }
+
   #fillFields() {
     const { current, list, past, now } = this.dots
     for (const name of FIELDS) {
@@ -158,6 +173,8 @@ export class Panel {
     this.parts.buttons.remove.disabled = !list.length
     this.parts.buttons.undo.disabled = now === 0
     this.parts.buttons.redo.disabled = now === past.length - 1
+    this.parts.buttons.large.hidden = Boolean(this.large)
+    this.parts.buttons.close.hidden = !this.large
   }
 
   // --- what people do --------------------------------------------------------------------------
@@ -177,10 +194,13 @@ export class Panel {
     for (const name of ['remove', 'undo', 'redo'])
       buttons[name].addEventListener('click', () => this.act(name))
     buttons.presets.addEventListener('click', () => this.#openPresets())
+    for (const name of ['large', 'close'])
+      buttons[name].addEventListener('click', () => this.act('large'))
   }
 
   /** Does one thing by its name, as keys, buttons and the menu ask for it. */
   act(name, values) {
+    if (name === 'large') return this.#toggleLarge()
     const { dots } = this
     if (name === 'add') dots.add(0.5, 0.5)
     else if (name === 'change') dots.change(values(dots.current))
