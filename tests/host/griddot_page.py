@@ -214,7 +214,7 @@ class PanelPage:
         """Runs a function of (modules, argument) with web/griddot's modules in the page."""
         return self.page.evaluate(
             """async ([folder, script, argument]) => {
-                const names = ['weights', 'picture', 'dots', 'keys']
+                const names = ['weights', 'picture', 'shapes', 'text', 'dots', 'keys']
                 const loaded = await Promise.all(
                     names.map(name => import(`/extensions/${folder}/griddot/${name}.js`)))
                 return eval(script)(Object.assign({}, ...loaded), argument)

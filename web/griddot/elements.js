@@ -1,34 +1,52 @@
 /** The panel's elements. */
 import { say } from '../words.js'
-import { LIMITS } from './dots.js'
+import { FIELDS, LIMITS } from './shapes.js'
 import { addStyle } from './style.js'
+import { nameOf } from './text.js'
 
-export const FIELDS = ['x', 'y', 'radius', 'strength']
-const STEPS = { x: 0.01, y: 0.01, radius: 0.05, strength: 0.1 }
+/** All numbers of all kinds of shapes, in the order in which they are shown. */
+export const NUMBERS = Object.keys(LIMITS)
+const STEPS = { radius: 0.05, strength: 0.1 }
+const PLACE_STEP = 0.01
 const fieldNames = () => ({
   x: say('x'),
   y: say('y'),
+  x0: say('left'),
+  y0: say('top'),
+  x1: say('right'),
+  y1: say('bottom'),
   radius: say('radius'),
   strength: say('strength'),
 })
 const fieldTitles = () => ({
   x: say('From the left edge, 0 to 1'),
   y: say('From the top edge, 0 to 1'),
+  x0: say('From the left edge, 0 to 1'),
+  y0: say('From the top edge, 0 to 1'),
+  x1: say('From the left edge, 0 to 1'),
+  y1: say('From the top edge, 0 to 1'),
   radius: say('Reach; 1 = the shorter side of the token grid'),
   strength: say('1 keeps, -1 takes away'),
 })
 const buttonLooks = () => ({
   presets: ['▾', say('Dots to begin with')],
-  remove: ['✕', say('Remove the selected dot (Delete)')],
+  remove: ['✕', say('Remove what is selected (Delete)')],
   undo: ['↶', say('Undo (Ctrl+Z)')],
   redo: ['↷', say('Redo (Ctrl+Y)')],
+  large: ['⤢', say('Large editor (L)')],
+  close: [say('Close'), say('Close the large editor (L or Escape)')],
 })
-const LARGE = '⤢'
+const toolLooks = () => ({
+  dot: ['●', say('Dots (D)')],
+  stroke: ['✎', say('Brush (B)')],
+  box: ['▭', say('Box (R)')],
+})
 const help = () =>
   [
     say('Picture with dots. Click or Enter adds a dot, arrow keys move it.'),
-    say('Plus and minus or the wheel set its radius, Delete removes it.'),
-    say('N and P go to the next and previous dot, Ctrl+Z undoes.'),
+    say('D, B and R take dots, the brush and the box.'),
+    say('Plus and minus or the wheel set its size, Delete removes it.'),
+    say('N and P go to the next and the one before, Ctrl+Z undoes.'),
     say('L opens the large editor and closes it.'),
   ].join(' ')
 
@@ -39,7 +57,7 @@ export function make(tag, attributes = {}, ...children) {
   return element
 }
 
-/** @returns {{root, tabs, stage, canvas, fields, buttons, status}} */
+/** @returns {{root, tabs, stage, canvas, labels, fields, buttons, tools, status}} */
 export function build() {
   addStyle()
   const canvas = make('canvas', { 'aria-hidden': 'true' })
@@ -50,16 +68,17 @@ export function build() {
   )
   leaveUndoTo(stage)
   const [names, titles] = [fieldNames(), fieldTitles()]
-  const fields = Object.fromEntries(FIELDS.map((name) => [name, field(name, names[name])]))
-  const buttons = {}
-  for (const [name, looks] of Object.entries(buttonLooks())) buttons[name] = button(looks)
-  const row = make('div', { class: 'griddot-row' })
-  for (const name of FIELDS)
-    row.append(make('label', { title: titles[name] }, names[name], fields[name]))
-  row.append(...Object.values(buttons))
-  buttons.large = button([LARGE, say('Large editor (L)')])
-  buttons.close = button([say('Close'), say('Close the large editor (L or Escape)')])
-  const top = make('div', { class: 'griddot-row griddot-top' }, buttons.large, buttons.close)
+  const [fields, labels] = [{}, {}]
+  for (const name of NUMBERS) {
+    fields[name] = field(name)
+    labels[name] = make('label', { title: titles[name] }, names[name], fields[name])
+  }
+  const [buttons, tools] = [made(buttonLooks()), made(toolLooks())]
+  const choice = make('div', { class: 'griddot-row', role: 'group', 'aria-label': say('Tools') })
+  choice.append(...Object.values(tools))
+  const { presets, remove, undo, redo, large, close } = buttons
+  const top = make('div', { class: 'griddot-row griddot-top' }, choice, undo, redo, large, close)
+  const row = make('div', { class: 'griddot-row' }, ...Object.values(labels), presets, remove)
   const status = make('div', { class: 'griddot-status', role: 'status', 'aria-live': 'polite' })
   const tabs = make('div', { class: 'griddot-row', role: 'group', 'aria-label': say('Pictures') })
   const root = make(
@@ -72,7 +91,7 @@ export function build() {
     row,
     status,
   )
-  return { root, tabs, stage, canvas, fields, buttons, status }
+  return { root, tabs, stage, canvas, labels, fields, buttons, tools, status }
 }
 
 /** A button for each of several pictures, the shown one pressed; none for a single one. */
@@ -89,11 +108,26 @@ export function fillTabs(tabs, count, shown, choose) {
     tab.setAttribute('aria-pressed', number === shown)
 }
 
-function field(name, called) {
+/** Shows the numbers of a kind of shape, with what is selected; none is selected where it is null. */
+export function fillFields({ labels, fields }, kind, shape) {
+  const names = fieldNames()
+  for (const name of NUMBERS) {
+    const [label, input] = [labels[name], fields[name]]
+    label.hidden = !FIELDS[kind].includes(name)
+    const told = { name: names[name], shape: nameOf(kind) }
+    input.setAttribute('aria-label', say('[name] of the selected [shape]', told))
+    input.disabled = !shape
+    if (document.activeElement !== input || !shape) input.value = shape?.[name] ?? ''
+  }
+}
+
+function field(name) {
   const [min, max] = LIMITS[name]
-  const limits = { min, max, step: STEPS[name] }
-  const label = say('[name] of the selected dot', { name: called })
-  return make('input', { type: 'number', 'aria-label': label, ...limits })
+  return make('input', { type: 'number', min, max, step: STEPS[name] ?? PLACE_STEP })
+}
+
+function made(looks) {
+  return Object.fromEntries(Object.entries(looks).map(([name, look]) => [name, button(look)]))
 }
 
 function button([sign, title]) {

@@ -10,7 +10,7 @@ const STYLE = `
   box-shadow: inset 0 0 0 2px #4db4ff; pointer-events: none; }
 .griddot-stage canvas { position: absolute; inset: 0; width: 100%; height: 100%;
   pointer-events: none; }
-.griddot-row[hidden] { display: none; }
+.griddot-row[hidden], .griddot label[hidden] { display: none; }
 .griddot button[aria-pressed='true'] { border-color: #4db4ff; font-weight: bold; }
 .griddot-row { display: flex; gap: 4px; align-items: end; flex: none; }
 .griddot label { display: flex; flex-direction: column; flex: 1 1 0; min-width: 0; font-size: 11px;
@@ -31,7 +31,7 @@ const STYLE = `
   border-radius: 4px; }
 .griddot-menu button { text-align: left; border: none; background: none; }
 .griddot-menu button:hover, .griddot-menu button:focus { background: var(--comfy-input-bg, #222); }
-.griddot-top { justify-content: flex-end; }
+.griddot-top > :first-child { margin-right: auto; }
 .griddot-large { width: 92vw; height: 92vh; max-width: none; max-height: none; margin: auto;
   padding: 10px; box-sizing: border-box; border: 1px solid var(--border-color, #4e4e4e);
   border-radius: 8px; background: var(--comfy-menu-bg, #353535); outline: none; }
