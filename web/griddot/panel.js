@@ -20,13 +20,15 @@ export class Panel {
   /**
    * @param {() => object} options.surroundings what is around: see griddot.js
    * @param {() => Element|null} options.rightful the panel that should be in this one's place
+   * @param {() => string|undefined} options.stored the text as the page keeps it, if it does
    * @param {() => object} options.canvas the graph's canvas, which the middle button moves
    * @param {(number: number) => void} options.onPicture called when another picture is chosen
    * @param {(text: string) => void} options.onChange called after each change made here
    */
-  constructor({ surroundings, rightful, canvas, onPicture, onChange }) {
+  constructor({ surroundings, rightful, stored, canvas, onPicture, onChange }) {
     this.dots = new Dots()
     this.rightful = rightful
+    this.stored = stored
     this.surroundings = surroundings
     this.onPicture = onPicture
     this.onChange = onChange
@@ -57,6 +59,7 @@ export class Panel {
 
   /** On the page, or there in another size: draws, and looks around until it is gone. */
   #appear() {
+    this.#pull()
     this.draw()
     this.timer ??= setInterval(() => {
       if (this.element.isConnected) return this.refresh()
@@ -70,10 +73,17 @@ export class Panel {
     const other = this.rightful()
     if (other) return this.element.replaceWith(other)
     if (this.large && !this.large.contains(this.element)) this.large.close()
+    this.#pull()
     const before = JSON.stringify(this.around)
     this.around = this.surroundings()
     this.#loadPicture(this.around.picture)
     if (JSON.stringify(this.around) !== before) this.draw()
+  }
+
+  /** Takes over what the page keeps, where something else changed it. */
+  #pull() {
+    const text = this.stored()
+    if (text !== undefined && !this.pointer.held) this.value = text
   }
 
   /** Rows and columns, and whether a run of the node told them. */
@@ -148,6 +158,7 @@ export class Panel {
     if (error) return say('The dots cannot be read ([error]). A click starts over.', { error })
     const { rows, cols, known } = this.grid
     return [
+      ...(this.around.outside ? [say('By wire: what is drawn here does not count')] : []),
       current ? this.#whichText(kindOf(current)) : this.#howText(),
       known
         ? say('[rows] × [cols] tokens', { rows, cols })
