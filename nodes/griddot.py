@@ -10,7 +10,9 @@ from comfy_api.latest import io, ui
 
 from ..vlm.conditioning.entries import map_tokens, read_entries, write_entries
 from ..vlm.running.hidden_states import HiddenStates
-from ..vlm.tokens.griddot import COMBINE, Dot, parse_dots, radial_mask
+from ..vlm.tokens.griddot import COMBINE, radial_mask
+from ..vlm.tokens.shape_text import parse_dots
+from ..vlm.tokens.shapes import Shape, count_words
 from ..vlm.tokens.token_weights import apply_mask, enlarge_mask, image_grid, resample_mask
 from .devices import conditioning_device
 from .shown import shown
@@ -155,7 +157,7 @@ def _settings() -> list[io.Input]:
 def _weights(
     rows: int,
     cols: int,
-    dots: Sequence[Dot],
+    dots: Sequence[Shape],
     combine: str,
     floor: float,
     mask: torch.Tensor | None,
@@ -181,12 +183,13 @@ def _panel(
     return panel
 
 
-def _line(number: int, used: list[torch.Tensor], dots: list[Dot], mask: torch.Tensor | None) -> str:
+def _line(
+    number: int, used: list[torch.Tensor], dots: Sequence[Shape], mask: torch.Tensor | None
+) -> str:
     weights = used[0]
     rows, cols = weights.shape[-2:]
     low, mean, high = (float(x) for x in (weights.min(), weights.mean(), weights.max()))
-    count = "1 dot" if len(dots) == 1 else f"{len(dots)} dots"
-    line = f"image {number}, {rows} x {cols} tokens, {count}"
+    line = f"image {number}, {rows} x {cols} tokens, {count_words(dots)}"
     line += "" if mask is None else " and a mask"
     line += f", weights {low:.2g} to {high:.2g}, mean {mean:.2g}"
     return line if len(used) == 1 else f"{line}, {len(used)} entries"

@@ -180,7 +180,7 @@ OUR_SENTENCES = {
     "vlm/batch/jobs.py": "why a line is refused",
     "vlm/conditioning/sweep_values.py": "why layers are refused",
     "vlm/evaluate/cases.py": "why a case or a text file is refused",
-    "vlm/tokens/griddot.py": "why a dot is refused",
+    "vlm/tokens/shape_text.py": "why a dot, a box or a stroke is refused",
     "vlm/tokens/stats.py": "why statistics are refused",
 }
 

@@ -27,11 +27,12 @@ from .report.inspection import inspect_tokens
 from .targets import TARGETS
 from .tokens.blend import blend
 from .tokens.filter import filter_tokens
-from .tokens.griddot import Dot, radial_mask
+from .tokens.griddot import radial_mask
 from .tokens.normalize import normalize
 from .tokens.outliers import mask_outliers
 from .tokens.pool import pool_tokens
 from .tokens.select import select_layers
+from .tokens.shapes import Box, Dot, Stroke
 from .tokens.stats import Stats, load_stats, measure_stats, save_stats
 from .tokens.style import add_style, style_delta
 from .tokens.token_weights import apply_mask, resample_mask
@@ -42,12 +43,14 @@ __version__: str  # read when it is asked for: see `__getattr__`
 __all__ = [
     "TARGETS",
     "TEMPLATES",
+    "Box",
     "Conversation",
     "Dot",
     "Entry",
     "Needs",
     "PromptSyntax",
     "Stats",
+    "Stroke",
     "Tokens",
     "add_style",
     "alpha_ramp",

@@ -7,8 +7,10 @@ import { app } from '../../scripts/app.js'
 import { api } from '../../scripts/api.js'
 import { Panel } from './griddot/panel.js'
 import { pictureOf, pictureOfTokens, picturesOfTokens, viewUrl } from './griddot/picture.js'
+import { showPromoted } from './griddot/promoted.js'
 import { learn } from './words.js'
 
+const TYPE = 'griddot' // of the widget
 const MIN_WIDTH = 340
 const MIN_HEIGHT = 420
 
@@ -27,15 +29,21 @@ function lastRun(node) {
   return app.nodeOutputs?.[key]?.griddot?.[0] ?? null
 }
 
-/** What the panel shows: read anew whenever something may have changed. */
-function surroundings(node) {
+/**
+ * What the panel shows: read anew whenever something may have changed.
+ * @param {object} node GridDot Mask
+ * @param {object|null} host the one of its subgraph's nodes that shows the panel
+ */
+function surroundings(node, host) {
+  // Of several nodes of one subgraph the first is taken for what is wired outside.
+  const root = host ? { nodes: [host, ...(app.rootGraph?.nodes ?? [])] } : app.rootGraph
   const imageNumber = Number(widgetValue(node, 'image_number', 0))
   const ran = lastRun(node)
   const fits = ran?.image === imageNumber ? ran : null
   const wired = isWired(node, 'image')
   const source = wired
-    ? pictureOf(node, 'image', app.rootGraph, api)
-    : pictureOfTokens(node, imageNumber, app.rootGraph, api)
+    ? pictureOf(node, 'image', root, api)
+    : pictureOfTokens(node, imageNumber, root, api)
   const shown = source ?? (wired && fits?.picture ? viewUrl(fits.picture, api) : null)
   return {
     picture: shown,
@@ -45,7 +53,8 @@ function surroundings(node) {
     combine: widgetValue(node, 'combine', 'max'),
     floor: Number(widgetValue(node, 'floor', 0)),
     number: imageNumber,
-    pictures: picturesOfTokens(node, app.rootGraph),
+    outside: !host && isWired(node, 'dots'),
+    pictures: picturesOfTokens(node, root),
   }
 }
 
@@ -79,29 +88,43 @@ function rememberForUndo(node) {
   capture?.call(tracker)
 }
 
-function makeWidget(node, name, spec) {
+/**
+ * Puts a panel on a node.
+ * @param {object} node what shows it
+ * @param {string} name of the widget there
+ * @param {object} of the GridDot Mask whose picture it is
+ * @param {{value: string}|null} stored where the page keeps the value; null = the panel has it
+ */
+function addPanel(node, name, of, stored = null) {
   const panel = new Panel({
-    surroundings: () => surroundings(node),
+    surroundings: () => surroundings(of, stored && node),
     rightful: () => rightful(panel.element, name),
+    stored: () => stored?.value,
     canvas: () => app.canvas,
-    onPicture: (number) => choosePicture(node, number),
+    onPicture: (number) => choosePicture(of, number),
     onChange: (text) => {
+      if (stored) stored.value = text
       widget.callback?.(text)
       rememberForUndo(node)
     },
   })
-  const widget = node.addDOMWidget(name, 'griddot', panel.element, {
-    getValue: () => panel.value,
+  const widget = node.addDOMWidget(name, TYPE, panel.element, {
+    getValue: () => (stored ? stored.value : panel.value),
     setValue: (text) => {
+      if (stored) stored.value = text
       panel.value = text
     },
     getMinHeight: () => MIN_HEIGHT,
     hideOnZoom: false,
     hideInPanel: true, // the sidebar's list would draw an empty box in its place
-    socketless: true,
   })
   // The sidebar gives the widgets that it shows its own width, and the graph then draws them so.
   Object.defineProperty(widget, 'width', { get: () => undefined, set: () => {} })
+  return widget
+}
+
+function makeWidget(node, name, spec) {
+  const widget = addPanel(node, name, node)
   widget.value = spec[1]?.default ?? ''
   return { widget, minWidth: MIN_WIDTH, minHeight: MIN_HEIGHT }
 }
@@ -110,4 +133,5 @@ app.registerExtension({
   name: 'VLMConditioning.GridDot',
   init: () => learn(app.extensionManager.setting.get('Comfy.Locale'), api),
   getCustomWidgets: () => ({ VLMC_GRIDDOT: makeWidget }),
+  nodeCreated: (node) => showPromoted(node, TYPE, addPanel, MIN_WIDTH),
 })

@@ -168,16 +168,16 @@ class PanelPage:
 
     @property
     def stage(self) -> Any:
-        return self.page.page.locator(".griddot-stage")
+        return self.page.page.locator(".griddot:visible .griddot-stage")
 
     def status(self) -> str:
-        return self.page.page.locator(".griddot-status").inner_text()
+        return self.page.page.locator(".griddot:visible .griddot-status").inner_text()
 
     def field(self, name: str) -> Any:
-        return self.page.page.locator(f'.griddot input[aria-label^="{name} "]')
+        return self.page.page.locator(f'.griddot:visible input[aria-label^="{name} "]')
 
     def button(self, starts: str) -> Any:
-        return self.page.page.locator(f'.griddot-row button[aria-label^="{starts}"]')
+        return self.page.page.locator(f'.griddot:visible button[aria-label^="{starts}"]')
 
     def box(self, aspect: float = 1.0) -> tuple[float, float, float, float]:
         """Left, top, width, height of the picture on the screen; aspect = width / height."""
@@ -214,7 +214,7 @@ class PanelPage:
         """Runs a function of (modules, argument) with web/griddot's modules in the page."""
         return self.page.evaluate(
             """async ([folder, script, argument]) => {
-                const names = ['weights', 'picture', 'dots', 'keys']
+                const names = ['weights', 'picture', 'shapes', 'text', 'dots', 'keys']
                 const loaded = await Promise.all(
                     names.map(name => import(`/extensions/${folder}/griddot/${name}.js`)))
                 return eval(script)(Object.assign({}, ...loaded), argument)

@@ -13,7 +13,9 @@ from pack_graphs import conditioning, dump, picture, seen
 from PIL import Image
 from refusals import change, failed, refused
 
-from vlm.tokens.griddot import Dot, parse_dots, radial_mask, write_dots
+from vlm.tokens.griddot import radial_mask
+from vlm.tokens.shape_text import parse_dots, write_dots
+from vlm.tokens.shapes import Box, Dot, Stroke
 from vlm.tokens.token_weights import resample_mask
 
 MAP = "vlm_tokens"
@@ -80,6 +82,14 @@ def test_combine_and_floor(comfy):
         mask = saved_mask(comfy.run(masked(True, dots=three, combine=combine, floor=0.25)))
         expected = radial_mask(*mask.shape, three, combine, 0.25)
         assert (mask - expected).abs().max() <= 1 / 255
+
+
+def test_boxes_and_strokes(comfy):
+    drawn = [Dot(0.3, 0.6, 0.4), Box(0.5, 0, 1, 0.45, 0.75), Stroke([[0, 1], [1, 1]], 0.3, -1)]
+    result = comfy.run(masked(False, dots=drawn, floor=0.1))
+    mask = saved_mask(result)
+    assert (mask - radial_mask(*mask.shape, drawn, floor=0.1)).abs().max() <= 1 / 255
+    assert "1 dot, 1 box, 1 stroke, weights" in result.text("grid")
 
 
 def test_a_wired_mask_multiplies_the_dots(comfy):
@@ -167,6 +177,8 @@ def test_several_entries(comfy):
         ('{"dots": [', "`dots` cannot be read as JSON"),
         ('{"dots": 3}', "is JSON, but no list of dots"),
         ('[{"x": 1.5, "y": 0, "radius": 1}]', "x 1.5, y 0, outside the picture"),
+        ('{"version": 2, "boxes": [{"x0": 1, "y0": 0, "x1": 0, "y1": 1}]}', "has no inside"),
+        ('{"version": 2, "strokes": [{"points": [], "radius": 1}]}', "at least one [x, y]"),
         ('[{"x": NaN, "y": 0, "radius": 1}]', "dot's x is a number, this is nan"),
         (json.dumps([{"x": 0, "y": 0, "radius": 1}] * 10_000), "10000 dots are more than"),
     ],

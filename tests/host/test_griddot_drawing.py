@@ -17,7 +17,9 @@ from PIL import Image
 from snapshot import updating
 from workflow_tools import example_picture
 
-from vlm.tokens.griddot import Dot, parse_dots, radial_mask, write_dots
+from vlm.tokens.griddot import radial_mask
+from vlm.tokens.shape_text import parse_dots, write_dots
+from vlm.tokens.shapes import Dot
 
 pytest_plugins = ["griddot_fixtures"]
 ONE = '{"version":1,"dots":[{"x":0.4,"y":0.5,"radius":0.25,"strength":1}]}'
@@ -76,7 +78,7 @@ def test_the_picture_is_found_through_the_tokens(panel):
     assert "wide.png" in panel.module(BY_TOKENS, ["dot", 1])
     assert panel.module(BY_TOKENS, ["dot", 2]) is None
     panel.until(lambda: "2 × 6 tokens" in panel.status())  # the panel shows the wide one
-    tabs = panel.page.page.locator(".griddot button[aria-pressed]")
+    tabs = panel.page.page.locator(".griddot [aria-label=Pictures] button")
     assert [tab.get_attribute("aria-pressed") for tab in tabs.all()] == ["false", "true"]
     tabs.first.click()
     panel.until(lambda: "2 × 6 tokens" not in panel.status())

@@ -8,7 +8,8 @@ import pytest
 import torch
 from griddot_page import NODE, WIDE
 
-from vlm.tokens.griddot import parse_dots, radial_mask
+from vlm.tokens.griddot import radial_mask
+from vlm.tokens.shape_text import parse_dots
 
 pytest_plugins = ["griddot_fixtures"]
 HALF_PIXEL = 0.006  # of the picture, as large as the panel shows it

@@ -8,6 +8,7 @@ from axe_playwright_python.sync_playwright import Axe
 pytest_plugins = ["griddot_fixtures"]
 HALF_PIXEL = 0.006  # of the picture, as large as the panel shows it
 ONE = '{"version":1,"dots":[{"x":0.4,"y":0.5,"radius":0.25,"strength":1}]}'
+BOX = '{"version":2,"boxes":[{"x0":0.1,"y0":0.6,"x1":0.5,"y1":0.9,"strength":-1}]}'
 OPEN = """async open => {
     app.canvas.selectNode(made.dot)
     await app.extensionManager.setting.set('Comfy.RightSidePanel.IsOpen', open)
@@ -75,10 +76,15 @@ def test_the_middle_button_moves_the_graph(panel, opened):
 def test_its_words_can_be_read(panel, opened, palette):
     opened.evaluate("name => app.extensionManager.setting.set('Comfy.ColorPalette', name)", palette)
     found = []
-    for text in (ONE, "{broken"):
+    for text, large in ((ONE, False), ("{broken", False), (BOX, False), (BOX, True)):
         panel.alone(text)
+        if large:
+            panel.button("Large editor").click()
+            panel.settle()
         assert min(opened.evaluate(SIZES)) >= SMALLEST
-        found += Axe().run(opened.page, context=".griddot").response["violations"]
+        context = "dialog.griddot-large" if large else ".griddot"
+        found += Axe().run(opened.page, context=context).response["violations"]
+    panel.button("Close").click()
     opened.evaluate("name => app.extensionManager.setting.set('Comfy.ColorPalette', name)", "dark")
     bad = [one for one in found if one["impact"] in ("serious", "critical")]
     assert bad == [], [(one["id"], [node["html"][:120] for node in one["nodes"]]) for one in bad]

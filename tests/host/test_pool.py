@@ -9,8 +9,9 @@ from pack_graphs import blended, conditioning, dump, picture, seen
 from refusals import change, failed, refused
 
 from vlm.tokens.blend import blend
-from vlm.tokens.griddot import Dot, write_dots
 from vlm.tokens.pool import pool_tokens
+from vlm.tokens.shape_text import write_dots
+from vlm.tokens.shapes import Dot
 from vlm.tokens.tokens import Tokens
 
 MAP = "vlm_tokens"

@@ -141,7 +141,8 @@ def layout(spec: dict[str, Any], made: dict[str, dict]) -> tuple[list, list]:
                 height = max(made[key]["height"], wanted.get("height", 0))
                 places.append((made[key]["id"], left + SIDE, y, width, height))
                 kind = wanted.get("class_type", "")
-                grows = LINE if kind.startswith("VLMC") else PREVIEW if is_sampler({"type": kind}) else 0
+                grows = LINE if kind.startswith("VLMC") else 0
+                grows += PREVIEW if is_sampler({"type": kind}) else 0
                 y += height + grows + NODE_GAP
             bottom = y - NODE_GAP + FOOT
             color = COLORS.get(group.get("color", "model"), group.get("color"))

@@ -17,7 +17,7 @@ from vlm.batch.jobs import Provenance, read_jobs
 from vlm.batch.recipe import Recipe
 from vlm.evaluate.cases import read_cases
 from vlm.prompts.system_file import read_system_prompt
-from vlm.tokens.griddot import parse_dots
+from vlm.tokens.shape_text import parse_dots
 from vlm.train.recipe_file import read_recipe
 from vlm.weights.join import join_shards
 

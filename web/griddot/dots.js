@@ -1,77 +1,29 @@
-/**
- * The dots of one picture: read from text, changed, undone. Nothing here knows of the page.
- *
- * The limits are those of vlm/tokens/griddot.py, which has the last word when the workflow is queued.
- */
-import { say } from '../words.js'
+/** The shapes of one picture being edited: changed, undone, as text. Nothing here knows of the page. */
+import {
+  anchorOf,
+  changed,
+  countPoints,
+  grown,
+  KINDS,
+  kindOf,
+  made,
+  MAX_POINTS,
+  MAX_SHAPES,
+  placed,
+  roundedPoint,
+} from './shapes.js'
+import { parseDots, writeDots } from './text.js'
 
-export const VERSION = 1
-export const MAX_DOTS = 1000
-export const LIMITS = { x: [0, 1], y: [0, 1], radius: [0.005, 100], strength: [-1, 1] }
-export const NEW_DOT = { radius: 0.3, strength: 1 }
-
-const FIELDS = Object.keys(LIMITS)
-const DIGITS = 1000 // three digits are kept: about a pixel
-const FINE = { below: 0.1, digits: 10000 } // a small radius: rounded to three, a step of 6 % is none
 const HISTORY = 200
 const SAME_GESTURE = 700 // milliseconds in which turns of the wheel are one step to undo
 
-/** Reads dots from JSON text. @returns {{dots: object[], error: string}} */
-export function parseDots(text) {
-  if (!String(text ?? '').trim()) return { dots: [], error: '' }
-  try {
-    const data = JSON.parse(text)
-    const list = Array.isArray(data) ? data : data?.dots
-    if (!Array.isArray(list)) throw new Error(say('no list of dots'))
-    if (!Array.isArray(data) && (data.version ?? VERSION) !== VERSION)
-      throw new Error(say('version [version]', data))
-    if (list.length > MAX_DOTS)
-      throw new Error(say('[count] dots, at most [most]', { count: list.length, most: MAX_DOTS }))
-    return { dots: list.map(readDot), error: '' }
-  } catch (error) {
-    return { dots: [], error: error.message }
-  }
-}
-
-function readDot(entry, index) {
-  const n = index + 1
-  const dot = { strength: NEW_DOT.strength, ...entry }
-  for (const [name, value] of Object.entries(dot))
-    if (!FIELDS.includes(name)) throw new Error(say('dot [n]: what is [name]?', { n, name }))
-    else if (typeof value !== 'number')
-      throw new Error(say('dot [n]: [name] is no number', { n, name }))
-  for (const name of FIELDS) {
-    // The lowest radius is what can be set here; by hand it may be any over 0.
-    const [low, high] = name === 'radius' ? [Number.MIN_VALUE, LIMITS.radius[1]] : LIMITS[name]
-    if (dot[name] >= low && dot[name] <= high) continue
-    throw new Error(
-      name === 'radius'
-        ? say('dot [n]: radius is not over 0, up to [high]', { n, high })
-        : say('dot [n]: [name] is not [low] to [high]', { n, name, low, high }),
-    )
-  }
-  return Object.fromEntries(FIELDS.map((name) => [name, dot[name]]))
-}
-
-/** The dots as the JSON text of the widget; no dots are the empty text. */
-export function writeDots(dots) {
-  return dots.length ? JSON.stringify({ version: VERSION, dots }) : ''
-}
-
-function rounded(name, value) {
-  const [low, high] = LIMITS[name]
-  const cut = Math.min(high, Math.max(low, value))
-  const digits = name === 'radius' && cut < FINE.below ? FINE.digits : DIGITS
-  return Math.round(cut * digits) / digits
-}
-
-/** Dots being edited, with what was before. */
+/** Shapes being edited, with what was before: dots first, then boxes, then strokes. */
 export class Dots {
   constructor() {
     this.load('')
   }
 
-  /** Starts over from a text; a text that cannot be read stays until a dot is added. */
+  /** Starts over from a text; a text that cannot be read stays until a shape is added. */
   load(value) {
     // A workflow written by hand may hold the list itself.
     const text = typeof value === 'string' ? value : JSON.stringify(value ?? [])
@@ -98,20 +50,55 @@ export class Dots {
     return this.list[this.selected] ?? null
   }
 
-  add(x, y) {
-    if (this.list.length >= MAX_DOTS) return
-    this.unreadable = this.error = ''
-    const last = this.list.at(-1) ?? NEW_DOT
-    const { radius, strength } = last
-    this.list.push({ x: rounded('x', x), y: rounded('y', y), radius, strength })
-    this.selected = this.list.length - 1
+  /** How many there are of the selected one's kind, and which of them it is, from 1. */
+  get which() {
+    const same = this.list.filter((shape) => kindOf(shape) === kindOf(this.current))
+    return { n: same.indexOf(this.current) + 1, count: same.length }
   }
 
-  /** Changes values of the selected dot, cut to what they may be. */
+  /**
+   * Adds a shape of a kind, as large and strong as the last one, and selects it.
+   * @returns {boolean} false where a picture takes no more
+   */
+  add(kind, values = {}) {
+    const full = kind === 'stroke' && countPoints(this.list) >= MAX_POINTS
+    if (full || this.list.length >= MAX_SHAPES) return false
+    this.unreadable = this.error = ''
+    const rank = KINDS.indexOf(kind)
+    const after = this.list.findIndex((shape) => KINDS.indexOf(kindOf(shape)) > rank)
+    const at = after < 0 ? this.list.length : after
+    const last = this.list[at - 1]
+    const shape = made(kind, values, last && kindOf(last) === kind ? last : {})
+    this.list.splice(at, 0, shape)
+    this.selected = at
+    return true
+  }
+
+  /** Changes values of the selected shape, cut to what they may be. */
   change(values) {
+    if (this.current) this.list[this.selected] = changed(this.current, values)
+  }
+
+  /** Brings the selected shape's anchor to a place. */
+  place(x, y) {
+    if (this.current) this.list[this.selected] = placed(this.current, x, y)
+  }
+
+  move([across, down]) {
     if (!this.current) return
-    const cut = Object.entries(values).map(([name, value]) => [name, rounded(name, value)])
-    this.list[this.selected] = { ...this.current, ...Object.fromEntries(cut) }
+    const { x, y } = anchorOf(this.current)
+    this.place(x + across, y + down)
+  }
+
+  grow(factor) {
+    if (this.current) this.list[this.selected] = grown(this.current, factor)
+  }
+
+  /** Draws the selected stroke on to a place, while a picture takes more points. */
+  extend(x, y) {
+    if (countPoints(this.list) >= MAX_POINTS) return
+    const points = [...this.current.points, roundedPoint([x, y])]
+    this.list[this.selected] = { ...this.current, points }
   }
 
   remove() {
@@ -120,7 +107,7 @@ export class Dots {
     this.selected = Math.min(this.selected, this.list.length - 1)
   }
 
-  /** Other dots in place of these. */
+  /** Other dots in place of all that is drawn. */
   replace(dots) {
     this.unreadable = this.error = ''
     this.list = dots.map((dot) => ({ ...dot }))

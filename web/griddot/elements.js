@@ -1,80 +1,63 @@
-/** The panel's elements and their looks. */
+/** The panel's elements. */
 import { say } from '../words.js'
-import { LIMITS } from './dots.js'
+import { FIELDS, LIMITS } from './shapes.js'
+import { addStyle } from './style.js'
+import { nameOf } from './text.js'
 
-export const FIELDS = ['x', 'y', 'radius', 'strength']
-const STEPS = { x: 0.01, y: 0.01, radius: 0.05, strength: 0.1 }
+/** All numbers of all kinds of shapes, in the order in which they are shown. */
+export const NUMBERS = Object.keys(LIMITS)
+const STEPS = { radius: 0.05, strength: 0.1 }
+const PLACE_STEP = 0.01
 const fieldNames = () => ({
   x: say('x'),
   y: say('y'),
+  x0: say('left'),
+  y0: say('top'),
+  x1: say('right'),
+  y1: say('bottom'),
   radius: say('radius'),
   strength: say('strength'),
 })
 const fieldTitles = () => ({
   x: say('From the left edge, 0 to 1'),
   y: say('From the top edge, 0 to 1'),
+  x0: say('From the left edge, 0 to 1'),
+  y0: say('From the top edge, 0 to 1'),
+  x1: say('From the left edge, 0 to 1'),
+  y1: say('From the top edge, 0 to 1'),
   radius: say('Reach; 1 = the shorter side of the token grid'),
   strength: say('1 keeps, -1 takes away'),
 })
 const buttonLooks = () => ({
   presets: ['▾', say('Dots to begin with')],
-  remove: ['✕', say('Remove the selected dot (Delete)')],
+  remove: ['✕', say('Remove what is selected (Delete)')],
   undo: ['↶', say('Undo (Ctrl+Z)')],
   redo: ['↷', say('Redo (Ctrl+Y)')],
+  large: ['⤢', say('Large editor (L)')],
+  close: [say('Close'), say('Close the large editor (L or Escape)')],
+})
+const toolLooks = () => ({
+  dot: ['●', say('Dots (D)')],
+  stroke: ['✎', say('Brush (B)')],
+  box: ['▭', say('Box (R)')],
 })
 const help = () =>
   [
     say('Picture with dots. Click or Enter adds a dot, arrow keys move it.'),
-    say('Plus and minus or the wheel set its radius, Delete removes it.'),
-    say('N and P go to the next and previous dot, Ctrl+Z undoes.'),
+    say('D, B and R take dots, the brush and the box.'),
+    say('Plus and minus or the wheel set its size, Delete removes it.'),
+    say('N and P go to the next and the one before, Ctrl+Z undoes.'),
+    say('L opens the large editor and closes it.'),
   ].join(' ')
 
-const STYLE = `
-.griddot { display: flex; flex-direction: column; gap: 4px; box-sizing: border-box;
-  min-height: 380px; width: 100%; font: 12px sans-serif; color: var(--input-text, #ddd); }
-.griddot-stage { position: relative; flex: 1 1 0; min-height: 300px; overflow: hidden;
-  border-radius: 6px; background: var(--comfy-input-bg, #222); cursor: crosshair;
-  touch-action: none; outline: none; }
-.griddot-stage:focus::after { content: ''; position: absolute; inset: 0; border-radius: 6px;
-  box-shadow: inset 0 0 0 2px #4db4ff; pointer-events: none; }
-.griddot-stage canvas { position: absolute; inset: 0; width: 100%; height: 100%;
-  pointer-events: none; }
-.griddot-row[hidden] { display: none; }
-.griddot button[aria-pressed='true'] { border-color: #4db4ff; font-weight: bold; }
-.griddot-row { display: flex; gap: 4px; align-items: end; flex: none; }
-.griddot label { display: flex; flex-direction: column; flex: 1 1 0; min-width: 0; font-size: 11px;
-  color: var(--input-text, #ddd); }
-.griddot input { width: 100%; min-width: 0; box-sizing: border-box; height: 24px; padding: 0 4px;
-  font: 12px sans-serif; color: var(--input-text, #ddd); background: var(--comfy-input-bg, #222);
-  border: 1px solid var(--border-color, #4e4e4e); border-radius: 4px; appearance: textfield; }
-.griddot input::-webkit-inner-spin-button { display: none; }
-.griddot button { height: 24px; min-width: 26px; padding: 0 4px; font: 13px sans-serif;
-  color: var(--input-text, #ddd); background: var(--comfy-input-bg, #222); cursor: pointer;
-  border: 1px solid var(--border-color, #4e4e4e); border-radius: 4px; }
-.griddot button:disabled, .griddot input:disabled { opacity: 0.8; cursor: default; }
-.griddot-status { flex: none; font-size: 11px; line-height: 14px; min-height: 14px;
-  color: var(--input-text, #ddd); }
-.griddot-wrong { padding-left: 5px; border-left: 3px solid var(--error-text, #ff6b5e); }
-.griddot-menu { position: absolute; z-index: 1; display: flex; flex-direction: column; padding: 3px;
-  background: var(--comfy-menu-bg, #353535); border: 1px solid var(--border-color, #4e4e4e);
-  border-radius: 4px; }
-.griddot-menu button { text-align: left; border: none; background: none; }
-.griddot-menu button:hover, .griddot-menu button:focus { background: var(--comfy-input-bg, #222); }
-`
-
-function make(tag, attributes = {}, ...children) {
+export function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag)
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value)
   element.append(...children)
   return element
 }
 
-function addStyle() {
-  if (document.getElementById('griddot-style')) return
-  document.head.append(make('style', { id: 'griddot-style' }, STYLE))
-}
-
-/** @returns {{root, tabs, stage, canvas, fields, buttons, status}} */
+/** @returns {{root, tabs, stage, canvas, labels, fields, buttons, tools, status}} */
 export function build() {
   addStyle()
   const canvas = make('canvas', { 'aria-hidden': 'true' })
@@ -85,25 +68,30 @@ export function build() {
   )
   leaveUndoTo(stage)
   const [names, titles] = [fieldNames(), fieldTitles()]
-  const fields = Object.fromEntries(FIELDS.map((name) => [name, field(name, names[name])]))
-  const buttons = {}
-  for (const [name, looks] of Object.entries(buttonLooks())) buttons[name] = button(looks)
-  const row = make('div', { class: 'griddot-row' })
-  for (const name of FIELDS)
-    row.append(make('label', { title: titles[name] }, names[name], fields[name]))
-  row.append(...Object.values(buttons))
+  const [fields, labels] = [{}, {}]
+  for (const name of NUMBERS) {
+    fields[name] = field(name)
+    labels[name] = make('label', { title: titles[name] }, names[name], fields[name])
+  }
+  const [buttons, tools] = [made(buttonLooks()), made(toolLooks())]
+  const choice = make('div', { class: 'griddot-row', role: 'group', 'aria-label': say('Tools') })
+  choice.append(...Object.values(tools))
+  const { presets, remove, undo, redo, large, close } = buttons
+  const top = make('div', { class: 'griddot-row griddot-top' }, choice, undo, redo, large, close)
+  const row = make('div', { class: 'griddot-row' }, ...Object.values(labels), presets, remove)
   const status = make('div', { class: 'griddot-status', role: 'status', 'aria-live': 'polite' })
   const tabs = make('div', { class: 'griddot-row', role: 'group', 'aria-label': say('Pictures') })
   const root = make(
     'div',
     // The page hands the wheel to what has this and the focus.
     { class: 'griddot', role: 'group', 'aria-label': 'GridDot', 'data-capture-wheel': 'true' },
+    top,
     tabs,
     stage,
     row,
     status,
   )
-  return { root, tabs, stage, canvas, fields, buttons, status }
+  return { root, tabs, stage, canvas, labels, fields, buttons, tools, status }
 }
 
 /** A button for each of several pictures, the shown one pressed; none for a single one. */
@@ -120,11 +108,26 @@ export function fillTabs(tabs, count, shown, choose) {
     tab.setAttribute('aria-pressed', number === shown)
 }
 
-function field(name, called) {
+/** Shows the numbers of a kind of shape, with what is selected; none is selected where it is null. */
+export function fillFields({ labels, fields }, kind, shape) {
+  const names = fieldNames()
+  for (const name of NUMBERS) {
+    const [label, input] = [labels[name], fields[name]]
+    label.hidden = !FIELDS[kind].includes(name)
+    const told = { name: names[name], shape: nameOf(kind) }
+    input.setAttribute('aria-label', say('[name] of the selected [shape]', told))
+    input.disabled = !shape
+    if (document.activeElement !== input || !shape) input.value = shape?.[name] ?? ''
+  }
+}
+
+function field(name) {
   const [min, max] = LIMITS[name]
-  const limits = { min, max, step: STEPS[name] }
-  const label = say('[name] of the selected dot', { name: called })
-  return make('input', { type: 'number', 'aria-label': label, ...limits })
+  return make('input', { type: 'number', min, max, step: STEPS[name] ?? PLACE_STEP })
+}
+
+function made(looks) {
+  return Object.fromEntries(Object.entries(looks).map(([name, look]) => [name, button(look)]))
 }
 
 function button([sign, title]) {
@@ -138,7 +141,7 @@ function button([sign, title]) {
  * frontend 1.49 it knows them by `type`, newer ones by `isContentEditable`. They ask that also of
  * what is copied, pasted and dragged, which stays the graph's: so it is said of keys only.
  */
-function leaveUndoTo(element) {
+export function leaveUndoTo(element) {
   Object.defineProperty(element, 'type', { value: 'textarea' })
   Object.defineProperty(element, 'isContentEditable', {
     get: () => window.event instanceof KeyboardEvent,
@@ -164,7 +167,12 @@ export function openMenu(stage, event, entries) {
     menu.append(entry)
   }
   menu.addEventListener('pointerdown', (press) => press.stopPropagation())
-  menu.addEventListener('keydown', (press) => press.key === 'Escape' && close())
+  menu.addEventListener('keydown', (press) => {
+    if (press.key !== 'Escape') return
+    press.preventDefault() // it closes the menu, not the large editor too
+    close()
+    stage.focus()
+  })
   const shown = stage.getBoundingClientRect()
   menu.style.left = `${((event.clientX - shown.left) * stage.clientWidth) / shown.width}px`
   menu.style.top = `${((event.clientY - shown.top) * stage.clientHeight) / shown.height}px`

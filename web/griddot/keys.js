@@ -2,7 +2,7 @@
 
 const STEP = 0.01 // of the picture's width or height
 const LARGE_STEP = 0.05
-const RADIUS_STEP = 1.06
+const SIZE_STEP = 1.06
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }
 
@@ -18,23 +18,34 @@ export function keyAction(event, typing, onButton) {
   if (event.altKey || typing) return null
   const { key } = event
   if (onButton && (key === 'Enter' || key === ' ')) return null
-  if (key in ARROWS) return change(moved(ARROWS[key], event.shiftKey ? LARGE_STEP : STEP))
+  if (key in ARROWS) {
+    const step = event.shiftKey ? LARGE_STEP : STEP
+    return { name: 'move', values: ARROWS[key].map((way) => way * step) }
+  }
   switch (key.toLowerCase()) {
     case 'delete':
     case 'backspace':
       return { name: 'remove' }
     case '+':
     case '=':
-      return change(({ radius }) => ({ radius: radius * RADIUS_STEP }))
+      return { name: 'grow', values: SIZE_STEP }
     case '-':
     case '_':
-      return change(({ radius }) => ({ radius: radius / RADIUS_STEP }))
+      return { name: 'grow', values: 1 / SIZE_STEP }
     case 'enter':
       return { name: 'add' }
     case 'n':
       return { name: 'select', values: 1 }
     case 'p':
       return { name: 'select', values: -1 }
+    case 'd':
+      return { name: 'take', values: 'dot' }
+    case 'b':
+      return { name: 'take', values: 'stroke' }
+    case 'r':
+      return { name: 'take', values: 'box' }
+    case 'l':
+      return { name: 'large' }
     default:
       return null
   }
@@ -44,12 +55,4 @@ function travel(event) {
   const key = event.key.toLowerCase()
   if (key === 'z') return { name: event.shiftKey ? 'redo' : 'undo' }
   return key === 'y' ? { name: 'redo' } : null
-}
-
-function change(values) {
-  return { name: 'change', values: (dot) => (dot ? values(dot) : {}) }
-}
-
-function moved([across, down], step) {
-  return ({ x, y }) => ({ x: x + across * step, y: y + down * step })
 }

@@ -8,8 +8,8 @@ const MIDDLE_HELD = 4 // of `buttons`
  * @param {() => object} canvas the page's LGraphCanvas
  */
 export function panWith(element, canvas) {
-  // The Vue renderer's nodes hand the middle button to the canvas themselves.
-  const ours = () => !element.closest('[data-node-id]')
+  // The Vue renderer's nodes hand the middle button to the canvas themselves; a dialog hides it.
+  const ours = () => !element.closest('[data-node-id], dialog')
   element.addEventListener('pointerdown', (event) => {
     if (event.button === MIDDLE && ours()) canvas().processMouseDown(event)
   })

@@ -1,15 +1,18 @@
-/** The panel on GridDot Mask: a picture with dots, their values, and a line that says what is. */
+/** The panel on GridDot Mask: a picture with shapes, their values, and a line that says what is. */
 import { say } from '../words.js'
 import { Dots } from './dots.js'
-import { DOT_SIZE, fit, handleOf, paint, shapeOf } from './draw.js'
-import { build, FIELDS, fillTabs, openMenu } from './elements.js'
+import { fit, paint } from './draw.js'
+import { build, fillFields, fillTabs, NUMBERS, openMenu } from './elements.js'
 import { keyAction } from './keys.js'
+import { openLarge } from './large.js'
 import { panWith } from './pan.js'
+import { Pointer } from './pointer.js'
 import { presets } from './presets.js'
+import { kindOf } from './shapes.js'
+import { nameOf } from './text.js'
 import { estimateGrid, radialMask } from './weights.js'
 
 const LOOK_EVERY = 400 // milliseconds; wires and other widgets tell nobody that they changed
-const GRAB = DOT_SIZE + 4 // how near counts as on a dot or its handle
 const WHEEL_STEP = 1.06
 const SQUARE = { width: 1024, height: 1024 } // stands for a picture that is not known
 
@@ -17,19 +20,27 @@ export class Panel {
   /**
    * @param {() => object} options.surroundings what is around: see griddot.js
    * @param {() => Element|null} options.rightful the panel that should be in this one's place
+   * @param {() => string|undefined} options.stored the text as the page keeps it, if it does
    * @param {() => object} options.canvas the graph's canvas, which the middle button moves
    * @param {(number: number) => void} options.onPicture called when another picture is chosen
    * @param {(text: string) => void} options.onChange called after each change made here
    */
-  constructor({ surroundings, rightful, canvas, onPicture, onChange }) {
+  constructor({ surroundings, rightful, stored, canvas, onPicture, onChange }) {
     this.dots = new Dots()
     this.rightful = rightful
+    this.stored = stored
     this.surroundings = surroundings
     this.onPicture = onPicture
     this.onChange = onChange
     this.around = surroundings()
+    this.tool = 'dot'
     this.parts = build()
     this.element = this.parts.root
+    this.pointer = new Pointer(this.parts.stage, {
+      view: () => ({ dots: this.dots, box: this.#box(), grid: this.grid, tool: this.tool }),
+      onMove: () => this.draw(),
+      onEnd: () => this.#finish(),
+    })
     this.#listen()
     panWith(this.element, canvas)
     new ResizeObserver(() => this.#appear()).observe(this.parts.stage)
@@ -48,6 +59,7 @@ export class Panel {
 
   /** On the page, or there in another size: draws, and looks around until it is gone. */
   #appear() {
+    this.#pull()
     this.draw()
     this.timer ??= setInterval(() => {
       if (this.element.isConnected) return this.refresh()
@@ -60,10 +72,18 @@ export class Panel {
   refresh() {
     const other = this.rightful()
     if (other) return this.element.replaceWith(other)
+    if (this.large && !this.large.contains(this.element)) this.large.close()
+    this.#pull()
     const before = JSON.stringify(this.around)
     this.around = this.surroundings()
     this.#loadPicture(this.around.picture)
     if (JSON.stringify(this.around) !== before) this.draw()
+  }
+
+  /** Takes over what the page keeps, where something else changed it. */
+  #pull() {
+    const text = this.stored()
+    if (text !== undefined && !this.pointer.held) this.value = text
   }
 
   /** Rows and columns, and whether a run of the node told them. */
@@ -90,7 +110,8 @@ export class Panel {
     this.#fillFields()
     const { pictures, number } = this.around
     fillTabs(this.parts.tabs, pictures, number, this.onPicture)
-    this.parts.status.textContent = this.#statusText()
+    // Not while something is drawn: a line more would move the picture under the pointer.
+    if (!this.pointer.held) this.parts.status.textContent = this.#statusText()
     this.parts.status.classList.toggle('griddot-wrong', Boolean(this.dots.error))
     if (!stage.clientWidth || !stage.clientHeight) return
     paint(canvas, {
@@ -133,12 +154,12 @@ export class Panel {
   }
 
   #statusText() {
-    const { list, selected, error } = this.dots
+    const { current, error } = this.dots
     if (error) return say('The dots cannot be read ([error]). A click starts over.', { error })
     const { rows, cols, known } = this.grid
-    const which = { n: selected + 1, count: list.length }
     return [
-      list.length ? say('Dot [n] of [count]', which) : say('Click to add a dot'),
+      ...(this.around.outside ? [say('By wire: what is drawn here does not count')] : []),
+      current ? this.#whichText(kindOf(current)) : this.#howText(),
       known
         ? say('[rows] × [cols] tokens', { rows, cols })
         : say('[rows] × [cols] tokens (estimate until the node has run)', { rows, cols }),
@@ -148,16 +169,40 @@ export class Panel {
     ].join(' · ')
   }
 
+  #whichText(kind) {
+    const shape = { dot: say('Dot'), box: say('Box'), stroke: say('Stroke') }[kind]
+    return say('[shape] [n] of [count]', { shape, ...this.dots.which })
+  }
+
+  #howText() {
+    if (this.tool === 'stroke') return say('Draw a stroke')
+    return this.tool === 'box' ? say('Drag to draw a box') : say('Click to add a dot')
+  }
+
+  /** Opens the large editor, or closes it: this panel, with all that it knows. */
+  #toggleLarge() {
+    if (this.large) return this.large.close()
+    const before = document.activeElement
+    this.large = openLarge(this.element, () => {
+      this.large = null
+      this.draw()
+      before.focus()
+    })
+    this.draw()
+    this.parts.stage.focus()
+  }
+
   #fillFields() {
     const { current, list, past, now } = this.dots
-    for (const name of FIELDS) {
-      const field = this.parts.fields[name]
-      field.disabled = !current
-      if (document.activeElement !== field || !current) field.value = current?.[name] ?? ''
-    }
-    this.parts.buttons.remove.disabled = !list.length
-    this.parts.buttons.undo.disabled = now === 0
-    this.parts.buttons.redo.disabled = now === past.length - 1
+    const { buttons, tools } = this.parts
+    fillFields(this.parts, current ? kindOf(current) : this.tool, current)
+    for (const [tool, button] of Object.entries(tools))
+      button.setAttribute('aria-pressed', tool === this.tool)
+    buttons.remove.disabled = !list.length
+    buttons.undo.disabled = now === 0
+    buttons.redo.disabled = now === past.length - 1
+    buttons.large.hidden = Boolean(this.large)
+    buttons.close.hidden = !this.large
   }
 
   // --- what people do --------------------------------------------------------------------------
@@ -165,29 +210,31 @@ export class Panel {
   #listen() {
     const { root, stage, fields, buttons } = this.parts
     stage.addEventListener('pointerdown', (event) => this.#press(event))
-    stage.addEventListener('pointermove', (event) => this.#drag(event))
-    stage.addEventListener('pointerup', (event) => this.#release(event))
-    stage.addEventListener('pointercancel', (event) => this.#release(event))
     stage.addEventListener('contextmenu', (event) => this.#openMenu(event))
     stage.addEventListener('wheel', (event) => this.#wheel(event), { passive: false })
     root.addEventListener('keydown', (event) => this.#key(event))
     root.addEventListener('pointerenter', () => this.refresh())
-    for (const name of FIELDS)
+    for (const name of NUMBERS)
       fields[name].addEventListener('change', () => this.#type(name, fields[name]))
     for (const name of ['remove', 'undo', 'redo'])
       buttons[name].addEventListener('click', () => this.act(name))
     buttons.presets.addEventListener('click', () => this.#openPresets())
+    for (const [tool, button] of Object.entries(this.parts.tools))
+      button.addEventListener('click', () => this.act('take', tool))
+    for (const name of ['large', 'close'])
+      buttons[name].addEventListener('click', () => this.act('large'))
   }
 
   /** Does one thing by its name, as keys, buttons and the menu ask for it. */
   act(name, values) {
+    if (name === 'large') return this.#toggleLarge()
     const { dots } = this
-    if (name === 'add') dots.add(0.5, 0.5)
-    else if (name === 'change') dots.change(values(dots.current))
+    if (name === 'take') this.tool = values
+    else if (name === 'add') dots.add(this.tool)
     else if (name === 'select') dots.select(dots.selected + values)
-    else if (name === 'replace') dots.replace(values)
-    else dots[name]()
-    this.#finish(name === 'change' ? 'keys' : '', name === 'undo' || name === 'redo')
+    else dots[name](values)
+    const ofKeys = name === 'move' || name === 'grow'
+    this.#finish(ofKeys ? 'keys' : '', name === 'undo' || name === 'redo')
   }
 
   /** Ends a step: tells of it, if it changed anything. */
@@ -197,87 +244,22 @@ export class Panel {
     if (changed) this.onChange(this.value)
   }
 
-  /** Where an event is: in CSS pixels of the stage, and on the picture from 0 to 1. */
-  #place(event) {
-    const { stage } = this.parts
-    const shown = stage.getBoundingClientRect() // as zoomed by the graph
-    const x = ((event.clientX - shown.left) * stage.clientWidth) / shown.width
-    const y = ((event.clientY - shown.top) * stage.clientHeight) / shown.height
-    const box = this.#box()
-    return { x, y, across: (x - box.left) / box.width, down: (y - box.top) / box.height }
-  }
-
-  #dotAt({ x, y }) {
-    const [box, grid] = [this.#box(), this.grid]
-    const away = this.dots.list.map((dot) => {
-      const shape = shapeOf(dot, box, grid)
-      return Math.hypot(shape.x - x, shape.y - y)
-    })
-    const nearest = away.indexOf(Math.min(...away))
-    return away[nearest] <= GRAB ? nearest : -1
-  }
-
-  #onHandle({ x, y }) {
-    if (!this.dots.current) return false
-    const handle = handleOf(this.dots.current, this.#box(), this.grid)
-    return Math.hypot(handle.x - x, handle.y - y) <= GRAB
-  }
-
   #press(event) {
     if (event.button !== 0) return
     event.stopPropagation()
     this.menu?.remove()
-    const { stage } = this.parts
-    stage.focus()
-    const place = this.#place(event)
-    const hit = this.#dotAt(place)
-    if (hit >= 0) this.dots.select(hit)
-    else if (this.#onHandle(place)) {
-      const { radius } = this.dots.current
-      this.dragging = { what: 'radius', from: this.#reachTo(place), radius }
-    } else if (place.across < 0 || place.across > 1 || place.down < 0 || place.down > 1) return
-    else this.dots.add(place.across, place.down)
-    this.dragging ??= this.#grip(place)
-    stage.setPointerCapture(event.pointerId)
-    this.draw()
+    this.parts.stage.focus()
+    this.pointer.press(event)
   }
 
-  /** Holds a dot where it was touched, so that it does not jump to the pointer. */
-  #grip(place) {
-    const { x, y } = this.dots.current
-    return { what: 'place', across: place.across - x, down: place.down - y }
-  }
-
-  #reachTo(place) {
-    const { x, y } = shapeOf(this.dots.current, this.#box(), this.grid)
-    return Math.max(1, Math.hypot(place.x - x, place.y - y))
-  }
-
-  #drag(event) {
-    const { dragging } = this
-    if (!dragging) return
-    const place = this.#place(event)
-    if (dragging.what === 'radius')
-      this.dots.change({ radius: (dragging.radius * this.#reachTo(place)) / dragging.from })
-    else this.dots.change({ x: place.across - dragging.across, y: place.down - dragging.down })
-    this.draw()
-  }
-
-  #release(event) {
-    if (!this.dragging) return
-    event.stopPropagation()
-    this.dragging = null
-    this.#finish()
-  }
-
-  /** The wheel sets the radius once the panel has the focus; before, it zooms the graph. */
+  /** The wheel sets the size once the panel has the focus; before, it zooms the graph. */
   #wheel(event) {
     const focused = this.element.contains(document.activeElement)
     if (!focused || !this.dots.current || event.ctrlKey || event.metaKey) return
     event.preventDefault()
     event.stopPropagation()
     const factor = event.deltaY < 0 ? WHEEL_STEP : 1 / WHEEL_STEP
-    this.dots.change({ radius: this.dots.current.radius * factor })
+    this.dots.grow(factor)
     this.#finish('wheel')
   }
 
@@ -311,12 +293,13 @@ export class Panel {
     event.preventDefault()
     event.stopPropagation()
     this.menu?.remove()
-    const hit = this.#dotAt(this.#place(event))
+    const hit = this.pointer.shapeAt(event)
     if (hit >= 0) this.dots.select(hit)
     this.draw()
     const entries = []
-    if (hit >= 0) entries.push([say('Remove dot'), () => this.act('remove')])
-    if (this.dots.list.length) entries.push([say('Remove all dots'), () => this.act('clear')])
+    const shape = hit >= 0 && nameOf(kindOf(this.dots.current))
+    if (shape) entries.push([say('Remove [shape]', { shape }), () => this.act('remove')])
+    if (this.dots.list.length) entries.push([say('Remove all'), () => this.act('clear')])
     if (entries.length) this.menu = openMenu(this.parts.stage, event, entries)
   }
 }

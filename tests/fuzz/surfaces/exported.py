@@ -36,6 +36,8 @@ def exported_calls(place: Path) -> dict[Callable[..., Any], dict[str, Any]]:
         vlm.Conversation().user: {"text": "a"},
         vlm.Conversation().user("a").assistant: {"text": "a"},
         vlm.Dot: {"x": 0.5, "y": 0.5, "radius": 0.5},
+        vlm.Box: {"x0": 0.2, "y0": 0.2, "x1": 0.5, "y1": 0.5},
+        vlm.Stroke: {"points": [[0.5, 0.5], [0.6, 0.5]], "radius": 0.5},
         vlm.Entry: {"tokens": t, "options": {}},
         vlm.Needs: {"title": "a model"},
         vlm.PromptSyntax: {"embeddings": [place], "weights": "scale states"},

@@ -10,8 +10,9 @@ import vlm
 from vlm.batch.worker import read_worker
 from vlm.tokens.alphas import parse_alphas
 from vlm.tokens.filter import keep_roles
-from vlm.tokens.griddot import parse_dots, radial_mask
+from vlm.tokens.griddot import radial_mask
 from vlm.tokens.layer_spec import parse_gains, parse_layers
+from vlm.tokens.shape_text import parse_dots
 
 from ..case import Case, Make, line_of
 from ..draw import Draw
@@ -56,9 +57,22 @@ def _text(draw: Draw, name: str) -> str:
         return draw.text()
     if name == "dots":
         dot = {key: draw.number() for key in draw.sample(["x", "y", "radius", "strength", "z"], 4)}
+        if draw.chance(0.4):
+            return draw.json_text({"version": draw.one(1, 2, 2, 3), "dots": [dot]} | _drawn(draw))
         return draw.json_text([dot] * draw.one(0, 1, 3, 5000) if draw.chance(0.7) else draw.value())
     count = draw.one(1, 2, 3, 8, 3000)
     return draw.one(",", ", ", ";", "\n").join(_item(draw) for _ in range(count))
+
+
+def _drawn(draw: Draw) -> dict[str, Any]:
+    """Boxes and strokes, whole or not."""
+    points = [[draw.number(), draw.number()] for _ in range(draw.one(0, 1, 3))]
+    box = {key: draw.number() for key in draw.sample(["x0", "y0", "x1", "y1", "strength", "z"], 5)}
+    stroke = {"points": draw.one(points, points * 700, draw.value()), "radius": draw.number()}
+    return {
+        "boxes": draw.one([box], [box] * 1200, draw.value()),
+        "strokes": draw.one([stroke], [stroke, box], draw.value()),
+    }
 
 
 def _item(draw: Draw) -> str:
