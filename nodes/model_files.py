@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..vlm.families import FAMILIES
+from ..vlm.weights.folder import what_runs
 from ..vlm.weights.safetensors_header import read_header
 from ..vlm.weights.tensor_names import find_model_type
 from .listing import Found, Look, belongs
@@ -91,7 +92,7 @@ def _is_vlm(folder: str, look: Look) -> bool:
 
 def _names_family(config: Path) -> bool:
     content = json.loads(config.read_text(encoding="utf-8"))
-    kind = content.get("model_type") if isinstance(content, dict) else None
+    kind = what_runs(content).get("model_type") if isinstance(content, dict) else None
     return isinstance(kind, str) and kind in FAMILIES
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import wave
 
 import numpy as np
@@ -119,3 +121,19 @@ def test_an_empty_sound(host):
 def test_another_thing_on_the_wire(host):
     told = refused(host, heard(audio=["vlm", 0])).details("encode")
     assert any("audio" in one for one in told)
+
+
+def test_a_folder_of_the_thinker_alone_is_listed_and_runs(host, flux_connectors, hearing):
+    """As transformers saves it: config.json is that of the part which is run."""
+    whole = flux_connectors / "VLM" / "Qwen2.5-Omni-3B"
+    alone = shutil.copytree(whole, flux_connectors / "VLM" / "thinker")
+    try:
+        config = json.loads((whole / "config.json").read_text())["thinker_config"]
+        (alone / "config.json").write_text(json.dumps(config))
+        graph = heard()
+        graph["vlm"] = loader("VLM/thinker")
+        (entry,) = host.run(graph).dump("dump")
+        h = hearing.encode("Paint what you hear", audio=samples(host))
+        assert near(entry.tensor, vlm.select_layers(h, "-1").states)
+    finally:
+        shutil.rmtree(alone)
