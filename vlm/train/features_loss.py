@@ -176,5 +176,9 @@ def _partners(
     pairs = pairs.to(device)
     there = pairs.any(dim=1)
     if not there.any():
-        raise ValueError("No token of the text encoder shares a character with the VLM's.")
+        raise ValueError(
+            "No token of the text encoder shares a character with the VLM's: the template writes "
+            "the words in another way. Leave `template` empty, or set `features` to 0 and train "
+            "with `attention` alone."
+        )
     return pairs[there] @ student, kinds[there], wanted[there]
