@@ -70,6 +70,8 @@ class VLMEncode(io.ComfyNode):
                 "picture to conditioning",
                 "image to conditioning",
                 "CLIP Vision",
+                "audio",
+                "sound to image",
             ],
             accept_all_inputs=True,  # see growing.py
             inputs=[

@@ -45,6 +45,7 @@ class VLMLoader(io.ComfyNode):
                 "load VLM",
                 "Qwen-VL",
                 "Qwen3-VL",
+                "Qwen2.5-Omni",
                 "InternVL",
                 "Gemma 3",
                 "Llama 3",

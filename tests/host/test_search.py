@@ -17,6 +17,7 @@ TYPED = {
     "describe": "VLMCRewrite",
     "caption": "VLMCRewrite",
     "qwen": "VLMCLoader",
+    "sound to image": "VLMCEncode",
     "style transfer": "VLMCStyleDelta",
     "mix conditioning": "VLMCAlphaBlend",
     "save conditioning": "VLMCSaveConditioning",
