@@ -317,7 +317,7 @@ def test_readme_says_the_test_command_that_ci_runs():
 @pytest.mark.slow
 def test_python_of_the_librarys_page_runs():
     blocks = re.findall(r"^```python\n(.*?)^```", PAGES["library"], flags=re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     assert "64 wide, Z-Image reads 2560" in run_python("\n".join(blocks))
 
 

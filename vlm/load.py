@@ -15,7 +15,7 @@ from .families import FAMILIES, Family, family_of
 from .logger import LOG
 from .model import VLM
 from .pictures.preprocessor import Preprocessor
-from .pictures.preprocessor_values import check_vision_numbers
+from .pictures.preprocessor_values import check_built_tower, check_vision_numbers
 from .prompts.tokenizer import Tokenizer
 from .running.disk_cache import DiskCache
 from .running.engine import Engine
@@ -24,6 +24,7 @@ from .running.huggingface import HuggingFaceBackbone
 from .running.plain_forward import PlainForward
 from .running.prefix_cache import PrefixCache
 from .running.self_check import LAYERS, runs_plain
+from .sounds.audio_numbers import check_audio_numbers
 from .sounds.preprocessor import SoundPreprocessor
 from .weights import single_file
 from .weights.checkpoint import Checkpoint, load_model
@@ -187,12 +188,15 @@ def _read_folder(path: Path, tokenizer: str | Path | None, config: dict | None) 
     check_config(config, path)
     check_counts(config, check_weights(path), path)
     check_vision_numbers(config, path)
-    check_rope(config, path)
+    check_rope(config, path, family.decoder.mrope)
     built = build_config(config, family, path)
+    check_built_tower(built, path)
     place = _tokenizer_of(path) if tokenizer is None else tokenizer
     reads = _read_tokenizer(place, config=built if Path(place) == path else None)
     preprocessor = family.vision.read_preprocessor(path, config) if family.vision else None
     hearing = family.audio.read_preprocessor(path) if family.audio else None
+    if hearing is not None:
+        check_audio_numbers(config, hearing, path)
     quantised = bool(config.get("quantization_config"))
     files = None if quantised else Checkpoint(path, weight_files(path), family)
     return Source(path, config, built, family, reads, preprocessor, hearing, files)
@@ -221,8 +225,9 @@ def _read_file(path: Path, tokenizer: str | Path | None, config: dict | None) ->
         )
     check_counts(config, len(files.entries), path)
     check_vision_numbers(config, path)
-    check_rope(config, path)
+    check_rope(config, path, family.decoder.mrope)
     built = build_config(config, family, path)
+    check_built_tower(built, path)
     place = single_file.tokenizer_beside(path) if tokenizer is None else tokenizer
     # The folder's own template may be that of another model with the same tokenizer.
     reads = _read_tokenizer(place, family.chat_template)

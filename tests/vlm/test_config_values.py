@@ -197,7 +197,9 @@ def test_an_empty_model_has_all_its_buffers(tiny_folder, family):
 
 
 @pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5"])
-@pytest.mark.parametrize("sections", [[3, 3], [2, 3, 1, 9], [1, 1, 1.0], "4, 2, 2", {}, [-4, 6, 6]])
+@pytest.mark.parametrize(
+    "sections", [[3, 3], [2, 3, 1, 9], [1, 1, 1.0], "4, 2, 2", {}, [-4, 6, 6], None]
+)
 def test_positions_that_no_head_could_be_turned_by(changed, family, sections):
     def change(config):
         for part in (config, config.get("text_config", {})):

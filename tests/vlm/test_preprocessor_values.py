@@ -104,6 +104,12 @@ def test_bounds_that_cannot_hold_together(changed):
         ("gemma3", "vision_config", {"num_attention_heads": 5}, "num_attention_heads 5, expected"),
         ("qwen3_vl", "vision_config", {"num_heads": 0}, "num_heads 0, expected a whole number"),
         ("qwen3_vl", None, {"vision_config": [1]}, r"vision_config \[1\]"),
+        ("qwen3_vl", "vision_config", {"num_heads": 16}, "num_heads 16, .* a multiple of 4"),
+        ("gemma3", "vision_config", {"patch_size": [14, 14]}, r"patch_size \[14, 14\]"),
+        *(
+            ("qwen3_vl", "vision_config", {"deepstack_visual_indexes": wrong}, "deepstack_visual")
+            for wrong in ([0, 1, 4], [0, 0, 1], [-1, 0, 1], [0, 1, "2"], 3, {"0": 1})
+        ),
         ("internvl", None, {"downsample_ratio": 0}, "downsample_ratio 0"),
         ("internvl", "vision_config", {"patch_size": [14, "x"]}, "patch_size 'x'"),
         ("gemma3", None, {"mm_tokens_per_image": 0}, "mm_tokens_per_image 0"),
@@ -113,3 +119,12 @@ def test_bounds_that_cannot_hold_together(changed):
 def test_numbers_of_the_config_that_pictures_are_cut_by(changed, family, part, values, said):
     with pytest.raises(ValueError, match=f"config.json .*{said}"):
         states(changed(family, values, "config.json", part))
+
+
+def test_heads_that_are_not_said_are_the_published_ones(tiny_folder, tmp_path):
+    folder = shutil.copytree(tiny_folder("qwen2_5_vl", 2), tmp_path / "model")
+    content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    del content["vision_config"]["num_heads"]
+    (folder / "config.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(ValueError, match="num_heads 16, .* a multiple of 4"):
+        states(folder)

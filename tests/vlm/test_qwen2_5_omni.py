@@ -440,3 +440,23 @@ def test_a_config_without_its_part_is_refused(omni, tmp_path):
         (broken / "config.json").write_text(json.dumps(config | {"thinker_config": part}))
         with pytest.raises(ValueError, match=r"expected a mapping|cannot|lack|another size"):
             vlm.load(broken)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("n_window", 0), ("n_window", 10**9), ("n_window", "100"), ("n_window", 2000),
+        ("num_mel_bins", 80), ("num_mel_bins", -1), ("d_model", 31), ("d_model", 10**7),
+        ("encoder_attention_heads", 0), ("encoder_attention_heads", 3),
+        ("max_source_positions", 0), ("max_source_positions", 50), ("output_dim", 0),
+        ("output_dim", 65), ("position_id_per_seconds", 0), ("seconds_per_chunk", -2),
+    ],
+)  # fmt: skip
+def test_numbers_of_an_audio_tower_that_cannot_be(omni, tmp_path, key, value):
+    broken = shutil.copytree(omni[3], tmp_path / "broken")
+    config = json.loads((broken / "config.json").read_text())
+    part = config["thinker_config"]
+    (part if key in part else part["audio_config"])[key] = value
+    (broken / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=rf"{key}|audio_tower|d_model"):
+        vlm.load(broken)

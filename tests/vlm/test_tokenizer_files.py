@@ -79,6 +79,17 @@ def test_a_panic_of_tokenizers_is_a_sentence(tiny_folder):
         tokenizer.split("a")
 
 
+def test_a_panic_while_a_tokenizer_is_read(tiny_folder, monkeypatch):
+    import transformers
+
+    def panics(*words, **how):
+        raise PanicException("range end index 18446744073709551574 out of range")
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", panics)
+    with pytest.raises(ValueError, match="cannot be read .*out of range"):
+        vlm.load(tiny_folder("qwen3_vl", 2))
+
+
 def test_json_of_gigabytes_is_not_read(changed):
     folder = changed("config.json", lambda held: None)
     with (folder / "config.json").open("r+b") as file:

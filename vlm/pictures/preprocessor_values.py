@@ -81,15 +81,31 @@ def check_vision_numbers(config: Mapping[str, Any], where: Path) -> None:
     for part, keys in ((vision or {}, _VISION), (config, _TOP)):
         for key, least in keys.items():
             value = part.get(key)
-            if isinstance(value, list):  # InternVL writes [14, 14]
+            if isinstance(value, list) and config.get("model_type") == "internvl":  # [14, 14]
                 for one in value:
                     _whole(one, least, _LARGEST, key, file)
             elif value is not None:
                 _whole(value, least, _LARGEST, key, file)
     _check_heads(vision or {}, file)
+    _check_deepstack(vision or {}, file)
     ratio = config.get("downsample_ratio")
     if ratio is not None and not 0 < _number(ratio, "downsample_ratio", file) <= 1:
         raise _refusal(ratio, "downsample_ratio", "a number over 0, at most 1", file)
+
+
+def check_built_tower(built: Any, where: Path) -> None:
+    """Refuses attention heads of a vision tower that are not said and do not fit what is.
+
+    Args:
+        built: transformers' own config, in which every number has a value.
+        where: Whose it is, for the message.
+
+    Raises:
+        ValueError: Names config.json and the key.
+    """
+    vision = getattr(built, "vision_config", None)
+    if vision is not None:
+        _check_heads(vision.to_dict(), f"config.json of {where}")
 
 
 def _check_heads(vision: Mapping[str, Any], file: str) -> None:
@@ -100,6 +116,22 @@ def _check_heads(vision: Mapping[str, Any], file: str) -> None:
         heads = _whole(vision[key], 1, _LARGEST, key, file)
         if type(width) is int and width % heads:
             raise _refusal(heads, key, f"a divisor of its width, {width}", file)
+        # Qwen's towers, which say num_heads, turn rows and columns of a head in pairs.
+        if type(width) is int and key == "num_heads" and width // heads % 4:
+            raise _refusal(heads, key, f"a divisor of {width} that leaves a multiple of 4", file)
+
+
+def _check_deepstack(vision: Mapping[str, Any], file: str) -> None:
+    """Whether features are taken behind layers that the tower has, each once."""
+    named, depth = vision.get("deepstack_visual_indexes"), vision.get("depth")
+    if named is None:
+        return
+    most = depth - 1 if type(depth) is int and depth > 0 else _LARGEST
+    listed = named if isinstance(named, list) else [None]
+    fine = all(type(one) is int and 0 <= one <= most for one in listed)
+    if not fine or len(set(listed)) < len(listed):
+        expected = f"a list of different whole numbers from 0 to {most}"
+        raise _refusal(named, "deepstack_visual_indexes", expected, file)
 
 
 def _refusal(value: Any, key: str, expected: str, file: str) -> ValueError:

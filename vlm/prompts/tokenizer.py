@@ -47,7 +47,9 @@ class Tokenizer:
             self._tokenizer = AutoTokenizer.from_pretrained(
                 str(folder), local_files_only=True, trust_remote_code=False, config=config
             )
-        except Exception as error:  # what a strange value ends in depends on transformers
+        except BaseException as error:  # what a strange value ends in depends on transformers
+            if not _is_failure(error):
+                raise
             raise ValueError(
                 f"The tokenizer in {folder} cannot be read ({reason(error, 300)}). "
                 "Download its tokenizer files again."
@@ -133,6 +135,11 @@ class Tokenizer:
             return self._backend.decode(spoken, skip_special_tokens=False)
 
 
+def _is_failure(error: BaseException) -> bool:
+    """Whether something failed or panicked, and was not interrupted."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
 @contextmanager
 def _whole() -> Iterator[None]:
     """A sentence in place of what tokenizers ends in where files contradict themselves.
@@ -145,8 +152,8 @@ def _whole() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise  # an interrupt
+        if not _is_failure(error):
+            raise
         raise ValueError(
             f"The tokenizer cannot be used ({reason(error, 300)}): its files contradict one "
             "another. Download its tokenizer files again."

@@ -57,7 +57,7 @@ def _read_pcm(path: Path) -> tuple[np.ndarray, int]:
         # Into the high bytes of 32 bits, little-endian.
         whole = np.zeros((len(raw) // width, 4), dtype=np.uint8)
         whole[:, 4 - width :] = raw.reshape(-1, width)
-        values = (whole.view("<i4")[:, 0] / 2**31).astype(np.float32)
+        values = whole.view("<i4")[:, 0].astype(np.float32) * np.float32(2**-31)
     return values.reshape(-1, channels).T, rate
 
 

@@ -30,6 +30,7 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
 }
 _SHOWN = 60  # characters of a key in a message
 _LONGEST_LIST = 256  # where a model has fewer tensors than that
+_PUBLISHED_SECTIONS = 64  # what they sum to in every model whose config.json leaves them out
 
 
 def without_calling(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,21 +63,26 @@ def check_kinds(config: Mapping[str, Any], where: Path) -> None:
             check_kinds(value, where)
 
 
-def check_rope(config: Mapping[str, Any], where: Path) -> None:
+def check_rope(config: Mapping[str, Any], where: Path, sections_needed: bool = False) -> None:
     """Compares how a config.json divides positions among time, rows and columns with its heads.
 
     Args:
         config: Content of config.json.
         where: Whose it is, for the message.
+        sections_needed: Whether the family divides them; where config.json does not say how,
+            transformers takes the published models' numbers.
 
     Raises:
         ValueError: `mrope_section` is no list of whole numbers that sum to half of what turns.
     """
     for part in (config, config.get("text_config") or {}):
-        rope = part.get("rope_scaling") or part.get("rope_parameters")
-        if not isinstance(rope, Mapping) or (sections := rope.get("mrope_section")) is None:
+        rope = part.get("rope_scaling") or part.get("rope_parameters") or {}
+        sections = rope.get("mrope_section") if isinstance(rope, Mapping) else None
+        if not isinstance(rope, Mapping) or (sections is None and not sections_needed):
             continue
         width = _turning(part, rope)
+        if sections is None and width in (None, 2 * _PUBLISHED_SECTIONS):
+            continue
         listed = sections if isinstance(sections, list) else [None]
         counts = [n for n in listed if type(n) is int and n >= 0]
         if width is not None and (len(counts) < len(listed) or 2 * sum(counts) != width):

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors.torch import load_file, save_file
 
 import vlm
@@ -73,7 +74,8 @@ TEMPLATES = (
     "{{ 'x'.center(10**9) }}",
     "{% set a = [] %}{% for i in range(99999) %}{% set _ = a.append(a) %}{% endfor %}{{ a }}",
 )  # fmt: skip
-FAMILIES = ("qwen3_vl", "qwen2_5_vl", "gemma3", "llama")
+_WAVE = np.sin(np.arange(20000) * 0.1)
+FAMILIES = ("qwen3_vl", "qwen2_5_vl", "gemma3", "llama", "qwen2_5_omni")
 
 
 def prepare(base: Path) -> Make:
@@ -100,6 +102,8 @@ def _use(folder: Path) -> Any:
     model.rewrite("a red house", shown, max_tokens=2)
     if shown and model.family.title.startswith("Qwen"):
         model.encode("a red house", video=shown * 4, fps=2.0).layer(1)
+    if model.hearing is not None:
+        model.encode("a red house", audio=[(_WAVE, 44100), (_WAVE[:2000], 8000)]).layer(1)
     return model.encode("a red house", shown, template="chat").layer(1)
 
 
