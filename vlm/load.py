@@ -28,7 +28,7 @@ from .sounds.audio_numbers import check_audio_numbers
 from .sounds.preprocessor import SoundPreprocessor
 from .weights import single_file
 from .weights.checkpoint import Checkpoint, load_model
-from .weights.config_values import check_counts, check_kinds, check_rope
+from .weights.config_values import check_counts, check_kinds, check_rope, without_nulls
 from .weights.folder import (
     build_config,
     check_tokenizer,
@@ -193,10 +193,11 @@ def _read_folder(path: Path, tokenizer: str | Path | None, config: dict | None) 
     check_built_tower(built, path)
     place = _tokenizer_of(path) if tokenizer is None else tokenizer
     reads = _read_tokenizer(place, config=built if Path(place) == path else None)
-    preprocessor = family.vision.read_preprocessor(path, config) if family.vision else None
+    said = without_nulls(config)
+    preprocessor = family.vision.read_preprocessor(path, said) if family.vision else None
     hearing = family.audio.read_preprocessor(path) if family.audio else None
     if hearing is not None:
-        check_audio_numbers(config, hearing, path)
+        check_audio_numbers(said, hearing, path)
     quantised = bool(config.get("quantization_config"))
     files = None if quantised else Checkpoint(path, weight_files(path), family)
     return Source(path, config, built, family, reads, preprocessor, hearing, files)

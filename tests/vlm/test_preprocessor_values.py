@@ -1,5 +1,6 @@
 """Preprocessor files and vision configs in other spellings, and with values nobody can mean."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -8,7 +9,10 @@ import pytest
 import torch
 
 import vlm
+from vlm.families import FAMILIES
 from vlm.pictures.preprocessor_values import clean
+from vlm.weights.config_values import without_nulls
+from vlm.weights.folder import read_config
 
 FILE = "preprocessor_config.json"
 PICTURE = torch.rand(96, 128, 3, generator=torch.Generator().manual_seed(1))
@@ -106,6 +110,8 @@ def test_bounds_that_cannot_hold_together(changed):
         ("qwen3_vl", None, {"vision_config": [1]}, r"vision_config \[1\]"),
         ("qwen3_vl", "vision_config", {"num_heads": 16}, "num_heads 16, .* a multiple of 4"),
         ("gemma3", "vision_config", {"patch_size": [14, 14]}, r"patch_size \[14, 14\]"),
+        ("smolvlm", "vision_config", {"image_size": [64, 64]}, r"image_size \[64, 64\]"),
+        ("llava_onevision", "vision_config", {"image_size": "wide"}, "image_size 'wide'"),
         *(
             ("qwen3_vl", "vision_config", {"deepstack_visual_indexes": wrong}, "deepstack_visual")
             for wrong in ([0, 1, 4], [0, 0, 1], [-1, 0, 1], [0, 1, "2"], 3, {"0": 1})
@@ -128,3 +134,20 @@ def test_heads_that_are_not_said_are_the_published_ones(tiny_folder, tmp_path):
     (folder / "config.json").write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(ValueError, match="num_heads 16, .* a multiple of 4"):
         states(folder)
+
+
+@pytest.mark.parametrize("family", ["gemma3", "smolvlm", "llava_onevision", "internvl"])
+def test_a_null_is_the_published_number(tiny_folder, tmp_path, family):
+    """It is read as that, which a toy's other files contradict in words, or not."""
+    folder = shutil.copytree(tiny_folder(family, 2), tmp_path / "model")
+    content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    sizes = ("mm_tokens_per_image", "scale_factor", "downsample_ratio", "vision_aspect_ratio")
+    for part, keys in ((content, sizes), (content["vision_config"], ("image_size", "patch_size"))):
+        for key in keys:
+            if key in part:
+                part[key] = None
+    (folder / "config.json").write_text(json.dumps(content), encoding="utf-8")
+    read = FAMILIES[family].vision.read_preprocessor
+    for use in (lambda: read(folder, without_nulls(read_config(folder))), lambda: states(folder)):
+        with contextlib.suppress(ValueError):
+            use()

@@ -24,7 +24,7 @@ _WHOLE = {
 }  # fmt: skip
 _PIXELS = ("min_pixels", "max_pixels")
 _VISION = {
-    "patch_size": 1, "temporal_patch_size": 1, "spatial_merge_size": 1,
+    "image_size": 1, "patch_size": 1, "temporal_patch_size": 1, "spatial_merge_size": 1,
 }  # fmt: skip
 _TOP = {"mm_tokens_per_image": 1, "scale_factor": 1}
 

@@ -78,7 +78,7 @@ class Tokenizer:
         """The special tokens in front of a text that it splits by itself."""
         with _whole():
             encoding = self._backend.encode("a", add_special_tokens=True)
-        pairs = zip(encoding.tokens, encoding.special_tokens_mask, strict=True)
+            pairs = list(zip(encoding.tokens, encoding.special_tokens_mask, strict=True))
         return tuple(token for token, _ in takewhile(lambda pair: pair[1], pairs))
 
     @property

@@ -42,6 +42,15 @@ def without_calling(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def without_nulls(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config.json without what is null, in its parts too: it is as good as not there."""
+    return {
+        key: without_nulls(value) if isinstance(value, Mapping) else value
+        for key, value in config.items()
+        if value is not None
+    }
+
+
 def check_kinds(config: Mapping[str, Any], where: Path) -> None:
     """Compares values of a config.json with the kinds that they have in every model.
 
