@@ -11,7 +11,7 @@ from vlm.batch.recipe import Recipe, notes_of
 def test_defaults_are_those_of_the_command_line():
     options = cli.make_parser().parse_args(["encode", "--model", "m", "--out", "o"])
     for field in dataclasses.fields(Recipe):
-        own = {"text": None, "image": [], "conversation": None}  # files, or not given
+        own = {"text": None, "image": [], "audio": [], "conversation": None}  # files, or not given
         expected = own.get(field.name, getattr(Recipe(), field.name))
         assert getattr(options, field.name) == expected, field.name
 
