@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, ImageSequence
 from vlm.pictures import upright
 from vlm.pictures.gif_times import gif_times
 from vlm.pictures.images import QWEN2, to_pictures
+from vlm.pictures.media_files import read_picture
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -242,3 +243,16 @@ def test_a_path_that_leads_nowhere(tmp_path):
 
 
 # --- sizes and budgets
+
+
+def test_a_webp_that_claims_a_side_no_picture_of_it_has(tmp_path):
+    """The canvas of an animation: 150 bytes would take gigabytes."""
+    file = tmp_path / "wide.webp"
+    frames = [Image.new("RGB", (64, 64), colour) for colour in ("red", "blue")]
+    frames[0].save(file, save_all=True, append_images=frames[1:], lossless=True)
+    content = bytearray(file.read_bytes())
+    at = content.index(b"VP8X") + 8 + 4
+    content[at : at + 3] = (2**21).to_bytes(3, "little")
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match="claims 2097153 x 64 pixels.*a side of over 16383"):
+        read_picture(file)

@@ -213,3 +213,8 @@ def test_notes_of_another_kind_are_refused_in_a_line(notes, words):
     with pytest.raises(ValueError, match=words) as error:
         Stats([0.0], [1.0], **notes)
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_number_that_no_float_holds_is_no_mean():
+    with pytest.raises(TypeError, match="reference statistics is a list, expected a tensor"):
+        Stats(mean=[1.0, 10**400], std=[1.0, 1.0])

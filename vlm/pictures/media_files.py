@@ -21,6 +21,7 @@ MOVIES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 FOLDER_FPS = 24.0
 # Of an animated picture, 4096 x 4096: Pillow keeps several canvases of that size at once.
 MOST_OF_FRAMES = 2**24
+WEBP_SIDE = 16383  # of its pictures; the canvas of an animation may claim more
 # What Pillow may read, whatever the file is called: it would start other programs for PostScript.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF", "GIF", "AVIF")
 # What Pillow and the libraries below it raise for damaged files.
@@ -199,9 +200,15 @@ def _count_frames(path: Path) -> tuple[int, float]:
 def _open(path: Path) -> Image.Image:
     Image.init()  # which of them this Pillow has is known afterwards
     try:
-        return Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
+        opened = Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
     except _DAMAGE as error:
         raise _unreadable(path, error) from error
+    if opened.format == "WEBP" and max(opened.size) > WEBP_SIDE:
+        raise ValueError(
+            f"{path} claims {opened.width} x {opened.height} pixels, and no picture of WebP has a "
+            f"side of over {WEBP_SIDE}. Save it as PNG, or take another file."
+        )
+    return opened
 
 
 def _decoded(picture: Image.Image, file: str | Path) -> Image.Image:

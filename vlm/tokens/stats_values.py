@@ -67,7 +67,7 @@ def vector(name: str, value: object) -> torch.Tensor:
     """
     try:
         tensor = torch.as_tensor(value).detach().to("cpu", torch.float32)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (ArithmeticError, TypeError, ValueError, RuntimeError) as error:
         kind = type(value).__name__
         raise TypeError(
             f"`{name}` of reference statistics is a {kind}, expected a tensor [D] or a list of D "
