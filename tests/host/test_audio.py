@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import wave
 
-import numpy as np
 import pytest
 from graphs import node
 from pack_graphs import dump, loader, picture, plain
 from refusals import failed, refused
+from sound_file import write_sound
 from test_encode import near
 
 import vlm
@@ -24,13 +23,7 @@ WEIGHTS = {"AudioTower", "LanguageModel", "VisionTower"}
 @pytest.fixture(scope="module")
 def host(flux_connectors, comfy):
     """A server with a stereo sound of another rate in input/."""
-    at = np.arange(30000) / 22050
-    both = np.stack([np.sin(880 * np.pi * at), np.sin(660 * np.pi * at)], axis=1)
-    with wave.open(str(comfy.base / "input" / "bell.wav"), "wb") as file:
-        file.setnchannels(2)
-        file.setsampwidth(2)
-        file.setframerate(22050)
-        file.writeframes((both * 20000).astype("<i2").tobytes())
+    write_sound(comfy.base / "input" / "bell.wav", 30000)
     return comfy
 
 

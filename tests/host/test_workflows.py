@@ -6,10 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
-import wave
 from urllib.parse import quote
 
-import numpy as np
 import pytest
 from comfy_find import REPO
 from comfy_host import PACK_FOLDER
@@ -19,6 +17,7 @@ from layouts import faults
 from pack_graphs import dump
 from PIL import Image
 from snapshot import assert_same_as_file, updating
+from sound_file import write_sound
 from workflow_tools import (
     API,
     BARE,
@@ -64,7 +63,7 @@ def host(public_vlm, flux_connectors, comfy, checkout, models):
     example_picture(comfy, checkout, 768 if updating() else 128)
     save_first(comfy)
     example_video(comfy)
-    example_sound(comfy)
+    write_sound(comfy.base / "input" / "example.wav", 22050)
     yield comfy
     shutil.rmtree(models / "vlm_stats", ignore_errors=True)
 
@@ -92,17 +91,6 @@ def example_video(comfy):
     )  # fmt: skip
     (shown,) = made.outputs["save"]["images"]
     (comfy.base / "input" / "example.mp4").write_bytes(comfy.view(shown))
-
-
-def example_sound(comfy):
-    """Puts the sound that the workflows with one load into input/: a second, two channels."""
-    at = np.arange(22050) / 22050
-    both = np.stack([np.sin(880 * np.pi * at), np.sin(660 * np.pi * at)], axis=1)
-    with wave.open(str(comfy.base / "input" / "example.wav"), "wb") as file:
-        file.setnchannels(2)
-        file.setsampwidth(2)
-        file.setframerate(22050)
-        file.writeframes((both * 20000).astype("<i2").tobytes())
 
 
 @pytest.fixture(scope="module")

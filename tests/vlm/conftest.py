@@ -66,7 +66,7 @@ class Watch:
 @pytest.fixture(scope="session")
 def made(tmp_path_factory):
     """`made(family)`: a tiny model of six layers and the family's own class on its weights."""
-    from test_every_family import Reference
+    from reference import Reference
 
     from vlm.families import FAMILIES as KNOWN
 
@@ -80,6 +80,19 @@ def made(tmp_path_factory):
         return known[family]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def omni(tmp_path_factory):
+    """A toy Qwen2.5-Omni, its reference, its own processor and its folder."""
+    from omni_processor import Processor
+    from reference import Reference
+
+    from vlm.families import FAMILIES as KNOWN
+
+    folder = write_tiny(tmp_path_factory.mktemp("omni") / "omni", "qwen2_5_omni", layers=6)
+    model = vlm.load(folder, dtype="float32")
+    return model, Reference(folder, KNOWN["qwen2_5_omni"]), Processor(folder), folder
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 A new family is one line in `ALL`; what only it does has tests of its own.
 """
 
-import inspect
 import json
 
 import expected
@@ -11,6 +10,8 @@ import pytest
 import torch
 import transformers
 from hugging_face import plain_model
+from made_sounds import noise
+from reference import Reference
 from rounding import rounding
 from safetensors.torch import load_file, save_file
 
@@ -49,64 +50,6 @@ every = pytest.mark.parametrize("family", FAMILIES)
 seeing = pytest.mark.parametrize("family", SEEING)
 hearing = pytest.mark.parametrize("family", HEARING)
 filming = pytest.mark.parametrize("family", FILMING)
-
-
-class Reference:
-    """A family's own class, fed with our token ids and pixels."""
-
-    def __init__(self, folder, family):
-        self.model, _ = plain_model(folder, family.model_type)
-        self.tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
-        self.vision, self.audio = family.vision, family.audio
-        self.language = getattr(self.model.model, family.language, self.model.model)
-
-    def inputs(self, states):
-        """What the class takes of a prompt, by the names that its `forward` has."""
-        ids = torch.tensor([states.prompt.ids])
-        known = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        if self.vision is not None:
-            known["token_type_ids"] = self._is(ids, self.vision.image_token)
-            known["mm_token_type_ids"] = known["token_type_ids"].int()
-            if self.vision.frame_token != self.vision.image_token:
-                known["mm_token_type_ids"] += 2 * self._is(ids, self.vision.frame_token).int()
-            known |= self.vision.forward_inputs(states.prompt.shown)
-            films = [one for one in states.prompt.shown if one.is_video]
-            if films:
-                known["video_second_per_grid"] = torch.tensor(
-                    [one.seconds_per_grid for one in films]
-                )
-        if self.audio is not None:
-            sounds = states.prompt.sounds
-            known |= self.audio.forward_inputs([sounds[n] for n in states.prompt.heard])
-        return {name: value for name, value in known.items() if name in self._takes}
-
-    @property
-    def _takes(self):
-        return inspect.signature(self.model.forward).parameters
-
-    def _is(self, ids, token):
-        return (ids == self.tokenizer.convert_tokens_to_ids(token)).long()
-
-    def streams(self, states):
-        """What enters each decoder layer, then the stream after the last one, normed."""
-        caught = []
-
-        def catch(module, args, kwargs):
-            caught.append((args[0] if args else kwargs["hidden_states"]).clone())
-
-        hooks = [
-            layer.register_forward_pre_hook(catch, with_kwargs=True)
-            for layer in self.language.layers
-        ]
-        norm = self.language.norm
-        hooks.append(norm.register_forward_hook(lambda module, args, out: caught.append(out)))
-        try:
-            with torch.no_grad():
-                self.model(**self.inputs(states))
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return caught
 
 
 @pytest.fixture(scope="module")
@@ -189,12 +132,6 @@ def test_layers_of_sounds_pictures_a_video_and_a_text(made, compare, picture, fa
     frames = [picture(64, 96, seed) for seed in range(6)]
     states = model.encode(TEXT, pictures, video=frames, fps=3.0, max_pixels=64 * 96, audio=sounds)
     compare(states, reference, f"{family}.all")
-
-
-def noise(seconds, rate):
-    """A sound, the same everywhere."""
-    at = torch.arange(int(seconds * rate))
-    return (((at * 7919) % 2003).float() / 1001.5 - 1) * 0.3
 
 
 # --- prompt and token map

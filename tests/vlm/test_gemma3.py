@@ -10,9 +10,9 @@ import transformers
 from hugging_face import pil_processor
 from model_files import edit
 from PIL import Image
+from reference import Reference
 from rounding import rounding
 from safetensors.torch import load_file, save_file
-from test_every_family import Reference
 
 import vlm
 from vlm.running.sampling import Sampling

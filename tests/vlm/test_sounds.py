@@ -1,6 +1,5 @@
 """Sounds: every form that people have them in, what is refused, and Whisper's spectrum."""
 
-import wave
 from pathlib import Path
 
 import av
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from made_sounds import tone, write_wav
 
 from vlm.sounds.preprocessor import SoundPreprocessor, read_sound_preprocessor, tokens_of
 from vlm.sounds.sound_files import read_sound
@@ -15,27 +15,6 @@ from vlm.sounds.waves import to_waves
 
 RATE = 16000
 RULES = SoundPreprocessor(128, RATE, 160, 300, 400)
-
-
-def tone(seconds, rate, hertz=440.0):
-    """A sine, float32."""
-    return np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate).astype(np.float32)
-
-
-def write_wav(file, channels, rate, width=2):
-    """PCM of [C, T]."""
-    loudest = 2 ** (8 * width - 1) - 1
-    whole = np.round(np.ascontiguousarray(channels.T).astype(np.float64) * loudest).astype("<i8")
-    if width == 1:
-        raw = (whole + 128).astype(np.uint8).tobytes()
-    else:
-        raw = whole.view(np.uint8).reshape(-1, 8)[:, :width].tobytes()
-    with wave.open(str(file), "wb") as out:
-        out.setnchannels(channels.shape[0])
-        out.setsampwidth(width)
-        out.setframerate(rate)
-        out.writeframes(raw)
-    return file
 
 
 # --- forms

@@ -77,7 +77,7 @@ def check_vision_numbers(config: Mapping[str, Any], where: Path) -> None:
     file = f"config.json of {where}"
     vision = config.get("vision_config")
     if vision is not None and not isinstance(vision, Mapping):
-        raise _refusal(vision, "vision_config", "a mapping", file)
+        raise refusal(vision, "vision_config", "a mapping", file)
     for part, keys in ((vision or {}, _VISION), (config, _TOP)):
         for key, least in keys.items():
             value = part.get(key)
@@ -90,7 +90,7 @@ def check_vision_numbers(config: Mapping[str, Any], where: Path) -> None:
     _check_deepstack(vision or {}, file)
     ratio = config.get("downsample_ratio")
     if ratio is not None and not 0 < _number(ratio, "downsample_ratio", file) <= 1:
-        raise _refusal(ratio, "downsample_ratio", "a number over 0, at most 1", file)
+        raise refusal(ratio, "downsample_ratio", "a number over 0, at most 1", file)
 
 
 def check_built_tower(built: Any, where: Path) -> None:
@@ -115,10 +115,10 @@ def _check_heads(vision: Mapping[str, Any], file: str) -> None:
     if vision.get(key) is not None:
         heads = _whole(vision[key], 1, _LARGEST, key, file)
         if type(width) is int and width % heads:
-            raise _refusal(heads, key, f"a divisor of its width, {width}", file)
+            raise refusal(heads, key, f"a divisor of its width, {width}", file)
         # Qwen's towers, which say num_heads, turn rows and columns of a head in pairs.
         if type(width) is int and key == "num_heads" and width // heads % 4:
-            raise _refusal(heads, key, f"a divisor of {width} that leaves a multiple of 4", file)
+            raise refusal(heads, key, f"a divisor of {width} that leaves a multiple of 4", file)
 
 
 def _check_deepstack(vision: Mapping[str, Any], file: str) -> None:
@@ -131,10 +131,11 @@ def _check_deepstack(vision: Mapping[str, Any], file: str) -> None:
     fine = all(type(one) is int and 0 <= one <= most for one in listed)
     if not fine or len(set(listed)) < len(listed):
         expected = f"a list of different whole numbers from 0 to {most}"
-        raise _refusal(named, "deepstack_visual_indexes", expected, file)
+        raise refusal(named, "deepstack_visual_indexes", expected, file)
 
 
-def _refusal(value: Any, key: str, expected: str, file: str) -> ValueError:
+def refusal(value: Any, key: str, expected: str, file: str) -> ValueError:
+    """What is said of a value that cannot be meant."""
     return ValueError(
         f"{file} has {key} {told(value)}, expected {expected}. Correct it, or download the file "
         "again."
@@ -155,14 +156,14 @@ def _finite(value: Any) -> float | None:
 def _number(value: Any, key: str, file: str) -> float:
     number = _finite(value)
     if number is None or number <= 0:
-        raise _refusal(value, key, "a number over 0", file)
+        raise refusal(value, key, "a number over 0", file)
     return value if isinstance(value, int | float) else number
 
 
 def _whole(value: Any, least: int, most: int, key: str, file: str) -> int:
     number = _finite(value)
     if number is None or number != int(number) or not least <= number <= most:
-        raise _refusal(value, key, f"a whole number from {least} to {most}", file)
+        raise refusal(value, key, f"a whole number from {least} to {most}", file)
     return int(number)
 
 
@@ -174,7 +175,7 @@ def _three(value: Any, key: str, file: str) -> list[float]:
     wrong = len(numbers) != 3 or any(one is None for one in numbers)
     if wrong or (key == "image_std" and any(one <= 0 for one in numbers if one is not None)):
         above = " over 0" * (key == "image_std")
-        raise _refusal(value, key, f"three numbers{above}, for red, green and blue", file)
+        raise refusal(value, key, f"three numbers{above}, for red, green and blue", file)
     return [one for one in numbers if one is not None]
 
 
@@ -183,7 +184,7 @@ def _size(value: Any, key: str, file: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         sides = list(value) if isinstance(value, list | tuple) else [value]
         if len(sides) not in (1, 2) or any(_finite(side) is None for side in sides):
-            raise _refusal(value, key, "sides in pixels, as {height, width}", file)
+            raise refusal(value, key, "sides in pixels, as {height, width}", file)
         value = {"height": sides[0], "width": sides[-1]}
     return {
         name: _whole(side, 1, _MOST_PIXELS, f"{key}.{name}", file)
@@ -197,5 +198,5 @@ def _pairs(value: Any, key: str, file: str) -> list[list[int]]:
     if not isinstance(value, list | tuple) or not all(
         isinstance(pair, list | tuple) and len(pair) == 2 for pair in value
     ):
-        raise _refusal(value, key, "a list of pairs (height, width)", file)
+        raise refusal(value, key, "a list of pairs (height, width)", file)
     return [[_whole(side, 1, _LARGEST, key, file) for side in pair] for pair in value]

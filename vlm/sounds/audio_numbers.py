@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..arguments import told
+from ..pictures.preprocessor_values import refusal
 from .preprocessor import SoundPreprocessor
 
 _LARGEST = 2**20
@@ -28,27 +28,20 @@ def check_audio_numbers(config: Mapping[str, Any], hearing: SoundPreprocessor, w
     Raises:
         ValueError: Names the key.
     """
+    file = f"config.json of {where}"
     audio = config.get("audio_config") or {}
     for part, keys in ((audio, _AUDIO), (config, _TOP)):
         for key in keys:
             value = part.get(key)
             if value is not None and (type(value) is not int or not 1 <= value <= _LARGEST):
-                raise _refusal(where, key, value, f"a whole number from 1 to {_LARGEST}")
+                raise refusal(value, key, f"a whole number from 1 to {_LARGEST}", file)
     bands = audio.get("num_mel_bins")
     if bands is not None and bands != hearing.feature_size:
-        raise _refusal(
-            where, "num_mel_bins", bands, f"{hearing.feature_size}, the preprocessor's feature_size"
-        )
+        expected = f"{hearing.feature_size}, the preprocessor's feature_size"
+        raise refusal(bands, "num_mel_bins", expected, file)
     width, heads = audio.get("d_model"), audio.get("encoder_attention_heads")
     if width is not None and (width % 2 or (heads is not None and width % heads)):
-        raise _refusal(where, "d_model", width, f"an even multiple of its {heads} attention heads")
+        raise refusal(width, "d_model", f"an even multiple of its {heads} attention heads", file)
     window, places = audio.get("n_window"), audio.get("max_source_positions")
     if window is not None and places is not None and window > places:
-        raise _refusal(where, "n_window", window, f"at most max_source_positions, {places}")
-
-
-def _refusal(where: Path, key: str, value: Any, expected: str) -> ValueError:
-    return ValueError(
-        f"The config.json of {where} says {key} {told(value)}, expected {expected}. Download "
-        "config.json and preprocessor_config.json again."
-    )
+        raise refusal(window, "n_window", f"at most max_source_positions, {places}", file)

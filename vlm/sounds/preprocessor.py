@@ -15,6 +15,7 @@ import torch
 from ..arguments import told
 from ..files.json_file import read_json
 from ..logger import LOG
+from ..pictures.preprocessor_values import refusal
 from .waves import to_waves
 
 if TYPE_CHECKING:
@@ -168,8 +169,6 @@ def read_sound_preprocessor(folder: Path) -> SoundPreprocessor:
     for name, value in numbers.items():
         low, high = _BOUNDS[name]
         if type(value) is not int or not low <= value <= high:
-            raise ValueError(
-                f"The preprocessor files of {folder} say {name} {told(value)}, expected a whole "
-                f"number from {low} to {high}. Download preprocessor_config.json again."
-            )
+            expected = f"a whole number from {low} to {high}"
+            raise refusal(value, name, expected, f"preprocessor_config.json of {folder}")
     return SoundPreprocessor(**numbers)

@@ -79,6 +79,20 @@ def vision_config(model_type: str) -> dict[str, Any]:
     }
 
 
+def qwen2_5_vision(model_type: str, width: int) -> dict[str, Any]:
+    """The tower of Qwen2.5-VL, and of Qwen2.5-Omni."""
+    return vision_config(model_type) | {
+        "hidden_size": VISION,
+        "intermediate_size": 2 * VISION,
+        "out_hidden_size": width,
+        "window_size": 112,
+        "fullatt_block_indexes": [1, 3],
+        "patch_size": 14,
+        "hidden_act": "silu",
+        "in_chans": 3,
+    }
+
+
 def qwen3_vision(model_type: str, width: int, layers: int) -> dict[str, Any]:
     """The tower of Qwen3-VL, dense and with experts."""
     return vision_config(model_type) | {

@@ -44,21 +44,6 @@ def make_tokenizer() -> dict[str, Any]:
     return qwen_tokenizer.make_tokenizer(SPECIAL, qwen_tokenizer.ORDINARY[:8])
 
 
-def _vision(width: int) -> dict[str, Any]:
-    return qwen.vision_config("qwen2_5_omni_vision_encoder") | {
-        "hidden_size": qwen.VISION,
-        "intermediate_size": 2 * qwen.VISION,
-        "out_hidden_size": width,
-        "window_size": 112,
-        "fullatt_block_indexes": [1, 3],
-        "patch_size": 14,
-        "spatial_patch_size": 14,
-        "hidden_act": "silu",
-        "in_channels": 3,
-        "in_chans": 3,
-    }
-
-
 def _audio(width: int) -> dict[str, Any]:
     return {
         "model_type": "qwen2_5_omni_audio_encoder",
@@ -80,6 +65,7 @@ def tiny_config(width: int, layers: int, ids: dict[str, int]) -> dict[str, Any]:
     text = qwen.qwen2_text(width, layers, ids)
     text |= {"model_type": "qwen2_5_omni_text", "torch_dtype": "float32"}
     text["rope_scaling"] |= {"type": "default", "rope_type": "default"}
+    vision = qwen.qwen2_5_vision("qwen2_5_omni_vision_encoder", width)
     thinker = {
         "architectures": ["Qwen2_5OmniNaViTThinkerForConditionalGeneration"],
         "model_type": omni.TYPE,
@@ -98,7 +84,7 @@ def tiny_config(width: int, layers: int, ids: dict[str, int]) -> dict[str, Any]:
         "seconds_per_chunk": 2,
         "tie_word_embeddings": False,
         "text_config": text,
-        "vision_config": _vision(width),
+        "vision_config": vision | {"spatial_patch_size": 14, "in_channels": 3},
         "audio_config": _audio(width),
     }
     return {

@@ -10,17 +10,7 @@ from .toy import Tiny
 
 def tiny_config(width: int, layers: int, ids: dict[str, int]) -> dict[str, Any]:
     """Content of config.json."""
-    vision = qwen.vision_config("qwen2_5_vl") | {
-        "hidden_size": qwen.VISION,
-        "intermediate_size": 2 * qwen.VISION,
-        "out_hidden_size": width,
-        "window_size": 112,
-        "fullatt_block_indexes": [1, 3],
-        "tokens_per_second": 2,
-        "patch_size": 14,
-        "hidden_act": "silu",
-        "in_chans": 3,
-    }
+    vision = qwen.qwen2_5_vision("qwen2_5_vl", width) | {"tokens_per_second": 2}
     top = qwen.top_config("qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration", ids)
     return top | qwen.qwen2_text(width, layers, ids) | {"vision_config": vision}
 
