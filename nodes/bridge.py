@@ -9,9 +9,9 @@ import comfy.lora
 import torch
 from comfy_api.latest import io
 
-from ..vlm.arguments import told
 from ..vlm.conditioning.entries import Entry, pair, read_entries, write_entries
 from ..vlm.connectors.bridge import Linear, bridge, load_embedder
+from ..vlm.quoted import told
 from ..vlm.tokens.blend import blend
 from ..vlm.tokens.tokens import Tokens
 from . import folders

@@ -8,12 +8,12 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..vlm.arguments import told
 from ..vlm.conditioning.check import notes_of
 from ..vlm.model import VLM
 from ..vlm.prompts.padding import PADDINGS
 from ..vlm.prompts.prompt_syntax import AS_NATIVE, WEIGHTS, PromptSyntax
 from ..vlm.prompts.templates import TEMPLATES
+from ..vlm.quoted import told
 from ..vlm.running.hidden_states import HiddenStates as Encoded
 from ..vlm.targets import TARGETS, find_target
 from ..vlm.token_map import count_roles, turn_column

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import folder_paths
 
-from ..vlm.arguments import told
 from ..vlm.files.names import LONGEST, is_file_name
 from ..vlm.files.tensor_file import PICKLES, SAFETENSORS
+from ..vlm.quoted import told
 from ..vlm.weights.safetensors_header import read_header
 from ..vlm.weights.single_file import has_tokenizer
 from ..vlm.weights.tensor_names import find_family

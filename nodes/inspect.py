@@ -9,8 +9,8 @@ import torch
 from comfy_api.latest import io
 from PIL import Image
 
-from ..vlm.arguments import told
 from ..vlm.conditioning.entries import read_entries
+from ..vlm.quoted import told
 from ..vlm.report.inspection import Inspection, inspect_tokens
 from ..vlm.running.hidden_states import HiddenStates as HeldStates
 from ..vlm.tokens.stats import Stats as Reference

@@ -7,9 +7,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..vlm.arguments import told
 from ..vlm.files.names import is_file_name
 from ..vlm.prompts.system_file import read_system_prompt
+from ..vlm.quoted import told
 from .folders import model_places, model_roots, quoted, time_and_size
 from .listing import Found, Listing, Look, belongs
 

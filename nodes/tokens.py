@@ -6,8 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..vlm.arguments import need_length, told
+from ..vlm.arguments import need_length
 from ..vlm.conditioning.entries import map_tokens, read_entries, write_entries
+from ..vlm.quoted import told
 from ..vlm.running.hidden_states import HiddenStates
 from ..vlm.token_map import count_roles
 from ..vlm.tokens.filter import KEEP_PRESETS, filter_tokens, keep_roles

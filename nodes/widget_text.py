@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..vlm.arguments import told
+from ..vlm.quoted import told
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,9}")  # more digits than any layer or picture has
 

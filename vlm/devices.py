@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .arguments import told
+from .quoted import told
 
 AUTO = "auto"
 _SIDE = 64  # of the matrices that are tried

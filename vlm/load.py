@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .arguments import checked, need_size, told
+from .arguments import checked, need_size
 from .devices import torch_device
 from .families import FAMILIES, Family, family_of
 from .logger import LOG
@@ -17,6 +17,7 @@ from .model import VLM
 from .pictures.preprocessor import Preprocessor
 from .pictures.preprocessor_values import check_built_tower, check_vision_numbers
 from .prompts.tokenizer import Tokenizer
+from .quoted import told
 from .running.disk_cache import DiskCache
 from .running.engine import Engine
 from .running.host import Host

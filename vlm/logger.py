@@ -6,7 +6,7 @@ import logging
 import os
 from pathlib import Path
 
-from .arguments import printable
+from .quoted import printable
 
 NAME = "vlm_conditioning"
 VARIABLE = "VLMC_LOG"

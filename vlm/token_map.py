@@ -29,8 +29,8 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, overload
 
-from .arguments import told
 from .logger import LOG
+from .quoted import told
 from .token_grid import is_grid
 
 VERSION = 1

@@ -10,12 +10,13 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..arguments import MOST, need_path, told
+from ..arguments import MOST, need_path
 from ..files.inside import is_inside
 from ..files.json_lines import lines_of, object_of
 from ..files.names import LONGEST, is_file_name
 from ..pictures.media_files import frames_in, read_text
 from ..prompts.system_file import read_system_prompt
+from ..quoted import told
 from .recipe import Recipe, bare_turns, facts_of, option
 from .turns import read_turns, read_turns_file
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import told
 from ..load import load
+from ..quoted import told
 from .encode import encode_jobs
 from .jobs import Job, Provenance, make_job, read_options
 from .recipe import Recipe

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..arguments import told
 from ..finite import LOUD, need_finite
 from ..model import VLM
 from ..pictures.media_files import read_picture, read_video
 from ..prompts.conversation import Conversation
 from ..prompts.markers import check_names, rename
 from ..prompts.templates import TEMPLATES, find_template
+from ..quoted import told
 from ..running.hidden_states import HiddenStates
 from ..sounds.sound_files import read_sound
 from ..targets import TARGETS

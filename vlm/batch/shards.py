@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..arguments import reason, told
 from ..conditioning.entries import Entry
 from ..conditioning.file import load_about, save_conditioning
 from ..files.whole_file import remove_parts, sync, sync_folder, write_whole
 from ..logger import LOG
+from ..quoted import reason, told
 from ..tokens.tokens import Tokens
 from .jobs import Job
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..arguments import reason, told
 from ..pictures.media_files import read_picture, read_text, read_video
 from ..prompts.conversation import Conversation
 from ..prompts.markers import check_names
+from ..quoted import reason, told
 from ..sounds.sound_files import read_sound
 
 ROLES = ("user", "assistant")

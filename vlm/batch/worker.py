@@ -10,8 +10,9 @@ from datetime import timedelta
 
 import torch
 
-from ..arguments import told, whole
+from ..arguments import whole
 from ..devices import torch_device
+from ..quoted import told
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import torch
 
-from ..arguments import need_path, printable, reason, told
+from ..arguments import need_path
+from ..quoted import printable, reason, told
 from . import convert, demo, doctor, encode, evaluate, tiny, train
 from .output import show_any_letter
 

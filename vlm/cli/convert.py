@@ -7,10 +7,10 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from ..arguments import reason
 from ..connectors.file import read_state_dict, write_state_dict
 from ..connectors.lap_file import lap_metadata
 from ..connectors.load import load_connector
+from ..quoted import reason
 from ..weights.join import join_shards
 from ..weights.shards import INDEX_ENDING
 from .output import say, size_of

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from ..arguments import printable
 from ..batch.encode import encode_shard
 from ..batch.folder import list_jobs
 from ..batch.jobs import Job, Provenance, read_jobs
@@ -18,6 +17,7 @@ from ..batch.recipe import Recipe
 from ..batch.shards import Shard, cut
 from ..batch.worker import Worker, find_worker, read_worker, wait_for_others
 from ..model import VLM
+from ..quoted import printable
 from ..tokens.stats import load_stats
 from .model import load_model
 from .output import say

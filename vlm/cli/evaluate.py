@@ -11,7 +11,6 @@ from typing import Any
 
 from PIL import Image
 
-from ..arguments import reason
 from ..devices import AUTO, torch_device
 from ..evaluate.cases import Case, list_cases, read_cases
 from ..evaluate.evaluation import Evaluation, evaluate
@@ -19,6 +18,7 @@ from ..evaluate.intervals import Interval
 from ..evaluate.metrics import CLIP_I, CLIP_T, DINO, METRICS, SSIM, Clip, Dino, Measure, Ssim
 from ..evaluate.results import Setting, find_results
 from ..files.whole_file import write_whole
+from ..quoted import reason
 from .output import say, say_table
 from .progress import JobBar, quiet_transformers
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ..arguments import checked, told
+from ..arguments import checked
 from ..finite import is_finite
+from ..quoted import told
 from ..running.hidden_states import HiddenStates
 from ..targets import TARGETS, Target, find_target
 from ..tokens.beside import SLOTS

@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 
-from ..arguments import checked, printable
+from ..arguments import checked
 from ..devices import torch_device
 from ..finite import LOUD, OVERFLOW, is_finite, need_finite
+from ..quoted import printable
 from ..token_map import map_text, read_map
 from ..tokens.beside import split_options
 from ..tokens.tokens import Tokens

@@ -24,10 +24,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load, save
 
-from ..arguments import checked, reason, told
+from ..arguments import checked
 from ..files.tensor_file import UNREADABLE, check_dimensions, need_names
 from ..files.whole_file import write_whole
 from ..finite import is_finite
+from ..quoted import reason, told
 from ..token_map import map_text, read_map
 from ..tokens.tokens import Tokens
 from .entries import MAP, Entry

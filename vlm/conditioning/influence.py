@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..arguments import need_length, told
+from ..arguments import need_length
 from ..model import VLM
+from ..quoted import told
 from ..running.hidden_states import HiddenStates
 from ..tokens.select import select_layers
 from .entries import Entry

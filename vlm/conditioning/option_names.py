@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from ..arguments import told
 from ..logger import LOG
+from ..quoted import told
 
 Check = Callable[[Any], bool]
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 
-from ..arguments import checked, told
+from ..arguments import checked
+from ..quoted import told
 from ..tokens.alphas import SCHEDULES, schedule_alphas
 from ..tokens.tokens import Tokens
 from .entries import Entry

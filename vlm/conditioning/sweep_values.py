@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields, replace
 from math import prod
 from typing import Any
 
-from ..arguments import checked, need_length, told, whole
+from ..arguments import checked, need_length, whole
+from ..quoted import told
 from ..tokens.blend import METHODS
 from ..tokens.filter import KEEP_PRESETS
 from ..tokens.layer_spec import parse_layers

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from ..arguments import told
+from ..quoted import told
 from ..tokens.tokens import Tokens
 from .file import check_values, read_state_dict
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..arguments import told
 from ..files.tensor_file import SAFETENSORS
+from ..quoted import told
 from ..tokens.filter import keep_roles
 from ..weights.safetensors_header import read_header
 

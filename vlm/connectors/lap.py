@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 import torch
 
-from ..arguments import checked, told
+from ..arguments import checked
+from ..quoted import told
 from ..running.hidden_states import HiddenStates
 from ..tokens.layer_spec import LayerChoice, parse_layers
 from ..tokens.seen import seen_by_target, written_beside

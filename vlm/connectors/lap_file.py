@@ -25,8 +25,9 @@ from pathlib import Path
 
 import torch
 
-from ..arguments import checked, told, whole
+from ..arguments import checked, whole
 from ..files.tensor_file import SAFETENSORS
+from ..quoted import told
 from ..weights.safetensors_header import read_header
 from .file import write_state_dict
 from .lap_blocks import LAP, TXTFUSION, UNIFUSION, Origin, Sizes

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
-from ..arguments import reason
+from ..quoted import reason
 from ..running.versions import TESTED
 from .findings import Findings
 from .versions import TRANSFORMERS, judge_version, untested

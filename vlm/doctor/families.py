@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from ..arguments import told
 from ..families import FAMILIES
 from ..load import load
+from ..quoted import told
 from ..running.self_check import FAILURES, LAYERS, difference
 from ..running.versions import TESTED
 from .findings import Findings

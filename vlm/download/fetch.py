@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..arguments import reason
+from ..quoted import reason
 from .hub import Stopped, connection_errors, fetch_file
 from .pins import Pin, PinnedFile, gigabytes
 

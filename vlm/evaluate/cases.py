@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..arguments import need_path, told
+from ..arguments import need_path
 from ..files.inside import is_inside
 from ..files.json_lines import lines_of, object_of
 from ..files.names import is_file_name
 from ..pictures.media_files import PICTURES, natural_order, read_text
+from ..quoted import told
 
 WORDS = ".txt"
 EXAMPLE = '{"name": "boat", "prompt": "a boat at dusk", "reference": "boat.png"}'

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch.nn.functional import normalize
 
-from ..arguments import reason, told
 from ..files.json_file import read_json
 from ..prompts.tokenizer import check_names
+from ..quoted import reason, told
 
 AT_ONCE = 32  # pictures in one forward
 

@@ -1,6 +1,6 @@
 """The families the pack can run: one file each, listed here."""
 
-from ..arguments import told
+from ..quoted import told
 from . import (
     gemma3,
     gemma3_text,

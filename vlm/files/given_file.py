@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..arguments import told
+from ..quoted import told
 from .names import path_problem
 
 

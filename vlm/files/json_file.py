@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..arguments import reason
+from ..quoted import reason
 
 LARGEST = 2**28  # bytes: Gemma's tokenizer.json has 33 MB
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..arguments import reason, told
+from ..quoted import reason, told
 
 
 def lines_of(path: Path) -> Iterator[tuple[int, str]]:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from ..arguments import reason, told
+from ..quoted import reason, told
 
 SAFETENSORS = ".safetensors"
 # What safetensors refuses, and what torch does of a shape such as [2**63, 0], which has no bytes.

@@ -18,7 +18,7 @@ import numpy as np
 from einops import rearrange
 from PIL import Image
 
-from ..arguments import told
+from ..quoted import told
 from .images import PixelRules, budget, check_ratio, to_pictures
 from .patches import Patches, to_tiles
 from .preprocessor import Preprocessor, VisionInput, read_preprocessors

@@ -9,8 +9,8 @@ from typing import overload
 
 from PIL import Image, ImageSequence
 
-from ..arguments import reason
 from ..files.given_file import find_file, find_there
+from ..quoted import reason
 from .gif_times import gif_times
 from .upright import make_upright
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..arguments import reason
+from ..quoted import reason
 from .media_files import Film, read_picture
 from .upright import make_upright
 

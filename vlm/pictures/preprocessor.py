@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..arguments import told
 from ..files.json_file import read_json
+from ..quoted import told
 from .images import PixelRules, fit, read_rules, resize, to_pictures
 from .native_resize import NativeResize
 from .patches import Patches, to_patches

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..arguments import told
+from ..quoted import told
 
 _MOST_PIXELS = 2**53
 _LARGEST = 2**20  # of a side, a patch, a number of frames or of tiles

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..arguments import told
+from ..quoted import told
 
 ALL, PICTURE, WORDS, POOLED = KEEPS = ("all", "picture", "words", "pooled")
 CROP, WEIGHT = MASK_USES = ("crop", "weight")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..arguments import told
+from ..quoted import told
 from .images import PixelRules, to_pictures
 from .patches import Patches, to_tiles
 from .preprocessor import Preprocessor, VisionInput, read_preprocessors

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..arguments import told
+from ..quoted import told
 
 STEP = 16  # the sides of a picture are multiples of it
 SMALLEST = 64  # two numbers under it are a ratio, whatever the field is called

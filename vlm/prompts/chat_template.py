@@ -13,7 +13,7 @@ from functools import cached_property, partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import reason
+from ..quoted import reason
 
 if TYPE_CHECKING:
     from .template_sandbox import TemplateSandbox

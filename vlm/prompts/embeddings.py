@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from ..arguments import told
 from ..files.tensor_file import SAFETENSORS, check_storage, read_tensor_file
 from ..finite import is_finite
+from ..quoted import told
 
 Folders = str | Path | Sequence[str | Path]
 _ENDINGS = (SAFETENSORS, ".pt", ".bin")  # tried in this order behind a name that is no file

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..arguments import told
+from ..quoted import told
 
 AUTO, NONE, LEFT, RIGHT = "auto", "none", "left", "right"
 PADDINGS = (AUTO, NONE, LEFT, RIGHT)

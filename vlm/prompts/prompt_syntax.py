@@ -14,8 +14,9 @@ from itertools import groupby, pairwise
 
 import torch
 
-from ..arguments import checked, told
+from ..arguments import checked
 from ..logger import LOG
+from ..quoted import told
 from ..targets import Target
 from .embeddings import Folders, find_embedding
 from .templates import Piece, Template

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..arguments import told
+from ..quoted import told
 
 _ONLY = " Answer with the new prompt alone: no introduction, no remarks, no headings."
 

@@ -24,7 +24,7 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
-from ..arguments import reason
+from ..quoted import reason
 from .template_bounds import LARGEST, bounded_filters, bounded_range, check, check_method, narrow
 
 MOST_STEPS = 50_000  # turns of loops and calls of macros in one rendering

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..arguments import told
+from ..quoted import told
 from .padding import RIGHT, Padding
 from .wordings import Shown, describe, x2i_internvl, x2i_node, x2i_paper, x2i_train
 

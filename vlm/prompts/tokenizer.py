@@ -8,8 +8,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from ..arguments import printable, reason
 from ..files.json_file import read_json
+from ..quoted import printable, reason
 from .chat_template import ChatTemplate
 
 _UNREAD = ("added_tokens_file", "special_tokens_map_file")  # of older versions; nobody opens them

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from ..arguments import told
+from ..quoted import told
 from .templates import Piece
 
 PLAIN = 1.1  # what parentheses without a number do

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from ..arguments import reason
 from ..families.layer_cache import LayerCache
+from ..quoted import reason
 
 # What decoder layers have called the object that takes their keys and values, newest first.
 CACHE_NAMES = ("cache", "past_key_values", "past_key_value", "layer_past")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from ..arguments import reason
 from ..logger import LOG
+from ..quoted import reason
 from .decoder_layer import CallError
 from .engine import Engine
 from .layer_store import LayerStore

@@ -24,11 +24,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import load, save
 
-from ..arguments import told
 from ..files.tensor_file import UNREADABLE
 from ..files.units import in_bytes
 from ..files.whole_file import write_whole
 from ..logger import LOG
+from ..quoted import told
 
 FORMAT, VERSION = "vlm_cache", 1
 STALE_SECONDS = 3600  # nothing takes as long to write: what is older was left by a killed process

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from ..arguments import reason
 from ..families import Family
 from ..families.layer_cache import LayerCache
+from ..quoted import reason
 from ..weights.fp8 import ScaledEmbedding, ScaledLinear, dequantise
 from ..weights.lm_head import LMHead
 from .backbone import AUDIO, TEXT, VISION, Backbone

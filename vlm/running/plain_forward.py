@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from ..arguments import reason
 from ..families.decoder import Decoder
+from ..quoted import reason
 from .decoder_layer import DISAGREEMENTS, CallError, parameters
 from .left_pads import blank_pads
 

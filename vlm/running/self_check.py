@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from ..arguments import reason, told
 from ..families import Family
 from ..files.json_file import read_json
 from ..logger import LOG
+from ..quoted import reason, told
 from .plain_forward import PlainForward
 from .versions import is_tested, warn_of_other_numbers, warn_of_plain_forward
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import torch
 
-from ..arguments import reason
 from ..families.layer_cache import GrowingCache
 from ..finite import is_finite
+from ..quoted import reason
 from .backbone import TEXT
 from .decoder_layer import DISAGREEMENTS, CallError
 from .engine import Engine

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..arguments import told
 from ..files.json_file import read_json
 from ..logger import LOG
 from ..pictures.preprocessor_values import refusal
+from ..quoted import told
 from .waves import to_waves
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..arguments import reason
 from ..files.given_file import find_file
+from ..quoted import reason
 
 MOST_SAMPLES = 2**28  # per channel: 100 minutes at 44.1 kHz
 # How FFmpeg reads a file with such an ending, which is said: left to find it out by itself, it

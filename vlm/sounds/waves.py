@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..arguments import told
+from ..quoted import told
 from .sound_files import MOST_SAMPLES, read_sound
 
 LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000  # samples per second

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..arguments import told
+from ..quoted import told
 from .flux import FLUX1, FLUX2, FLUX3
 from .qwen_image import QWEN_IMAGE
 from .qwen_vl import KREA2, OTHERS, Z_IMAGE

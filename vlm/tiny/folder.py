@@ -14,10 +14,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from ..arguments import told
 from ..families import FAMILIES as KNOWN
 from ..families import Family
 from ..files.whole_file import write_whole
+from ..quoted import told
 from ..weights.empty_model import build_empty
 from ..weights.experts import as_published
 from ..weights.folder import build_config, what_runs

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import torch
 
-from ..arguments import checked, told
+from ..arguments import checked
+from ..quoted import told
 from ..token_map import join, new_map
 from .alphas import SCHEDULES, schedule_alphas
 from .beside import join as join_beside

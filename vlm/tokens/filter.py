@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeVar
 
-from ..arguments import checked, told
+from ..arguments import checked
+from ..quoted import told
 from ..token_map import ROLES, count_roles, turn_column
 from .tokens import Tokens
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import torch
 
-from ..arguments import checked, told
+from ..arguments import checked
+from ..quoted import told
 from ..token_grid import need_grid
 from .shapes import Box, Dot, Shape, Stroke, need_points, need_shapes
 from .token_weights import mask_values

@@ -4,7 +4,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..arguments import need_length, told
+from ..arguments import need_length
+from ..quoted import told
 
 MOST_LETTERS = 4096  # of a choice; 250 layers with weights
 MOST_GAINS = 512

@@ -12,7 +12,8 @@ import math
 
 import torch
 
-from ..arguments import checked, told
+from ..arguments import checked
+from ..quoted import told
 from .spread import (
     STD_FLOOR,
     center,

@@ -7,7 +7,8 @@ the text has the massive dimension, and a mask against it finds little in image 
 
 import torch
 
-from ..arguments import checked, told
+from ..arguments import checked
+from ..quoted import told
 from .spread import STD_FLOOR, center, center_ordinary
 from .stats import Stats, need_stats
 from .tokens import Tokens

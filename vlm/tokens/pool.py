@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from ..arguments import checked, told
+from ..arguments import checked
+from ..quoted import told
 from ..token_map import new_map
 from .parts import Part, parts_of, share_out
 from .pooling import Pooling

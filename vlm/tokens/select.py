@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..arguments import checked, told
+from ..arguments import checked
 from ..finite import LOUD, need_finite
+from ..quoted import told
 from .layer_spec import LayerChoice, parse_layers
 from .seen import seen_by_target, written_beside
 from .tokens import Tokens

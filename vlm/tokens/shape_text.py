@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import MISSING, asdict, fields
 from typing import Any
 
-from ..arguments import need_length, reason, told
+from ..arguments import need_length
+from ..quoted import reason, told
 from .shapes import KINDS, MAX_SHAPES, Shape, name_of, need_points, need_shapes
 
 DOTS_ALONE = 1  # the version of dots alone

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from ..arguments import told
+from ..quoted import told
 
 MAX_SHAPES = 1000  # of one picture
 MAX_POINTS = 2000  # of all its strokes

@@ -19,9 +19,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from ..arguments import checked, reason, told
+from ..arguments import checked
 from ..files.tensor_file import UNREADABLE, check_dimensions
 from ..files.whole_file import write_whole
+from ..quoted import reason, told
 from .spread import STD_FLOOR, massive_dims, sink_tokens
 from .stats_npz import read_npz
 from .stats_values import check_notes, pooled_std, vector

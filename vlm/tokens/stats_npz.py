@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from ..arguments import reason, told
+from ..quoted import reason, told
 
 # As the research's file calls them; others may use our words.
 _NAMES = {"per_dim_mean": "mean", "per_dim_std": "std", "global_std": "global_std"}

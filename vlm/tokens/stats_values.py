@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from ..arguments import told
 from ..finite import is_finite
+from ..quoted import told
 
 LARGEST_STD = 3.4e38  # what float32 holds
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from ..arguments import told
+from ..quoted import told
 from .dit import STREAMS, Dit
 
 ALL = "all"

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..arguments import reason, told
 from ..files.inside import is_inside
 from ..pictures.media_files import natural_order
+from ..quoted import reason, told
 
 # Ending of a file to what `datasets` calls its kind.
 KINDS = {

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ..arguments import reason
+from ..quoted import reason
 
 _NAME = re.compile(r"step-(\d{8})")
 

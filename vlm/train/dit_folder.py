@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from ..arguments import reason
 from ..files.json_file import read_json
 from ..load import DTYPES
+from ..quoted import reason
 from ..weights.safetensors_header import read_header
 from .dit import DITS, Dit
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..arguments import told
 from ..connectors.alignnet import AlignNet, published_name
 from ..connectors.chain import Chain
 from ..connectors.lap_blocks import LAP, UNIFUSION, Origin, Sizes
+from ..quoted import told
 from .recipe import TrainRecipe
 
 KERNEL = 5  # X2I's

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..arguments import reason
 from ..pictures.images import fit_area, resize
 from ..pictures.media_files import read_picture
 from ..pictures.upright import make_upright
+from ..quoted import reason
 from .captions import BadCaption, Caption
 from .dit import CELL
 

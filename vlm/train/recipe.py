@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
-from ..arguments import MOST, need_path, told
+from ..arguments import MOST, need_path
 from ..prompts.templates import TEMPLATES
+from ..quoted import told
 from ..targets import TARGETS
 from ..tokens.filter import KEEP_PRESETS
 from .dit import CELL

@@ -11,7 +11,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from ..arguments import MOST, need_path, reason, told
+from ..arguments import MOST, need_path
+from ..quoted import reason, told
 from .built_in import BUILT_IN
 from .recipe import CHOICES, TrainRecipe, keys, kind_of
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 
-from ..arguments import told
 from ..connectors.chain import Chain
 from ..connectors.lap_blocks import LAP, Origin
 from ..connectors.load import load_connector
 from ..files.json_file import read_json
 from ..files.whole_file import write_whole
+from ..quoted import told
 from ..targets import TARGETS
 from .captions import Caption
 from .checkpoints import Checkpoints, Progress

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import torch
 
-from ..arguments import reason
 from ..load import DTYPES, load
 from ..model import VLM
+from ..quoted import reason
 from ..running.disk_cache import DiskCache
 from ..targets import TARGETS
 from ..tokens.seen import seen_by_target

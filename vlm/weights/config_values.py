@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..arguments import printable, told
+from ..quoted import printable, told
 
 # How transformers' own classes shall be called, which is ours to say.
 _CALLING = frozenset(

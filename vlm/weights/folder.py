@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..arguments import reason, told
 from ..families import FAMILIES, Family
 from ..files.json_file import read_json
+from ..quoted import reason, told
 from .config_values import without_calling
 from .other_layouts import weights_instead, where_instead
 from .shards import read_index

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import torch
 
-from ..arguments import told
+from ..quoted import told
 from .safetensors_header import Entry
 
 DTYPES = {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}

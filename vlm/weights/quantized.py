@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from ..arguments import reason, told
 from ..families import Family
+from ..quoted import reason, told
 from .base_model import find_base_model
 
 QUANTIZE = ("8-bit", "4-bit")

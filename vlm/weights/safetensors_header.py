@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..arguments import reason
 from ..files.tensor_file import MOST_DIMENSIONS, need_names
+from ..quoted import reason
 
 LARGEST = 100_000_000  # bytes of a header; the format's own limit
 _LENGTH = 8  # bytes before the header, which say how long it is

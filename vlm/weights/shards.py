@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..arguments import told
 from ..files.json_file import read_json
 from ..files.names import path_problem
+from ..quoted import told
 from .safetensors_header import read_header
 
 ENDING = ".safetensors"

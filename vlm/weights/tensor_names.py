@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 
-from ..arguments import told
 from ..families import FAMILIES, Family, family_of
+from ..quoted import told
 
 LANGUAGE, VISUAL = "language_model.", "visual."
 _PARTS = ("layers.", "embed_tokens.", "norm.")  # of a language model
