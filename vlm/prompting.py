@@ -9,11 +9,12 @@ from logging import DEBUG
 
 from .logger import LOG
 from .pictures.preprocessor import Preprocessor
-from .prompts.build import Heard, build_prompt
+from .prompts.build import build_prompt
 from .prompts.inputs import PromptInputs
 from .prompts.layout import render
 from .prompts.looking import Looked, Looking
 from .prompts.messages import messages_of, valid_text
+from .prompts.opened_media import Heard
 from .prompts.padding import NONE, choose_padding
 from .prompts.pads import pad_prompt
 from .prompts.prompt import Prompt, unpadded

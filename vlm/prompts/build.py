@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
-from ..families import AudioAdapter, Family, VisionAdapter
+from ..families import Family
 from ..pictures.preprocessor import VisionInput
-from ..sounds.preprocessor import SoundInput
 from ..targets import Target
 from ..token_map import new_map
+from .opened_media import NO_SOUND, Heard, OpenedMedia
 from .padding import Padding
-from .positions import Block, FilmBlock, VisionBlock, stretches_of
+from .positions import Block
 from .prompt import Prompt
 from .templates import Piece
 from .token_columns import TYPED, TokenColumns
 from .tokenizer import Tokenizer
-
-
-@dataclass(frozen=True)
-class Heard:
-    """The sounds of a prompt.
-
-    Attributes:
-        sounds: All of them.
-        order: Numbers of those that stand by themselves, as the pieces have them.
-        films: Number of a video to that of its own sound, which stands between its frames.
-        film_step: Tokens of such a sound at a time.
-    """
-
-    sounds: tuple[SoundInput, ...] = ()
-    order: tuple[int, ...] = ()
-    films: Mapping[int, int] = field(default_factory=dict)
-    film_step: int = 0
-
-
-NO_SOUND = Heard()
 
 
 def build_prompt(
@@ -65,115 +44,20 @@ def build_prompt(
             one of them lies behind the end that `padding` cuts at.
     """
     out = TokenColumns(tokenizer, family)
-    vision, audio = family.vision, family.audio
-    blocks: list[Block] = []
-    to_hear = list(heard.order)
-    waiting = list(range(len(vision_inputs)) if order is None else order)
-    number = -1
+    media = OpenedMedia(out, vision_inputs, order, heard)
     for index, piece in enumerate(pieces):
         out.turn = piece.turn
         if piece.vectors is not None:
             out.embedding(piece, piece.vectors)
         elif not piece.special:
             out.text(piece)
-        elif vision is not None and piece.text in (vision.image_token, vision.video_token):
-            if not waiting:
-                raise ValueError("The template has more places for pictures than there are.")
-            number = waiting.pop(0)
-            if number in heard.films and audio is not None:
-                blocks.append(_open_film(out, vision, audio, number, vision_inputs[number], heard))
-            else:
-                blocks += _open_vision_input(out, vision, number, vision_inputs[number])
-        elif vision is not None and piece.text == vision.start:
-            follows = pieces[index + 1].text if index + 1 < len(pieces) else ""
-            if not (vision.frames_apart and follows == vision.video_token):
-                out.marker(piece.text, waiting[0] if waiting else number)
-        elif vision is not None and piece.text == vision.end:
-            # Each group of frames brought its own markers.
-            if not (vision.frames_apart and vision_inputs[number].is_video):
-                out.marker(piece.text, number)
-        elif audio is not None and piece.text == audio.token:
-            if not to_hear:
-                raise ValueError("The template has more places for sounds than there are.")
-            sound = to_hear.pop(0)
-            _open_sound(out, audio, sound, heard.sounds[sound])
-        elif audio is not None and piece.text in (audio.start, audio.end):
-            continue  # a sound brings its own
-        else:
+        elif not media.take(piece, pieces[index + 1].text if index + 1 < len(pieces) else ""):
             out.token(piece.text, "template", header=piece.header)
     out.close()
-    if to_hear:
-        raise ValueError("The template has no place for these sounds. Choose another template.")
-    if waiting:
-        raise ValueError("The template has no place for these pictures. Choose another template.")
+    media.need_none_left()
     if padding is not None and padding.cut:
         _cut(out, padding.least)
-    return _finish(out, blocks, vision_inputs, heard, target)
-
-
-def _open_sound(out: TokenColumns, audio: AudioAdapter, number: int, sound: SoundInput) -> None:
-    """Adds the tokens of one sound, and those around them."""
-    out.sound(audio.start, "audio_marker", number)
-    for at in range(sound.tokens):
-        out.sound(audio.token, "audio", number, at * sound.milliseconds)
-    out.sound(audio.end, "audio_marker", number)
-
-
-def _open_film(
-    out: TokenColumns,
-    vision: VisionAdapter,
-    audio: AudioAdapter,
-    number: int,
-    film: VisionInput,
-    heard: Heard,
-) -> Block:
-    """Adds the tokens of a video with those of its sound between them; the block they form."""
-    out.close()
-    own = heard.films[number]
-    sound, start = heard.sounds[own], len(out.ids) - 1  # the video's first marker stands already
-    video = VisionBlock(start, film.frames, film.rows, film.cols, film.time_step)
-    stretches = stretches_of(video, sound.tokens, heard.film_step)
-    places = [(number, frame, *at) for frame in range(film.frames) for at in film.places(frame)]
-    out.sound(audio.start, "audio_marker", own)
-    seen = at = 0
-    for frames, sounds in stretches:
-        for place in places[seen : seen + frames]:
-            out.token(vision.frame_token, "image", place)
-        for step in range(at, at + sounds):
-            out.sound(audio.token, "audio", own, step * sound.milliseconds)
-        seen, at = seen + frames, at + sounds
-    out.sound(audio.end, "audio_marker", own)
-    return FilmBlock(start, video, stretches)
-
-
-def _open_vision_input(
-    out: TokenColumns, vision: VisionAdapter, number: int, vision_input: VisionInput
-) -> list[VisionBlock]:
-    """Adds the tokens of one picture or video; the blocks they form."""
-    out.close()
-    token = vision.frame_token if vision_input.is_video else vision.image_token
-    frame_text = vision.frame_text if vision_input.is_video else None
-    blocks = []
-    if frame_text is None:
-        step = vision_input.time_step
-        blocks.append(
-            VisionBlock(
-                len(out.ids), vision_input.frames, vision_input.rows, vision_input.cols, step
-            )
-        )
-    for frame in range(vision_input.frames):
-        if frame_text is not None:
-            out.text(Piece(frame_text(frame, vision_input.seconds[frame]), "template"))
-            out.token(vision.start, "vision_marker", (number, 0, 0, 0, 0))
-            blocks.append(VisionBlock(len(out.ids), 1, vision_input.rows, vision_input.cols))
-        for item in vision.layout(vision_input, frame):
-            if isinstance(item, str):
-                out.marker(item, number)
-            else:
-                out.token(token, "image", (number, frame, *item))
-        if frame_text is not None:
-            out.token(vision.end, "vision_marker", (number, 0, 0, 0, 0))
-    return blocks
+    return _finish(out, media.blocks, vision_inputs, heard, target)
 
 
 def _cut(out: TokenColumns, end: int) -> None:
