@@ -168,6 +168,18 @@ def test_several_entries(comfy):
     assert result.text("grid").endswith(", 2 entries")
 
 
+def test_dots_may_come_over_a_wire(comfy):
+    """Over the API, or promoted to a subgraph's own input and wired there."""
+    typed, wired = masked(False), masked(False)
+    wired["text"] = node("PrimitiveString", value=typed["grid"]["inputs"]["dots"])
+    (expected,) = comfy.run(typed).dump("dump")
+    (found,) = comfy.run(change(wired, "grid", dots=["text", 0])).dump("dump")
+    assert torch.equal(found.tensor, expected.tensor)
+    wired["text"] = node("PrimitiveString", value='{"dots": [')
+    broken = failed(comfy, change(wired, "grid", dots=["text", 0]), "grid")
+    assert "`dots` cannot be read as JSON" in broken
+
+
 # --- what it refuses -----------------------------------------------------------------------------
 
 
