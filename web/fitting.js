@@ -50,9 +50,10 @@ function watchLoader(node) {
 function watchReader(node) {
   const target = widgetOf(node, 'target')
   const follow = () => {
+    if (!node.graph || app.configuringGraph) return // a copy is made before it is put into a graph
     const slot = node.findInputSlot('model')
     const loader = slot < 0 ? null : node.getInputNode(slot)
-    if (loader?.comfyClass === LOADER && !app.configuringGraph) suit(loader, target.value)
+    if (loader?.comfyClass === LOADER) suit(loader, target.value)
   }
   after(target, 'callback', follow)
   after(node, 'onConnectionsChange', (side, slot, connected) => {

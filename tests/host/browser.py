@@ -202,12 +202,16 @@ class ComfyPage:
         return sorted(self.page.evaluate("() => app.rootGraph.nodes.map(n => n.type)"))
 
     def workflow(self) -> dict[str, Any]:
-        """The graph as UI JSON, as the page would save it."""
-        return self.page.evaluate("() => app.rootGraph.serialize()")
+        """The graph as UI JSON, as the page would save it.
+
+        As text: what is undefined is left out there, and comes over the browser's wire as None.
+        """
+        return json.loads(self.page.evaluate("() => JSON.stringify(app.rootGraph.serialize())"))
 
     def api_prompt(self) -> dict[str, Any]:
         """The graph as API JSON, as the page would queue it."""
-        return self.page.evaluate("async () => (await app.graphToPrompt()).output")
+        text = "async () => JSON.stringify((await app.graphToPrompt()).output)"
+        return json.loads(self.page.evaluate(text))
 
     def queue(self, timeout: float = 180) -> Result:
         """Queues the graph from the page and waits until the server is done with it.
@@ -226,10 +230,10 @@ class ComfyPage:
         return self.host.wait(body["prompt_id"], timeout)
 
     def shown_text(self, node_id: int | str) -> str:
-        """The line of text that a node shows under its widgets, "" when there is none."""
+        """The line that a node of the open graph shows under its widgets, "" without one."""
         return self.page.evaluate(
             """id => {
-                const node = app.graph.getNodeById(id)
+                const node = app.canvas.graph.getNodeById(id)
                 const widget = node?.widgets?.find(w => w.name === '$$node-text-preview')
                 return widget ? String(widget.value ?? '') : ''
             }""",

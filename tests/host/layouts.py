@@ -22,7 +22,7 @@ BOXES = """vue => app.rootGraph.nodes.map(node => {
     return [node.title, ...[left, top, width, height].map(side => side / app.canvas.ds.scale)]
 })"""
 # The least contrast of words, by tag, over what lies behind them.
-NOTE, HELP = ".comfy-markdown-content *", ".node-help-content .markdown-content *"
+NOTE, HELP = ".comfy-markdown-content *", ".node-help-content *"
 CONTRASTS = """selector => {
     const channels = color => {
         const [r, g, b, a = 1] = color.match(/[\\d.]+/g).map(Number)

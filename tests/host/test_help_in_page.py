@@ -1,4 +1,4 @@
-"""The help pages as ComfyUI's sidebar shows them: words that can be read, in every theme."""
+"""The help pages as ComfyUI's sidebar shows them: whole, and in words that can be read."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ OPEN = """async type => {
     app.canvas.selectNode(node)
     await app.extensionManager.setting.set('Comfy.RightSidePanel.IsOpen', true)
 }"""
+# Tables and cells of which the sidebar shows a part.
+CUT = """() => [...document.querySelectorAll('.node-help-content :is(table, td)')]
+    .filter(each => each.scrollWidth > each.clientWidth + 1
+        || each.getBoundingClientRect().right > innerWidth)
+    .map(each => each.innerText.slice(0, 80))"""
 LANGUAGES = ("en", "zh")
 
 
@@ -31,8 +36,9 @@ def test_words_of_a_help_page_can_be_read(page, node, palette):
     page.load(EMPTY)
     page.evaluate(PALETTE, palette)
     page.evaluate(OPEN, node)
-    page.page.locator("[role=tab]").nth(1).click()  # parameters, info, settings
-    page.page.locator(".markdown-content h1").wait_for()
+    page.page.locator("[role=tab]").nth(-2).click()  # workflows, parameters, info, settings
+    page.page.locator(".node-help-content h1").wait_for()
     page.page.wait_for_timeout(400)
     assert hard_to_read(page, HELP) == {}
-    assert page.page.locator(".markdown-content td > code").count() > 3
+    assert page.page.locator(".node-help-content td > code").count() > 3
+    assert page.evaluate(CUT) == []

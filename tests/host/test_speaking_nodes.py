@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import pytest
 from browser import ComfyPage
 from comfy_host import PACK_FOLDER
@@ -36,6 +38,26 @@ FAILING = """dots => {
     dot.widgets.find(widget => widget.name === 'dots').value = dots
     return dot.id
 }"""
+# Under a name of its own: what ComfyUI has in its cache says nothing.
+FILTERED = """name => {
+    const make = (type, x) => {
+        const node = LiteGraph.createNode(type)
+        node.pos = [x, 0]
+        app.graph.add(node)
+        return node
+    }
+    const [text, filter] = [make('TestTinyConditioning', 0), make('VLMCTokenFilter', 300)]
+    text.connect(0, filter, 'tokens')
+    filter.connect(0, make('TestTensorDump', 800), 'conditioning')
+    filter.widgets[0].value = 'all'
+    text.widgets.find(widget => widget.name === 'name').value = name
+    return filter.id
+}"""
+# Puts a node into a block; the block's number.
+INTO_BLOCK = "id => app.graph.convertToSubgraph(new Set([app.graph.getNodeById(id)])).node.id"
+OPEN_BLOCK = "id => app.canvas.setGraph(app.rootGraph.getNodeById(id).subgraph)"
+CLOSE_BLOCK = "() => app.canvas.setGraph(app.rootGraph)"
+INSIDE = "() => app.canvas.graph.nodes[0].id"
 # How the elements that show a text break its lines.
 BREAKS = """text => [...document.querySelectorAll('.dom-widget *, [data-node-id] *')]
     .filter(each => !each.children.length && each.textContent.trim() === text)
@@ -68,6 +90,33 @@ def test_an_errors_sentence_stands_on_its_node(page):
     assert page.shown_text(dot) == caught.value.text != ""
     breaks = page.evaluate(BREAKS, caught.value.text)
     assert breaks and "break-all" not in breaks
+
+
+def test_a_line_stays_when_the_run_is_over(page):
+    page.load(EMPTY)
+    node = page.evaluate(FILTERED, uuid4().hex)
+    for _ in range(2):  # then out of ComfyUI's cache
+        page.queue()
+        page.page.wait_for_timeout(700)
+        assert page.shown_text(node) == "16 of 16 tokens kept"
+    page.evaluate("id => app.graph.remove(app.graph.getNodeById(id))", node)
+    page.page.wait_for_timeout(300)
+    assert page.errors() == []
+
+
+def test_a_block_that_is_opened_after_the_run_shows_lines(page):
+    page.load(EMPTY)
+    block = page.evaluate(INTO_BLOCK, page.evaluate(FILTERED, uuid4().hex))
+    page.queue()
+    page.page.wait_for_timeout(700)
+    assert page.shown_text(block) == ""
+    for _ in range(2):
+        page.evaluate(OPEN_BLOCK, block)
+        page.page.wait_for_timeout(500)
+        assert page.shown_text(page.evaluate(INSIDE)) == "16 of 16 tokens kept"
+        page.evaluate(CLOSE_BLOCK)
+        page.page.wait_for_timeout(300)
+    assert page.errors() == []
 
 
 def test_t5_bridge_chooses_no_file_by_itself(page):
