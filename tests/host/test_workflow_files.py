@@ -81,7 +81,7 @@ def contrast(one: tuple[float, ...], other: tuple[float, ...]) -> float:
 
 @each_workflow
 def test_links_of_a_note_can_be_read(name):
-    """Dark, the classic renderer writes them in #9e9eff; light, Nodes 2.0 in #555555.
+    """Dark, the classic renderer writes them in #9e9eff, Nodes 2.0 in #8a8a8a; light, in #555555.
 
     What lies behind them is the node's colour; in a light theme half of the scale lighter (HSL).
     """
@@ -92,6 +92,7 @@ def test_links_of_a_note_can_be_read(name):
         hue, lightness, saturation = colorsys.rgb_to_hls(*behind)
         lighter = colorsys.hls_to_rgb(hue, lightness + 0.5, saturation)
         assert contrast((158 / 255, 158 / 255, 1), behind) >= LEAST_CONTRAST
+        assert contrast((138 / 255,) * 3, behind) >= LEAST_CONTRAST
         assert contrast((85 / 255,) * 3, lighter) >= LEAST_CONTRAST
 
 

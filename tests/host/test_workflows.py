@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -187,8 +186,9 @@ def test_opens_and_queues_in_the_page(host, page, flow):
     assert missing == []
     assert page.node_types() == sorted(node["type"] for node in workflow["nodes"])
     assert "MarkdownNote" in page.node_types()
-    # Through JSON, so that 1 and 1.0 are the same here and there.
-    exported = json.loads(json.dumps(page.api_prompt()))
+    exported = page.api_prompt()
+    for node in exported.values():  # frontend 1.58 adds the pack that a node is of
+        node["_meta"] = {"title": node["_meta"]["title"]}
     assert_same_as_file(exported, API / f"{flow}.json")
     wait_for_model(host, flow)
     make_small(page)

@@ -111,7 +111,7 @@ PLACE = """({places, groups, note}) => {
     const readme = graph.nodes.find(n => n.type === 'MarkdownNote')
     readme.pos = [0, 30]
     readme.size = note
-    readme.color = readme.bgcolor = '#3f380b'  // links can be read on it in either theme
+    readme.color = readme.bgcolor = '#272206'  // links can be read on it in either theme
     for (const [id, x, y, width, height] of places) {
         const node = graph.getNodeById(id)
         node.pos = [x, y]
