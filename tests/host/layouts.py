@@ -1,4 +1,4 @@
-"""How a graph lies in the page, measured there: what covers what, which words are hard to read."""
+"""How a graph lies in the page: what covers what, what sticks out, which words are hard to read."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ BOXES = """vue => app.rootGraph.nodes.map(node => {
     }
     const element = document.querySelector(`[data-node-id="${node.id}"]`)
     const {left, top, width, height} = element.getBoundingClientRect()
-    return [node.title, ...[left, top, width, height].map(side => side / app.canvas.ds.scale)]
+    const {scale, offset} = app.canvas.ds, page = app.canvas.canvas.getBoundingClientRect()
+    const x = (left - page.left) / scale - offset[0], y = (top - page.top) / scale - offset[1]
+    return [node.title, x, y, width / scale, height / scale]
 })"""
+GROUPS = "() => app.rootGraph.groups.map(group => [group.title, ...group.pos, ...group.size])"
 # The least contrast of words, by tag, over what lies behind them.
 NOTE, HELP = ".comfy-markdown-content *", ".node-help-content *"
 CONTRASTS = """selector => {
@@ -103,6 +106,20 @@ def overlaps(page: ComfyPage, vue: bool) -> list[str]:
     return found
 
 
+def outside(page: ComfyPage, vue: bool) -> list[str]:
+    """Nodes that stick out below the group that they begin in, as the page draws them now."""
+    groups = page.evaluate(GROUPS)
+    found = []
+    for name, x, y, width, height in page.evaluate(BOXES, vue):
+        for title, left, top, wide, high in groups:
+            begins = left <= x + width / 2 < left + wide and top <= y < top + high
+            if begins and y + height > top + high:
+                found.append(
+                    f"{name} is {y + height - top - high:.0f} higher than {title} has room"
+                )
+    return found
+
+
 def hard_to_read(page: ComfyPage, where: str = NOTE) -> dict[str, float]:
     """Tags of the note, in the Vue renderer, or of HELP whose words have too little contrast.
 
@@ -117,10 +134,11 @@ def hard_to_read(page: ComfyPage, where: str = NOTE) -> dict[str, float]:
 
 def faults(page: ComfyPage) -> list[str]:
     """What is wrong with the graph as either renderer draws it now; after a run with its lines."""
-    found = overlaps(page, vue=False)
+    found = overlaps(page, vue=False) + outside(page, vue=False)
     show(page, vue=True)
     try:
-        found += [f"Nodes 2.0: {pair}" for pair in overlaps(page, vue=True)]
+        drawn = overlaps(page, vue=True) + outside(page, vue=True)
+        found += [f"Nodes 2.0: {each}" for each in drawn]
         hard = hard_to_read(page)
         found += [f"{tag} of the note has a contrast of {hard[tag]:.2f}" for tag in hard]
     finally:

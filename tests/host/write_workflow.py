@@ -128,6 +128,12 @@ PLACE = """({places, groups, note}) => {
 }"""
 
 
+def grows(node: dict[str, Any]) -> int:
+    """What a node grows by in a run."""
+    line = LINE if node["type"].startswith("VLMC") else 0
+    return line + (PREVIEW if is_sampler(node) else 0)
+
+
 def layout(spec: dict[str, Any], made: dict[str, dict]) -> tuple[list, list]:
     """Places of the nodes (id, x, y, width, height), and the groups around them."""
     places, groups, left = [], [], NOTE_WIDTH + COLUMN_GAP
@@ -140,10 +146,7 @@ def layout(spec: dict[str, Any], made: dict[str, dict]) -> tuple[list, list]:
                 wanted = spec["nodes"].get(key, {})
                 height = max(made[key]["height"], wanted.get("height", 0))
                 places.append((made[key]["id"], left + SIDE, y, width, height))
-                kind = wanted.get("class_type", "")
-                grows = LINE if kind.startswith("VLMC") else 0
-                grows += PREVIEW if is_sampler({"type": kind}) else 0
-                y += height + grows + NODE_GAP
+                y += height + grows({"type": wanted.get("class_type", "")}) + NODE_GAP
             bottom = y - NODE_GAP + FOOT
             color = COLORS.get(group.get("color", "model"), group.get("color"))
             bounding = [left, top, width + 2 * SIDE, bottom - top]
