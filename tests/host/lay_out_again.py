@@ -52,10 +52,10 @@ def lay_out(workflow: dict[str, Any], drawn: dict[int, float]) -> None:
             bottom = top + height + shift
             below = -1e9  # where the next node may begin
             for node in inside[id(group)]:
-                x, y = node["pos"]
-                high = max(round(drawn[node["id"]]), node["size"][1])
-                node["pos"], node["size"] = [x, max(y + shift, below)], [node["size"][0], high]
-                end = node["pos"][1] + high + grows(node)
+                (x, y), (wide, high) = node["pos"], node["size"]
+                high = max(round(drawn[node["id"]]), high)
+                node["pos"], node["size"] = [x, max(y + shift, below)], [wide, high]
+                end = node["pos"][1] + high + grows(node["type"], wide, high)
                 below, bottom = end + NODE_GAP, max(bottom, end + FOOT)
             group["bounding"] = [left, top + shift, width, bottom - top - shift]
             free = bottom + GROUP_GAP

@@ -113,10 +113,9 @@ def outside(page: ComfyPage, vue: bool) -> list[str]:
     for name, x, y, width, height in page.evaluate(BOXES, vue):
         for title, left, top, wide, high in groups:
             begins = left <= x + width / 2 < left + wide and top <= y < top + high
-            if begins and y + height > top + high:
-                found.append(
-                    f"{name} is {y + height - top - high:.0f} higher than {title} has room"
-                )
+            over = y + height - top - high
+            if begins and over > 0:
+                found.append(f"{name} sticks {over:.0f} out of {title}")
     return found
 
 

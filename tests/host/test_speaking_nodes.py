@@ -24,34 +24,22 @@ DRAWN = """types => types.map(type => [
     getComputedStyle(document.documentElement).getPropertyValue(`--color-datatype-${type}`).trim(),
 ])"""
 CHOOSE = "name => app.extensionManager.setting.set('Comfy.ColorPalette', name)"
-# No token of text is a picture's, so GridDot Mask must refuse it.
-FAILING = """dots => {
+# A node between a conditioning of text and a dump, with one widget set; its number. The name is new
+# each time: of what ComfyUI has in its cache nothing is said.
+BETWEEN = """([type, widget, value, name]) => {
     const make = (type, x) => {
         const node = LiteGraph.createNode(type)
         node.pos = [x, 0]
         app.graph.add(node)
         return node
     }
-    const [text, dot] = [make('TestTinyConditioning', 0), make('VLMCGridDotMask', 300)]
-    text.connect(0, dot, 'tokens')
-    dot.connect(0, make('TestTensorDump', 800), 'conditioning')
-    dot.widgets.find(widget => widget.name === 'dots').value = dots
-    return dot.id
-}"""
-# Under a name of its own: what ComfyUI has in its cache says nothing.
-FILTERED = """name => {
-    const make = (type, x) => {
-        const node = LiteGraph.createNode(type)
-        node.pos = [x, 0]
-        app.graph.add(node)
-        return node
-    }
-    const [text, filter] = [make('TestTinyConditioning', 0), make('VLMCTokenFilter', 300)]
-    text.connect(0, filter, 'tokens')
-    filter.connect(0, make('TestTensorDump', 800), 'conditioning')
-    filter.widgets[0].value = 'all'
-    text.widgets.find(widget => widget.name === 'name').value = name
-    return filter.id
+    const set = (node, name, value) => { node.widgets.find(w => w.name === name).value = value }
+    const [text, node] = [make('TestTinyConditioning', 0), make(type, 300)]
+    text.connect(0, node, 'tokens')
+    node.connect(0, make('TestTensorDump', 800), 'conditioning')
+    set(text, 'name', name)
+    set(node, widget, value)
+    return node.id
 }"""
 # Puts a node into a block; the block's number.
 INTO_BLOCK = "id => app.graph.convertToSubgraph(new Set([app.graph.getNodeById(id)])).node.id"
@@ -73,6 +61,11 @@ def page(request, browser, comfy):
     comfy.post("/api/settings", settings("classic"))
 
 
+def between(page, *node):
+    """Makes BETWEEN, of a type, a widget and its value."""
+    return page.evaluate(BETWEEN, [*node, uuid4().hex])
+
+
 def test_sockets_keep_their_colours_in_every_palette(page):
     for palette in ("dark", "light", "nord", "dark"):
         page.evaluate(CHOOSE, palette)
@@ -83,7 +76,7 @@ def test_sockets_keep_their_colours_in_every_palette(page):
 
 def test_an_errors_sentence_stands_on_its_node(page):
     page.load(EMPTY)
-    dot = page.evaluate(FAILING, ONE)
+    dot = between(page, "VLMCGridDotMask", "dots", ONE)  # no token of text is a picture's
     with pytest.raises(PromptFailed) as caught:
         page.queue()
     page.page.wait_for_timeout(500)
@@ -94,7 +87,7 @@ def test_an_errors_sentence_stands_on_its_node(page):
 
 def test_a_line_stays_when_the_run_is_over(page):
     page.load(EMPTY)
-    node = page.evaluate(FILTERED, uuid4().hex)
+    node = between(page, "VLMCTokenFilter", "keep", "all")
     for _ in range(2):  # then out of ComfyUI's cache
         page.queue()
         page.page.wait_for_timeout(700)
@@ -106,7 +99,7 @@ def test_a_line_stays_when_the_run_is_over(page):
 
 def test_a_block_that_is_opened_after_the_run_shows_lines(page):
     page.load(EMPTY)
-    block = page.evaluate(INTO_BLOCK, page.evaluate(FILTERED, uuid4().hex))
+    block = page.evaluate(INTO_BLOCK, between(page, "VLMCTokenFilter", "keep", "all"))
     page.queue()
     page.page.wait_for_timeout(700)
     assert page.shown_text(block) == ""

@@ -39,6 +39,8 @@ from workflow_tools import BARE, name_pack, nodes_in
 NOTE_WIDTH, COLUMN_GAP, GROUP_GAP, NODE_GAP = 390, 56, 34, 56
 HEAD, SIDE, FOOT, LINE = 84, 16, 16, 50  # LINE: what a node of ours grows by when it has run
 PREVIEW = 240  # what a node that samples grows by
+# Nodes that show a result: how high they are then, in widths of theirs.
+RESULTS = {"SaveImage": 0.9, "SaveVideo": 1.25, "LoadVideo": 1.25, "VLMCContactSheet": 1.6}
 TITLE = 30
 VIEW = {"scale": 0.5, "offset": [180, 400]}  # of what does not say its own in "view"
 COLORS = {
@@ -128,10 +130,11 @@ PLACE = """({places, groups, note}) => {
 }"""
 
 
-def grows(node: dict[str, Any]) -> int:
-    """What a node grows by in a run."""
-    line = LINE if node["type"].startswith("VLMC") else 0
-    return line + (PREVIEW if is_sampler(node) else 0)
+def grows(kind: str, width: float, height: float) -> float:
+    """What a node of a type and a size grows by in a run."""
+    shown = max(0, round(RESULTS.get(kind, 0) * width) - height)
+    line = LINE if kind.startswith("VLMC") else 0
+    return shown + line + (PREVIEW if is_sampler({"type": kind}) else 0)
 
 
 def layout(spec: dict[str, Any], made: dict[str, dict]) -> tuple[list, list]:
@@ -146,7 +149,7 @@ def layout(spec: dict[str, Any], made: dict[str, dict]) -> tuple[list, list]:
                 wanted = spec["nodes"].get(key, {})
                 height = max(made[key]["height"], wanted.get("height", 0))
                 places.append((made[key]["id"], left + SIDE, y, width, height))
-                y += height + grows({"type": wanted.get("class_type", "")}) + NODE_GAP
+                y += height + grows(wanted.get("class_type", ""), width, height) + NODE_GAP
             bottom = y - NODE_GAP + FOOT
             color = COLORS.get(group.get("color", "model"), group.get("color"))
             bounding = [left, top, width + 2 * SIDE, bottom - top]
